@@ -1,0 +1,77 @@
+"""The one entry point: each sub-command imports only what it needs, so that `fgvc --help` answers at once."""
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from fgvc.errors import FgvcError
+
+HELP = """usage: fgvc COMMAND ...
+
+Fine-grained image classification.
+
+  fgvc fit --config DATA --config METHOD [--KEY VALUE ...]   train; writes runs/NAME/
+  fgvc validate RUN [--KEY VALUE ...]                        score a run on its validation images
+  fgvc test RUN [--KEY VALUE ...]                            score a run on its test images
+  fgvc predict MODEL INPUT... [--output out.csv]             name what is in photographs
+
+DATA and METHOD are YAML files, or the stems of those that come with fgvc: `fgvc configs` lists them.
+`fgvc COMMAND --help` lists the keys; `fgvc fit ... --print_config` shows the whole config.
+FGVC_DEBUG=1 shows the trace of an error; FGVC_CACHE is where generated data are kept.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code: 0 done, 1 work failed, 2 usage, 130 interrupted."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(words)
+    except FgvcError as error:
+        return _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on; Python's exit must not fail
+        return 0
+    except Exception as error:
+        text = " ".join(str(error).split())[:500]
+        return _fail(f"unexpected {type(error).__name__}: {text} (FGVC_DEBUG=1 shows the trace)", 1)
+
+
+def _dispatch(words: list[str]) -> int:
+    command, rest = (words[0], words[1:]) if words else ("--help", [])
+    if command in ("-h", "--help", "help"):
+        print(HELP, end="")
+    elif command == "--version":
+        print(version("fgvc"))
+    elif command in ("fit", "validate", "test"):
+        from fgvc import cli
+
+        return cli.main(command, rest)
+    elif command == "predict":
+        from fgvc import predict_command
+
+        return int(predict_command.main(rest))
+    elif command == "configs":
+        from fgvc.shipped import config_stems
+
+        print("\n".join(f"{stem:<20} {path}" for stem, path in config_stems().items()))
+    else:
+        from fgvc.errors import UsageError, did_you_mean
+
+        known = ["fit", "validate", "test", "predict", "configs"]
+        raise UsageError(f"no command {command!r}; there are {', '.join(known)}{did_you_mean(command, known)}")
+    return 0
+
+
+def _fail(message: str, code: int) -> int:
+    if os.environ.get("FGVC_DEBUG"):
+        traceback.print_exc()
+    print(f"fgvc: {message}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,164 @@
+"""Any timm network as a map: images -> (N, C, h, w). This file alone creates timm models.
+
+Shape letters: N images, S side of the image, C channels, h, w grid.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import timm
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from fgvc.errors import FgvcError, UsageError, did_you_mean
+
+log = logging.getLogger(__name__)
+
+
+class Features(NamedTuple):
+    """What a backbone sees. map: (N, C, h, w), for convolutional networks and transformers alike."""
+
+    map: Tensor
+
+
+@dataclass(frozen=True)
+class WeightReport:
+    """What became of the tensors when a file was read into a network.
+
+    kept: in both. reset: only in the network, so at their random start. ignored: only in the file.
+    """
+
+    kept: tuple[str, ...]
+    reset: tuple[str, ...]
+    ignored: tuple[str, ...]
+
+    def __str__(self) -> str:
+        parts = [f"kept {len(self.kept)} tensors"]
+        for word, names in (("reset", self.reset), ("ignored", self.ignored)):
+            listed = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+            parts.append(f"{word} {len(names)}" + (f" ({listed})" if names else ""))
+        return ", ".join(parts)
+
+
+class Backbone(nn.Module):
+    """A timm network without its classifier, which normalises its own input.
+
+    Args:
+        image_size: side of the images it will see, in pixels.
+        name: a name from `timm.list_models()`.
+        weights: `pretrained` (downloaded by timm), `none`, or the path of a safetensors file.
+        model_args: further arguments of the timm model, e.g. `{drop_path_rate: 0.1}`.
+        mean, std: of the pixels over 0..1, one per channel; by default those the timm weights were trained with.
+
+    Attributes:
+        channels: C of the map.
+        stride: pixels per step of the map's grid.
+        report: WeightReport of a local file, else None.
+
+    Raises:
+        UsageError: unknown name, missing or unfit weight file, arguments or image size that the network refuses.
+        FgvcError: pretrained weights cannot be had.
+    """
+
+    def __init__(
+        self,
+        image_size: int,
+        name: str = "resnet50",
+        weights: str = "pretrained",
+        model_args: dict[str, Any] | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__()
+        if name.partition(".")[0] not in timm.list_models():
+            raise UsageError(f"backbone: timm has no model {name!r}{did_you_mean(name, timm.list_models())}")
+        self.net: Any
+        self.net, self.report = _create(name, weights, dict(model_args or {}))
+        _set_input_size(self.net, name, image_size)
+        self.channels: int = self.net.num_features
+        self.stride: int = self.net.feature_info[-1]["reduction"]
+        config = self.net.pretrained_cfg
+        self.register_buffer("mean", 255 * torch.tensor(mean or config["mean"]).view(1, 3, 1, 1))
+        self.register_buffer("std", 255 * torch.tensor(std or config["std"]).view(1, 3, 1, 1))
+        self.mean: Tensor
+        self.std: Tensor
+
+    def forward(self, images: Tensor) -> Features:
+        """Images (N, 3, S, S) in 0..255, uint8 or float -> Features."""
+        normalised = (images.to(self.mean.dtype) - self.mean) / self.std
+        return Features(self._to_map(self.net.forward_features(normalised)))
+
+    def _to_map(self, out: Tensor) -> Tensor:
+        if out.ndim == 3:
+            tokens = out[:, getattr(self.net, "num_prefix_tokens", 0) :]
+            grid = getattr(getattr(self.net, "patch_embed", None), "grid_size", None)
+            h, w = grid if grid and grid[0] * grid[1] == tokens.shape[1] else (round(tokens.shape[1] ** 0.5),) * 2
+            return tokens.transpose(1, 2).reshape(len(tokens), -1, h, w)
+        return out.permute(0, 3, 1, 2) if getattr(self.net, "output_fmt", "NCHW") == "NHWC" else out
+
+
+def _create(name: str, weights: str, model_args: dict[str, Any]) -> tuple[nn.Module, WeightReport | None]:
+    source: dict[str, Any] = {"pretrained": weights == "pretrained"}
+    if weights not in ("pretrained", "none"):
+        tensors = _tensor_names(Path(weights))
+        source = {"pretrained": True, "pretrained_cfg_overlay": {"file": weights}, "pretrained_strict": False}
+    try:
+        net: nn.Module = timm.create_model(name, num_classes=0, **source, **model_args)
+    except TypeError as error:
+        raise UsageError(f"backbone {name}: model_args {model_args} do not fit ({_in_one_line(error)})") from None
+    except Exception as error:
+        raise _weights_error(name, weights, error) from None
+    if weights in ("pretrained", "none"):
+        return net, None
+    report = _compare(net, tensors, weights)
+    log.info("%s from %s: %s", name, weights, report)
+    return net, report
+
+
+def _tensor_names(path: Path) -> set[str]:
+    if not path.is_file():
+        raise UsageError(f"backbone weights: {path} is no file; give 'pretrained', 'none' or a safetensors file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return set(file.keys())
+    except (SafetensorError, OSError) as error:
+        raise UsageError(f"backbone weights: {path} is not a whole safetensors file ({_in_one_line(error)})") from None
+
+
+def _compare(net: nn.Module, tensors: set[str], weights: str) -> WeightReport:
+    wanted = {key for key in net.state_dict() if not key.endswith("num_batches_tracked")}
+    kept, reset, ignored = (tuple(sorted(names)) for names in (wanted & tensors, wanted - tensors, tensors - wanted))
+    if not kept:
+        raise UsageError(f"backbone weights: {weights} shares no tensor with the network (it has {ignored[:2]} ...)")
+    return WeightReport(kept, reset, tuple(key for key in ignored if not key.endswith("num_batches_tracked")))
+
+
+def _weights_error(name: str, weights: str, error: Exception) -> FgvcError:
+    reason = _in_one_line(error)
+    if weights == "none":
+        return UsageError(f"backbone {name}: timm cannot create it ({reason})")
+    if weights == "pretrained":
+        return FgvcError(
+            f"backbone {name}: its pretrained weights could not be had ({reason}); "
+            "give a local safetensors file as `weights`, or `weights: none` to start from random values"
+        )
+    return UsageError(f"backbone {name}: {weights} does not fit ({reason})")
+
+
+def _set_input_size(net: Any, name: str, image_size: int) -> None:
+    """Transformers with a fixed grid are told the size; convolutional networks take any."""
+    if not hasattr(net, "set_input_size"):
+        return
+    try:
+        net.set_input_size(img_size=(image_size, image_size))
+    except (AssertionError, ValueError, RuntimeError) as error:
+        raise UsageError(f"backbone {name}: image size {image_size} does not fit ({_in_one_line(error)})") from None
+
+
+def _in_one_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (" ".join(lines[:2]) if lines else type(error).__name__)[:200]

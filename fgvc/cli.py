@@ -1,0 +1,220 @@
+"""`fgvc fit | validate | test`: a config becomes a run."""
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jsonargparse
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+
+import fgvc.data
+import fgvc.heads
+import fgvc.pooling
+import fgvc.recognizers  # noqa: F401 - the slot folders import their own modules: short names work in YAML
+from fgvc import quiet
+from fgvc.architecture import to_plain
+from fgvc.config_errors import in_one_line
+from fgvc.data.datamodule import FineGrainedData
+from fgvc.errors import UsageError
+from fgvc.model_file import Model, read_weights, save
+from fgvc.shipped import config_file
+from fgvc.training import run_folder
+from fgvc.training.checkpoints import load_weights
+from fgvc.training.ema import EMA
+from fgvc.training.module import FineGrainedModule
+from fgvc.training.phases import Phase, PhaseSchedule
+from fgvc.training.prediction_table import PredictionTable
+from fgvc.training.progress import StderrProgressBar
+
+
+class RunCLI(LightningCLI):
+    """LightningCLI without sub-commands: it parses and builds; what is then run is decided in `main`.
+
+    Without sub-commands Lightning never lets the hyper-parameters of a checkpoint overrule what the user typed.
+
+    Args:
+        command: fit, validate or test.
+        args: the words after it.
+    """
+
+    def __init__(self, command: str, args: list[str]) -> None:
+        self.command = command
+        super().__init__(
+            FineGrainedModule,
+            FineGrainedData,
+            save_config_callback=None,
+            seed_everything_default=0,
+            args=args,
+            run=False,
+            auto_configure_optimizers=False,
+            trainer_defaults={"max_epochs": 10, "use_distributed_sampler": False, "log_every_n_steps": 10},
+            parser_kwargs={"prog": f"fgvc {command}", "exit_on_error": False, "description": __doc__},
+        )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse the words, whatever the process itself was started with."""
+        self.config = parser.parse_args(args)
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add what belongs to a run, and say which numbers follow from others."""
+        parser.add_argument("--name", type=str | None, default=None, help="the run; by default the configs' stems")
+        parser.add_argument("--runs", type=str, default="runs", help="the folder of all runs")
+        parser.add_argument("--overwrite", type=bool, default=False, help="replace a run of the same name")
+        parser.add_argument("--ema", type=float, default=0.0, help="largest decay of averaged weights; 0 for none")
+        parser.add_argument("--phases", type=list[Phase] | None, default=None, help="stages; see PhaseSchedule")
+        parser.add_argument("--cycle_phases", type=bool, default=False, help="start again after the last phase")
+        parser.add_argument("--ckpt_path", type=str | None, default=None, help="a checkpoint to validate or test")
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+        parser.link_arguments("seed_everything", "model.seed", compute_fn=int)
+        parser.link_arguments("model.image_size", "data.image_size")
+        parser.link_arguments("data.taxonomy", "model.taxonomy", apply_on="instantiate")
+        parser.link_arguments("data.class_counts", "model.class_counts", apply_on="instantiate")
+
+    def before_instantiate_classes(self) -> None:
+        """Claim the run folder before any work; a model that is read from a file asks for no pretrained weights."""
+        if self.command == "fit":
+            self.folder = Path(self.config["runs"], self.config["name"])
+            if int(os.environ.get("LOCAL_RANK", 0)) == 0:
+                config = self.parser.dump(self.config, skip_link_targets=True, skip_none=False)
+                run_folder.create(self.folder, config, self.config["overwrite"])
+        else:
+            _without_weights(self.config["model"])
+
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        """Make the trainer with the run's logs, checkpoints and progress bar."""
+        wanted = self.config_init["trainer"]
+        if wanted.get("logger") is None:
+            kwargs["logger"] = self._loggers() if self.command == "fit" else False
+        if self.config["phases"] and wanted.get("strategy") == "auto" and wanted.get("devices") not in ("auto", 1, "1"):
+            kwargs["strategy"] = "ddp_find_unused_parameters_true"
+        kwargs["callbacks"] = [*(wanted.get("callbacks") or []), *self._callbacks()]
+        return super().instantiate_trainer(**kwargs)
+
+    def _loggers(self) -> list[Any]:
+        place: dict[str, Any] = {"save_dir": str(self.folder), "name": "", "version": ""}
+        return [CSVLogger(**place), TensorBoardLogger(**place, sub_dir="tensorboard", default_hp_metric=False)]
+
+    def _callbacks(self) -> list[Callback]:
+        callbacks: list[Callback] = [StderrProgressBar(refresh_rate=1 if sys.stderr.isatty() else 50)]
+        if self.command != "fit":
+            return callbacks
+        if self.config_init["phases"]:
+            callbacks.append(PhaseSchedule(self.config_init["phases"], self.config_init["cycle_phases"]))
+        if self.config["ema"]:
+            callbacks.append(EMA(self.config["ema"]))
+        return [*callbacks, *self._checkpoints()]
+
+    def _checkpoints(self) -> list[Callback]:
+        folder = self.folder / run_folder.CHECKPOINTS
+        last = ModelCheckpoint(dirpath=folder, filename="last", save_top_k=1, enable_version_counter=False)
+        self.best: ModelCheckpoint | None = None
+        if "val" not in self.datamodule.splits:
+            return [last]
+        monitor = f"val/{self.datamodule.taxonomy.leaf_level}/top1"
+        self.best = ModelCheckpoint(
+            dirpath=folder, filename="best", monitor=monitor, mode="max", enable_version_counter=False
+        )
+        return [last, self.best]
+
+
+def main(command: str, args: list[str]) -> int:
+    """Run one of the three commands; raises FgvcError with one line where a person has to act."""
+    quiet.libraries()
+    words, run = _expand(command, args)
+    try:
+        cli = RunCLI(command, words)
+    except jsonargparse.ArgumentError as error:
+        raise UsageError(in_one_line(error)) from error
+    if command == "fit":
+        _fit(cli)
+    else:
+        _evaluate(cli, command, run)
+    return 0
+
+
+def _expand(command: str, args: list[str]) -> tuple[list[str], Path | None]:
+    """Replace config stems by paths, give the run a name, and read `fgvc test RUN` as that run's config."""
+    words, run, stems = list(args), None, []
+    if command != "fit" and words and not words[0].startswith("-"):
+        run = run_folder.resolve(Path(words.pop(0)))
+        words = ["--config", str(run / run_folder.CONFIG), *words]
+    for i, word in enumerate(words):
+        flag, equals, value = word.partition("=")
+        if flag in ("--config", "-c") and (equals or i + 1 < len(words)):
+            path = config_file(value if equals else words[i + 1])
+            stems.append(path.stem)
+            words[i if equals else i + 1] = f"{flag}={path}" if equals else str(path)
+    if command == "fit" and not any(word.partition("=")[0] == "--name" for word in words):
+        words = ["--name", "-".join(stems) or "run", *words]
+    return words, run
+
+
+def _fit(cli: RunCLI) -> None:
+    cli.trainer.fit(cli.model, datamodule=cli.datamodule)
+    if not cli.trainer.is_global_zero:
+        return
+    chosen = (
+        cli.best.best_model_path if cli.best and cli.best.best_model_path else str(cli.folder / "checkpoints/last.ckpt")
+    )
+    values = {name: round(float(value), 6) for name, value in cli.trainer.callback_metrics.items()}
+    try:
+        architecture = to_plain(cli.config["model"]["recognizer"].as_dict())
+    except UsageError as error:
+        print(f"no model file: {error}; {chosen} holds the whole training state", file=sys.stderr)
+        return
+    load_weights(cli.model.recognizer, chosen)
+    provenance = {
+        "run": cli.config["name"],
+        "checkpoint": Path(chosen).name,
+        "metrics": values,
+        **run_folder.environment(),
+    }
+    model = Model(cli.model.recognizer.eval(), architecture, cli.datamodule.resize, {}, provenance)
+    path = save(model, cli.folder / run_folder.MODEL)
+    _print_summary(f"trained {cli.trainer.current_epoch} epochs", values, "val/")
+    print(f"model: {path}\nnext:  fgvc test {cli.folder}\n       fgvc predict {cli.folder} PHOTO...", file=sys.stderr)
+
+
+def _evaluate(cli: RunCLI, command: str, run: Path | None) -> None:
+    if run is None and cli.config["ckpt_path"] is None:
+        raise UsageError(f"fgvc {command}: give a run folder (fgvc {command} runs/NAME) or --ckpt_path with --config")
+    if cli.config["ckpt_path"]:
+        load_weights(cli.model.recognizer, cli.config["ckpt_path"])
+    elif run:
+        read_weights(cli.model.recognizer, run)
+    table = PredictionTable((run or Path()) / "predictions_test.csv")
+    trainer: Any = cli.trainer
+    if command == "test":
+        trainer.callbacks.append(table)
+    results = getattr(trainer, command)(cli.model, datamodule=cli.datamodule, verbose=False)
+    values = {name: round(float(value), 6) for result in results for name, value in result.items()}
+    if cli.trainer.is_global_zero:
+        split = {"validate": "val"}.get(command, command)
+        if run:
+            run_folder.write(run / f"{command}.json", json.dumps(values, indent=1))
+        _print_summary(f"{len(cli.datamodule.records(split))} {split} images", values, f"{split}/")
+        if command == "test":
+            print(f"every answer: {table.path}", file=sys.stderr)
+
+
+def _without_weights(config: Any) -> None:
+    """Set the weights of every backbone in a parsed config to none."""
+    if isinstance(config, jsonargparse.Namespace):
+        if str(config.get("class_path", "")).rpartition(".")[2] == "Backbone":
+            config["init_args"]["weights"] = "none"
+        for value in vars(config).values():
+            _without_weights(value)
+
+
+def _print_summary(title: str, values: Mapping[str, float], prefix: str) -> None:
+    print(f"\n{title}", file=sys.stderr)
+    for name, value in values.items():
+        if name.startswith(prefix):
+            shown = f"{value:.4f}" if "loss" in name else f"{100 * value:.2f} %"
+            print(f"  {name:<40} {shown:>9}", file=sys.stderr)

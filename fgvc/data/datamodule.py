@@ -1,0 +1,163 @@
+"""One datamodule over all sources: Records -> batches of Samples."""
+
+import os
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
+
+from fgvc.data.base import Annotations, DataSource
+from fgvc.data.dataset import PhotoDataset, collate
+from fgvc.data.samplers import Balance, EvalSampler, TrainSampler
+from fgvc.data.splitting import stratified_split
+from fgvc.data.transforms import Augmentation, EvalTransform, TrainTransform
+from fgvc.datatypes import Records, Sample
+from fgvc.errors import UsageError
+from fgvc.images import EvalResize
+from fgvc.taxonomy import Taxonomy
+
+
+class FineGrainedData(pl.LightningDataModule):
+    """Photographs of any source, augmented for training, resized in one way for everything else.
+
+    Args:
+        source: where the files and labels come from.
+        image_size: side at which the model sees the whole image; linked to `model.image_size`.
+        source_size: side of the image that the model is handed, crops are cut from it; by default `image_size`.
+        batch_size: images per training step and process.
+        val_fraction: share of the training images that is held out for choosing, stratified by class and never cutting
+            a group; 0 trains on all. Ignored where the source has a val split of its own.
+        fit: `crop` (centred square) or `squash` (whole picture) when nothing is random.
+        crop_fraction: share of the sides that the evaluation cut keeps.
+        augmentation: what training changes at random.
+        balance: how often the images of a class are drawn.
+        num_workers: processes that decode; by default one less than there are cores, at most 8, at least 1.
+        seed: decides order and augmentation.
+        split_seed: decides which training images are held out; apart from `seed`, so that seeds can be compared.
+
+    Raises:
+        UsageError: a fraction outside 0..1, or a split that the source does not have.
+    """
+
+    def __init__(
+        self,
+        source: DataSource,
+        image_size: int = 224,
+        source_size: int | None = None,
+        batch_size: int = 32,
+        val_fraction: float = 0.1,
+        fit: Literal["crop", "squash"] = "crop",
+        crop_fraction: float = 1.0,
+        augmentation: Augmentation = Augmentation(),  # noqa: B008 - frozen
+        balance: Balance = "uniform",
+        num_workers: int | None = None,
+        seed: int = 0,
+        split_seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if not 0 <= val_fraction < 1:
+            raise UsageError(f"data.val_fraction: {val_fraction}; it must be at least 0 and below 1")
+        if batch_size < 1:
+            raise UsageError(f"data.batch_size: {batch_size}; it must be at least 1")
+        self.source = source
+        self.resize = EvalResize(source_size or image_size, fit, crop_fraction).check()
+        self.batch_size = batch_size
+        self.num_workers = default_workers() if num_workers is None else num_workers
+        self.balance = balance
+        self.seed = seed
+        self._train_transform = TrainTransform(self.resize.size, augmentation)
+        self._eval_transform = EvalTransform(self.resize)
+        self._positions = _positions(source, val_fraction, split_seed)
+
+    @property
+    def taxonomy(self) -> Taxonomy:
+        """The tree of the source."""
+        return self.source.taxonomy
+
+    @property
+    def class_counts(self) -> Tensor:
+        """(K,) int64: training images per leaf."""
+        labels = self.records("train").labels
+        leaves = labels[(labels >= 0) & (labels < self.taxonomy.num_classes)]
+        return torch.from_numpy(np.bincount(leaves, minlength=self.taxonomy.num_classes))
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits that can be asked for."""
+        return tuple(self._positions)
+
+    def records(self, split: str) -> Records:
+        """Return the files and labels of train, val or test."""
+        if split not in self._positions:
+            raise UsageError(f"the data has no {split} split; it has {sorted(self._positions)}")
+        name, positions = self._positions[split]
+        records = self.source.records(name)
+        return records if positions is None else records.subset(positions.tolist())
+
+    def annotations(self, split: str, index: int) -> Annotations:
+        """Return what the source knows about one record of a split."""
+        name, positions = self._positions[split]
+        return self.source.annotations(name, index if positions is None else int(positions[index]))
+
+    def enter(self, phase: str) -> None:
+        """Start a phase of training; sources here show the same images in every phase."""
+
+    def train_dataloader(self) -> DataLoader[Sample]:
+        """Training batches of equal size; a rest is left out."""
+        records = self.records("train")
+        if len(records) < self.batch_size:
+            raise UsageError(f"data.batch_size: {self.batch_size}, but there are only {len(records)} training images")
+        rank, world_size = self._place()
+        sampler = TrainSampler(records.labels, self.balance, self.seed, rank, world_size)
+        return self._loader(PhotoDataset(records, self._train_transform, self.seed), sampler, drop_last=True)
+
+    def val_dataloader(self) -> DataLoader[Sample] | list[DataLoader[Sample]]:
+        """Validation batches; no loader where nothing is held out."""
+        return self._eval_loader("val") if "val" in self._positions else []
+
+    def test_dataloader(self) -> DataLoader[Sample]:
+        """Test batches."""
+        return self._eval_loader("test")
+
+    def _eval_loader(self, split: str) -> DataLoader[Sample]:
+        dataset = PhotoDataset(self.records(split), self._eval_transform)
+        return self._loader(dataset, EvalSampler(len(dataset), *self._place()), drop_last=False)
+
+    def _place(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _loader(self, dataset: PhotoDataset, sampler: Sampler[Any], drop_last: bool) -> DataLoader[Sample]:
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            collate_fn=collate,
+            drop_last=drop_last,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=self.num_workers > 0,
+            worker_init_fn=_one_thread,
+        )
+
+
+def default_workers() -> int:
+    """Return how many processes decode by default."""
+    return max(1, min(8, (os.cpu_count() or 2) - 1))
+
+
+def _one_thread(worker: int) -> None:
+    cv2.setNumThreads(0)
+
+
+def _positions(source: DataSource, fraction: float, seed: int) -> dict[str, tuple[str, Any]]:
+    """Say for each split which split of the source it is read from, and at which positions (None: all)."""
+    found: dict[str, tuple[str, Any]] = {split: (split, None) for split in source.splits}
+    if "val" not in found and fraction > 0 and "train" in found:
+        held_out = stratified_split(source.records("train").labels, fraction, seed, source.groups("train"))
+        found["train"] = ("train", np.flatnonzero(~held_out))
+        found["val"] = ("train", np.flatnonzero(held_out))
+    return found

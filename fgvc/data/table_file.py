@@ -1,0 +1,110 @@
+"""Read a CSV or Parquet table as columns of text, with row numbers that a person can look up."""
+
+import csv
+import itertools
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from fgvc.errors import UsageError, did_you_mean
+
+DELIMITERS = (",", ";", "\t")
+
+
+class Rows(NamedTuple):
+    """The columns of a table.
+
+    path: the file.
+    numbers: the row number of each row as a spreadsheet shows it; the header is row 1.
+    cells: column name -> one stripped text per row, "" where there is nothing.
+    """
+
+    path: Path
+    numbers: list[int]
+    cells: dict[str, list[str]]
+
+    def at(self, index: int) -> str:
+        """Return `file row 7` for an error."""
+        return f"{self.path} row {self.numbers[index]}"
+
+
+def read_rows(path: str | Path, needed: Iterable[str], optional: Iterable[str] = ()) -> Rows:
+    """Read some columns of a .parquet (.pq) file, or of a CSV in UTF-8 with commas, semicolons or tabs.
+
+    Raises:
+        UsageError: the file cannot be read, lacks a needed column, has no rows, or a row of the wrong length.
+    """
+    path, needed, optional = Path(path), list(needed), list(optional)
+    if not path.is_file():
+        raise UsageError(f"{path}: no such table")
+    read = _read_parquet if path.suffix.lower() in (".parquet", ".pq") else _read_csv
+    rows = read(path, needed, optional)
+    if not rows.numbers:
+        raise UsageError(f"{path}: a header but no rows")
+    return rows
+
+
+def _chosen(path: Path, header: list[str], needed: list[str], optional: list[str]) -> list[str]:
+    for name in needed:
+        if name not in header:
+            raise UsageError(f"{path}: no column {name!r}; it has {header}{did_you_mean(name, header)}")
+    return list(dict.fromkeys([*needed, *(name for name in optional if name in header)]))
+
+
+def _read_csv(path: Path, needed: list[str], optional: list[str]) -> Rows:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            delimiter = _delimiter(file.readline(), needed)
+            file.seek(0)
+            reader = csv.reader(file, delimiter=delimiter, strict=True)
+            header = [name.strip() for name in next(reader, [])]
+            columns = [header.index(name) for name in _chosen(path, header, needed, optional)]
+            texts: list[list[str]] = [[] for _ in columns]
+            numbers: list[int] = []
+            for number, row in enumerate(reader, start=2):
+                if not any(row):
+                    continue
+                if len(row) != len(header):
+                    raise UsageError(f"{path} row {number}: {len(row)} cells, but the header has {len(header)}")
+                numbers.append(number)
+                for text, column in zip(texts, columns, strict=True):
+                    text.append(row[column].strip())
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: not UTF-8 (byte {error.object[error.start]:#x}); save it as CSV UTF-8") from None
+    except csv.Error as error:
+        raise UsageError(f"{path} line {reader.line_num}: broken CSV ({error})") from None
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+    return Rows(path, numbers, {header[column]: text for text, column in zip(texts, columns, strict=True)})
+
+
+def _delimiter(first_line: str, needed: list[str]) -> str:
+    """Return the delimiter that splits the header into the most needed names, the comma when in doubt."""
+
+    def hits(delimiter: str) -> int:
+        names = {name.strip().strip('"') for name in first_line.split(delimiter)}
+        return len(names.intersection(needed)) * 1000 + len(names)
+
+    return max(DELIMITERS, key=hits)
+
+
+def _read_parquet(path: Path, needed: list[str], optional: list[str]) -> Rows:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise UsageError(f'{path}: reading Parquet needs pyarrow; pip install "fgvc[tables]", or save as CSV') from None
+    try:
+        header = list(parquet.read_schema(path).names)
+        columns = _chosen(path, header, needed, optional)
+        table = parquet.read_table(path, columns=columns)
+    except (OSError, pyarrow.ArrowException) as error:
+        reason = next(itertools.chain(str(error).splitlines(), [""]))
+        raise UsageError(f"{path}: not a readable Parquet file ({reason})") from None
+    cells = {name: [_text(value) for value in table.column(name).to_pylist()] for name in columns}
+    return Rows(path, list(range(2, table.num_rows + 2)), cells)
+
+
+def _text(value: object) -> str:
+    missing = value is None or value != value  # NaN is the one value that differs from itself
+    return "" if missing else str(value).strip()

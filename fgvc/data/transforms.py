@@ -1,0 +1,136 @@
+"""Training augmentation. The only file that names albumentations.
+
+Every draw is a function of the seed that is passed with the picture: albumentations 2.0.8 repeats its streams in
+forked workers, and its own `seed` argument locks the decisions of different transforms together.
+"""
+
+import os
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from fgvc.errors import UsageError
+from fgvc.images import EvalResize, Pixels, resize_for_eval
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import asks the network for a newer version otherwise
+import albumentations as A
+
+cv2.ocl.setUseOpenCL(False)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What training changes at random in a picture.
+
+    Attributes:
+        scale: smallest and largest share of the picture's area that the random crop keeps.
+        ratio: smallest and largest width over height of the random crop.
+        flip: probability of mirroring left and right.
+        color_jitter: largest relative change of brightness, contrast and saturation.
+        policy: how many operations of the policy are drawn for each picture (0: none), in the spirit of RandAugment
+            (Cubuk et al., 2020): small rotation, shear, sharpness, blur, equalisation, solarisation, posterisation.
+        erase: probability that one rectangle is filled with noise (Zhong et al., "Random Erasing", AAAI 2020).
+    """
+
+    scale: tuple[float, float] = (0.35, 1.0)
+    ratio: tuple[float, float] = (0.75, 1.3333)
+    flip: float = 0.5
+    color_jitter: float = 0.2
+    policy: int = 0
+    erase: float = 0.0
+
+
+class TrainTransform:
+    """Random crop to S x S, flip, colour jitter, policy.
+
+    Args:
+        size: S in pixels.
+        augmentation: what is drawn.
+
+    Raises:
+        UsageError: a value outside its range.
+    """
+
+    def __init__(self, size: int, augmentation: Augmentation) -> None:
+        try:
+            self._compose = A.Compose(_steps(size, augmentation), save_applied_params=True, strict=True)
+        except ValueError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UsageError(f"data.augmentation: {augmentation} is out of range ({reason})") from None
+
+    def __call__(self, image: Pixels, seed: Sequence[int]) -> tuple[Pixels, npt.NDArray[np.float32]]:
+        """Draw one version of a picture.
+
+        Args:
+            image: (H, W, 3) uint8.
+            seed: numbers that decide every draw, e.g. (seed, epoch, index).
+
+        Returns:
+            (S, S, 3) uint8, and the view: (4,) float32 xyxy fractions of the picture, x1 > x2 where it is mirrored.
+        """
+        generator = np.random.default_rng(list(seed))
+        self._compose.set_random_state(generator, random.Random(int(generator.integers(2**63))))
+        drawn = self._compose(image=image)
+        return np.ascontiguousarray(drawn["image"]), _view(dict(drawn["applied_transforms"]), image.shape)
+
+
+class EvalTransform:
+    """The one evaluation resize, in the shape of a transform; nothing is drawn."""
+
+    def __init__(self, how: EvalResize) -> None:
+        self._how = how.check()
+
+    def __call__(self, image: Pixels, seed: Sequence[int]) -> tuple[Pixels, npt.NDArray[np.float32]]:
+        """Image (H, W, 3) uint8 -> (S, S, 3) uint8 and the view (4,)."""
+        return resize_for_eval(image, self._how)
+
+
+def _steps(size: int, wanted: Augmentation) -> list[Any]:
+    low, high = max(0.0, 1 - wanted.color_jitter), 1 + wanted.color_jitter
+    steps: list[Any] = [
+        A.RandomResizedCrop(
+            (size, size),
+            scale=wanted.scale,
+            ratio=wanted.ratio,
+            area_for_downscale="image",
+            interpolation=cv2.INTER_CUBIC,
+        )
+    ]
+    if wanted.flip:
+        steps.append(A.HorizontalFlip(p=wanted.flip))
+    if wanted.color_jitter:
+        jitter = {"brightness": (low, high), "contrast": (low, high), "saturation": (low, high)}
+        steps.append(A.ColorJitter(**jitter, hue=(0, 0), p=1.0))
+    if wanted.policy:
+        steps.append(A.SomeOf(_policy(), n=wanted.policy, replace=False, p=1.0))
+    if wanted.erase:
+        steps.append(A.Erasing(scale=(0.02, 0.2), fill="random", p=wanted.erase))
+    return steps
+
+
+def _policy() -> list[Any]:
+    reflect = {"border_mode": cv2.BORDER_REFLECT_101, "p": 1.0}
+    return [
+        A.Rotate(limit=(-15, 15), **reflect),
+        A.Affine(shear=(-10, 10), **reflect),
+        A.Sharpen(p=1.0),
+        A.GaussianBlur(blur_limit=(3, 5), p=1.0),
+        A.Equalize(p=1.0),
+        A.AutoContrast(p=1.0),
+        A.Posterize(num_bits=5, p=1.0),
+        A.Solarize(threshold_range=(0.7, 0.95), p=1.0),
+        A.ToGray(p=1.0),
+    ]
+
+
+def _view(applied: dict[str, Any], shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+    left, top, right, bottom = applied["RandomResizedCrop"]["crop_coords"]
+    if "HorizontalFlip" in applied:
+        left, right = right, left
+    height, width = shape[:2]
+    return np.array([left / width, top / height, right / width, bottom / height], dtype=np.float32)

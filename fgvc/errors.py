@@ -1,0 +1,22 @@
+"""The errors a person sees: one line that says what was asked, what was found and what to do next."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class FgvcError(Exception):
+    """Work that failed. Doors print its one line and exit with `exit_code`."""
+
+    exit_code = 1
+
+
+class UsageError(FgvcError):
+    """A wrong flag, config key, path or class name: the user can mend it before any work starts."""
+
+    exit_code = 2
+
+
+def did_you_mean(word: str, choices: Iterable[str], limit: int = 3) -> str:
+    """Return `; did you mean 'x'?` for the nearest choices, or an empty string when none is near."""
+    near = difflib.get_close_matches(word, list(choices), n=limit, cutoff=0.6)
+    return f"; did you mean {' or '.join(repr(match) for match in near)}?" if near else ""

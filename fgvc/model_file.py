@@ -1,0 +1,145 @@
+"""A trained model as two files: `model.safetensors` (numbers) and `fgvc.json` (plain data); neither runs anything."""
+
+import json
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from fgvc.architecture import Plain, build
+from fgvc.errors import FgvcError
+from fgvc.images import EvalResize
+from fgvc.recognizers.base import Recognizer
+from fgvc.taxonomy import Taxonomy
+
+FORMAT = 1
+WEIGHTS, DESCRIPTION = "model.safetensors", "fgvc.json"
+_KEYS = {"format", "fgvc_version", "architecture", "image_size", "input", "taxonomy", "temperatures", "provenance"}
+
+
+class ModelFileError(FgvcError):
+    """A folder that holds no model we can read; the message names the file and says what was found."""
+
+
+@dataclass
+class Model:
+    """Everything that predicting needs.
+
+    recognizer: in evaluation mode.
+    architecture: the plain tree it was built from.
+    resize: how a photograph becomes the square it sees.
+    temperatures: level -> what its logits are divided by before the softmax; 1 where none was fitted.
+    provenance: where the model came from and how good it is, for people.
+    """
+
+    recognizer: Recognizer
+    architecture: Plain
+    resize: EvalResize
+    temperatures: dict[str, float] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def taxonomy(self) -> Taxonomy:
+        """The classes."""
+        return self.recognizer.taxonomy
+
+
+def save(model: Model, folder: str | Path) -> Path:
+    """Write a model into a folder, each file under a temporary name first.
+
+    Raises:
+        FgvcError: the folder cannot be written.
+    """
+    target = Path(folder)
+    state = {key: value.detach().cpu().contiguous() for key, value in model.recognizer.state_dict().items()}
+    described = {
+        "format": FORMAT,
+        "fgvc_version": version("fgvc"),
+        "architecture": model.architecture,
+        "image_size": model.recognizer.image_size,
+        "input": model.resize._asdict(),
+        "taxonomy": model.taxonomy.to_plain(),
+        "temperatures": model.temperatures,
+        "provenance": model.provenance,
+    }
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        save_file(state, target / f".{WEIGHTS}")
+        (target / f".{DESCRIPTION}").write_text(json.dumps(described, indent=1, ensure_ascii=False), encoding="utf-8")
+        for name in (WEIGHTS, DESCRIPTION):
+            (target / f".{name}").replace(target / name)
+    except (OSError, SafetensorError) as error:
+        raise FgvcError(f"{target}: the model cannot be written ({error})") from None
+    return target
+
+
+def load(folder: str | Path) -> Model:
+    """Read a model from a run folder or its `model` folder; never touches the network.
+
+    Raises:
+        ModelFileError: no model there, or one that is damaged, newer than this fgvc, or not fgvc's.
+        UsageError: its architecture names something that is not fgvc's.
+    """
+    home = _home(Path(folder))
+    described = _described(home / DESCRIPTION)
+    taxonomy = Taxonomy.from_plain(described["taxonomy"])
+    recognizer = build(described["architecture"], taxonomy, described["image_size"], weights="none")
+    _fill(recognizer, home / WEIGHTS)
+    return Model(
+        recognizer.eval(),
+        described["architecture"],
+        EvalResize(**described["input"]).check(),
+        described["temperatures"],
+        described["provenance"],
+    )
+
+
+def read_weights(recognizer: Recognizer, folder: str | Path) -> None:
+    """Fill a recognizer that was built elsewhere from the model in a folder.
+
+    Raises:
+        ModelFileError: no model there, or its classes or weights are others.
+    """
+    home = _home(Path(folder))
+    if Taxonomy.from_plain(_described(home / DESCRIPTION)["taxonomy"]) != recognizer.taxonomy:
+        raise ModelFileError(f"{home}: the model knows other classes than the data; test it on data with its classes")
+    _fill(recognizer, home / WEIGHTS)
+
+
+def _home(folder: Path) -> Path:
+    for candidate in (folder, folder / "model"):
+        if (candidate / DESCRIPTION).is_file():
+            return candidate
+    raise ModelFileError(f"{folder}: no model here (no {DESCRIPTION}); give a run folder or the model folder inside it")
+
+
+def _described(path: Path) -> dict[str, Any]:
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelFileError(f"{path}: damaged ({error}); copy it again") from None
+    if not isinstance(described, dict) or not isinstance(described.get("format"), int):
+        raise ModelFileError(f"{path}: not an fgvc model description")
+    if described["format"] > FORMAT:
+        raise ModelFileError(
+            f"{path}: format {described['format']} is newer than this fgvc reads ({FORMAT}); update fgvc"
+        )
+    if set(described) != _KEYS:
+        odd = sorted(set(described) ^ _KEYS)
+        raise ModelFileError(f"{path}: keys missing or unknown: {odd}; copy it again or save it with this version")
+    return described
+
+
+def _fill(recognizer: Recognizer, path: Path) -> None:
+    try:
+        state: dict[str, torch.Tensor] = load_file(path)
+        recognizer.load_state_dict(state)
+    except (OSError, SafetensorError) as error:
+        raise ModelFileError(f"{path}: damaged or missing ({error}); copy it again") from None
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ModelFileError(f"{path}: does not belong to {DESCRIPTION} beside it ({reason})") from None

@@ -1,0 +1,37 @@
+"""Keep from the user what libraries print for their own sake: promotion, deprecations, advice nobody can act on."""
+
+import logging
+import os
+import warnings
+
+LOUD_LOGGERS = ("pytorch_lightning", "lightning", "lightning_fabric", "timm", "huggingface_hub", "torch.distributed")
+USELESS_WARNINGS = (
+    # The number of workers is chosen by the datamodule from the cores of the machine.
+    r".*does not have many workers.*",
+    # Few batches per epoch are no fault; the CSV is written at the end of each epoch.
+    r".*The number of training batches.*",
+    # The run folder is claimed before Lightning looks at it.
+    r".*Checkpoint directory .* exists and is not empty.*",
+    r".*Experiment logs directory .* exists and is not empty.*",
+    # No validation split was asked for (val_fraction: 0).
+    r".*you have defined a `val.*",
+    r".*defined a `validation_step` but have no `val_dataloader`.*",
+    r".*Total length of `DataLoader` across ranks is zero.*",
+    # Lightning's and timm's own use of what torch and others deprecate.
+    r".*LeafSpec.*is deprecated.*",
+    r".*treespec.*is deprecated.*",
+    r".*`isinstance\(treespec.*",
+    r".*torch\.jit\..*is deprecated.*",
+    # A frozen backbone stays in evaluation mode on purpose.
+    r".*module\(s\) in eval mode at the start of training.*",
+)
+
+
+def libraries() -> None:
+    """Silence them; real warnings of fgvc and of Python stay."""
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    for name in LOUD_LOGGERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for message in USELESS_WARNINGS:
+        warnings.filterwarnings("ignore", message=message)

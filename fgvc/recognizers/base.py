@@ -1,0 +1,71 @@
+"""What every recognizer offers: images -> Prediction, and the loss of that prediction."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+
+from torch import Tensor, nn
+
+from fgvc.backbone import Backbone
+from fgvc.datatypes import Prediction
+from fgvc.errors import UsageError, did_you_mean
+from fgvc.heads.base import Head
+from fgvc.taxonomy import Taxonomy
+
+BackboneFactory = Callable[[int], Backbone]
+HeadFactory = Callable[[Taxonomy, Backbone], Head]
+
+
+class Recognizer(nn.Module, ABC):
+    """Images (N, 3, S, S) uint8 or float in 0..255 -> Prediction.
+
+    Args:
+        taxonomy: the classes.
+        image_size: side, in pixels, at which the whole image is seen; S may be larger, and crops are cut from it.
+    """
+
+    phases: tuple[str, ...] = ("all", "head")
+    """Names of the training phases it knows: `all` trains everything, `head` keeps the backbones as they are."""
+
+    def __init__(self, taxonomy: Taxonomy, image_size: int) -> None:
+        super().__init__()
+        self.taxonomy = taxonomy
+        self.image_size = image_size
+        self.phase = "all"
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> Prediction:
+        """Images (N, 3, S, S) -> Prediction; never needs labels."""
+
+    @abstractmethod
+    def loss(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
+        """Return the named terms of the current phase, to be summed; labels (N,) int64 node ids."""
+
+    def enter(self, phase: str) -> None:
+        """Start a phase: choose what is trained.
+
+        Raises:
+            UsageError: the recognizer knows no such phase.
+        """
+        self.check_phase(phase)
+        self.phase = phase
+        for backbone in self.backbones():
+            backbone.requires_grad_(phase != "head")
+        self.train(self.training)
+
+    def check_phase(self, phase: str) -> None:
+        """Raise UsageError for a phase that the recognizer does not know."""
+        if phase not in self.phases:
+            known = f"{type(self).__name__} knows {list(self.phases)}"
+            raise UsageError(f"phase {phase!r}: {known}{did_you_mean(phase, self.phases)}")
+
+    def train(self, mode: bool = True) -> "Recognizer":
+        """Set the mode; backbones that are not trained stay in evaluation mode: their batch statistics stand still."""
+        super().train(mode)
+        if self.phase == "head":
+            for backbone in self.backbones():
+                backbone.eval()
+        return self
+
+    def backbones(self) -> Iterator[Backbone]:
+        """Iterate over the backbones inside."""
+        return (module for module in self.modules() if isinstance(module, Backbone))

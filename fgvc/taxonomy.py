@@ -1,0 +1,233 @@
+"""The tree of names: levels, ancestors, roll-up of leaf scores, distances.
+
+Shape letters: N images, K leaves, L levels.
+"""
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fgvc.errors import UsageError, did_you_mean
+
+
+class Taxonomy:
+    """An immutable tree of classes whose leaves are numbered first.
+
+    A node is its path from the root, not its name: two genera may share a word. Node ids run over the leaves
+    (0 .. K-1, in the order given), then over the nodes of each coarser level, finest first. A ragged tree repeats
+    the parent's name where a level is missing.
+
+    Args:
+        levels: names of the levels, coarse to fine, e.g. ("order", "family", "genus", "species").
+        leaves: one path per leaf, each with one name per level, coarse to fine.
+
+    Raises:
+        UsageError: a path whose length differs from the number of levels, a repeated leaf or an empty tree.
+    """
+
+    def __init__(self, levels: Sequence[str], leaves: Iterable[Sequence[str]]) -> None:
+        self.levels = tuple(levels)
+        self._leaves = tuple(tuple(path) for path in leaves)
+        _check(self.levels, self._leaves)
+        depth = len(self.levels)
+        self._paths: list[tuple[tuple[str, ...], ...]] = []
+        index_of: list[dict[tuple[str, ...], int]] = []
+        for d in range(1, depth + 1):
+            seen = {path: i for i, path in enumerate(dict.fromkeys(leaf[:d] for leaf in self._leaves))}
+            index_of.append(seen)
+            self._paths.append(tuple(seen))
+        self._offsets: list[int] = [0] * depth
+        total = 0
+        for d in reversed(range(depth)):
+            self._offsets[d] = total
+            total += len(self._paths[d])
+        rows = torch.full((total, depth), -1, dtype=torch.int64)
+        for d, paths in enumerate(self._paths):
+            above = [[index_of[up][path[: up + 1]] for up in range(d + 1)] for path in paths]
+            rows[self._offsets[d] : self._offsets[d] + len(paths), : d + 1] = torch.tensor(above)
+        self.ancestors = rows
+        """(num_nodes, L) int64: the class index of each node's ancestor (or itself) within each level; -1 below it."""
+        self._copies: dict[torch.device, Tensor] = {}
+
+    @classmethod
+    def flat(cls, names: Sequence[str], level: str = "class") -> "Taxonomy":
+        """Return a taxonomy of one level."""
+        return cls((level,), ((name,) for name in names))
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> "Taxonomy":
+        """Rebuild a taxonomy from what `to_plain` returned."""
+        return cls(plain["levels"], plain["leaves"])
+
+    @classmethod
+    def from_csv(cls, path: str | Path, levels: Sequence[str] | None = None) -> "Taxonomy":
+        """Read one leaf per row; the columns (or those named by `levels`) are the levels, coarse to fine.
+
+        Raises:
+            UsageError: the file is missing, has no rows, or lacks a named column.
+        """
+        try:
+            with Path(path).open(encoding="utf-8-sig", newline="") as file:
+                reader = csv.DictReader(file)
+                columns = list(reader.fieldnames or [])
+                rows = list(reader)
+        except OSError as error:
+            raise UsageError(f"{path}: the taxonomy file cannot be read ({error.strerror})") from None
+        chosen = list(levels or columns)
+        for name in chosen:
+            if name not in columns:
+                raise UsageError(f"{path}: no column {name!r}; it has {columns}{did_you_mean(name, columns)}")
+        return cls(chosen, [_fill_ragged([row[name] or "" for name in chosen], path, i) for i, row in enumerate(rows)])
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return lists and strings only, for a model file or a checkpoint."""
+        return {"levels": list(self.levels), "leaves": [list(path) for path in self._leaves]}
+
+    @property
+    def num_classes(self) -> int:
+        """The number of leaves, K."""
+        return len(self._leaves)
+
+    @property
+    def num_nodes(self) -> int:
+        """The number of nodes over all levels."""
+        return len(self.ancestors)
+
+    @property
+    def leaf_level(self) -> str:
+        """The name of the finest level."""
+        return self.levels[-1]
+
+    def depth(self, level: str) -> int:
+        """Return the position of a level, 0 for the coarsest.
+
+        Raises:
+            UsageError: there is no such level.
+        """
+        if level not in self.levels:
+            raise UsageError(f"no level {level!r}; there are {list(self.levels)}{did_you_mean(level, self.levels)}")
+        return self.levels.index(level)
+
+    def size(self, level: str) -> int:
+        """Return the number of classes of a level."""
+        return len(self._paths[self.depth(level)])
+
+    def names(self, level: str) -> tuple[str, ...]:
+        """Return the last word of each class of a level, in the order of its logits."""
+        return tuple(path[-1] for path in self._paths[self.depth(level)])
+
+    def node(self, level: str, index: int) -> int:
+        """Return the node id of class `index` of a level."""
+        return self._offsets[self.depth(level)] + index
+
+    def path(self, node: int) -> tuple[str, ...]:
+        """Return the names from the coarsest level down to a node."""
+        for d, offset in enumerate(self._offsets):
+            if offset <= node < offset + len(self._paths[d]):
+                return self._paths[d][node - offset]
+        raise UsageError(f"no node {node}; the taxonomy has {self.num_nodes} nodes")
+
+    def lineage(self, node: int) -> dict[str, str]:
+        """Return level name -> name, from the coarsest level down to a node."""
+        return dict(zip(self.levels, self.path(node), strict=False))
+
+    def find(self, name: str, level: str | None = None) -> int:
+        """Return the node id of a name, looking at one level or at all of them, finest first.
+
+        Raises:
+            UsageError: no node, or more than one node of the same level, has this name.
+        """
+        for candidate in (level,) if level else reversed(self.levels):
+            hits = self._bearers[self.depth(candidate)].get(name, [])
+            if len(hits) > 1:
+                raise UsageError(f"{name!r} is the name of {len(hits)} classes of level {candidate!r}; give its path")
+            if hits:
+                return self.node(candidate, hits[0])
+        known = {other for candidate in ((level,) if level else self.levels) for other in self.names(candidate)}
+        raise UsageError(f"unknown class {name!r} at {level or 'any level'}{did_you_mean(name, known)}")
+
+    @cached_property
+    def _bearers(self) -> list[dict[str, list[int]]]:
+        """For each level, name -> its classes: 10,000 labels are looked up in a moment."""
+        levels: list[dict[str, list[int]]] = [{} for _ in self.levels]
+        for bearers, paths in zip(levels, self._paths, strict=True):
+            for index, path in enumerate(paths):
+                bearers.setdefault(path[-1], []).append(index)
+        return levels
+
+    def targets(self, labels: Tensor, level: str) -> Tensor:
+        """Return (N,) class indices at a level for (N,) node ids; -1 where the label is -1 or coarser."""
+        depth = self.depth(level)
+        return torch.where(labels >= 0, self._ancestors_on(labels.device)[labels.clamp_min(0), depth], -1)
+
+    def _ancestors_on(self, device: torch.device) -> Tensor:
+        if device not in self._copies:  # a copy per step would make an accelerator wait
+            self._copies[device] = self.ancestors.to(device)
+        return self._copies[device]
+
+    def complete(self, logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return log-probabilities at every level, coarse to fine.
+
+        A level that was scored keeps its own log-softmax; the others are the leaf probabilities summed over each
+        class's leaves. For metrics and answers, never for a loss.
+
+        Args:
+            logits: level -> (N, classes of that level); the leaf level must be among them.
+
+        Returns:
+            level -> (N, classes of that level), float32.
+        """
+        leaf = logits[self.leaf_level].float().log_softmax(dim=1)
+        return {
+            level: logits[level].float().log_softmax(dim=1) if level in logits else self._roll_up(leaf, level)
+            for level in self.levels
+        }
+
+    def _roll_up(self, log_leaf: Tensor, level: str) -> Tensor:
+        parent = self._ancestors_on(log_leaf.device)[: self.num_classes, self.depth(level)]
+        sums = log_leaf.new_zeros(len(log_leaf), self.size(level)).index_add_(1, parent, log_leaf.exp())
+        return sums.clamp_min(torch.finfo(sums.dtype).tiny).log()
+
+    def lca_height(self, first: Tensor, second: Tensor) -> Tensor:
+        """Return (N,) int64: how many levels above the leaves the lowest common ancestor of two leaves lies.
+
+        0 for the same leaf, L for leaves that share nothing. Computed from (N, L) rows, never from a K x K table.
+        """
+        ancestors = self._ancestors_on(first.device)
+        return (ancestors[first] != ancestors[second]).sum(dim=1)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Taxonomy) and (self.levels, self._leaves) == (other.levels, other._leaves)
+
+    def __hash__(self) -> int:
+        return hash((self.levels, self._leaves))
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{self.size(level)} {level}" for level in self.levels)
+        return f"Taxonomy({sizes})"
+
+
+def _check(levels: tuple[str, ...], leaves: tuple[tuple[str, ...], ...]) -> None:
+    if not levels or not leaves:
+        raise UsageError("a taxonomy needs at least one level and one class")
+    seen: set[tuple[str, ...]] = set()
+    for row, path in enumerate(leaves):
+        if len(path) != len(levels):
+            raise UsageError(f"taxonomy row {row}: {len(path)} names for {len(levels)} levels {list(levels)}")
+        if path in seen:
+            raise UsageError(f"taxonomy row {row}: the class {' > '.join(path)} appears twice")
+        seen.add(path)
+
+
+def _fill_ragged(path: Sequence[str], source: str | Path, row: int) -> list[str]:
+    filled: list[str] = []
+    for name in path:
+        if not name.strip() and not filled:
+            raise UsageError(f"{source}: row {row}: the coarsest level is empty")
+        filled.append(name.strip() or filled[-1])
+    return filled

@@ -1,0 +1,120 @@
+"""Accuracy per level from counts per class, never from a table of classes by classes.
+
+Shape letters: N images, C classes of a level.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from fgvc.taxonomy import Taxonomy
+
+
+def rank_of_target(scores: Tensor, targets: Tensor) -> Tensor:
+    """Return (N,) int64: how many classes stand before the target, 0 when it is the best.
+
+    Of equal scores the lower class index stands first, so ties are decided the same way on every device. A class
+    whose score is NaN stands first, and a target whose score is NaN stands last.
+
+    Args:
+        scores: (N, C), higher is better.
+        targets: (N,) int64 in 0 .. C-1.
+    """
+    own = scores.gather(1, targets[:, None])
+    # not(<=) instead of >: a net that answers NaN must count as wrong.
+    ahead = (scores <= own).logical_not_()
+    before = torch.arange(scores.shape[1], device=scores.device) < targets[:, None]
+    return (ahead | ((scores == own) & before)).sum(dim=1)
+
+
+class LevelAccuracy(Metric):
+    """Top-1, top-k and mean-per-class accuracy of one level, with three counts per class as its whole state.
+
+    The counts are summed over processes, so the result does not depend on how the images were divided.
+
+    Args:
+        num_classes: C, the number of classes of the level.
+        top_k: k of the second accuracy; a k above C counts as C.
+    """
+
+    full_state_update = False
+    is_differentiable = False
+    higher_is_better = True
+
+    seen: Tensor
+    top1_correct: Tensor
+    topk_correct: Tensor
+
+    def __init__(self, num_classes: int, top_k: int = 5) -> None:
+        super().__init__()
+        self.top_k = top_k
+        for name in ("seen", "top1_correct", "topk_correct"):
+            self.add_state(name, torch.zeros(num_classes, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, scores: Tensor, targets: Tensor) -> None:
+        """Count a batch.
+
+        Args:
+            scores: (N, C), higher is better.
+            targets: (N,) int64; -1 is ignored.
+        """
+        # Weights of 0 instead of a selection: its size would make the processor wait for the accelerator.
+        known = (targets >= 0).long()
+        targets = targets.clamp_min(0)
+        rank = rank_of_target(scores.detach(), targets)
+        self.seen.index_add_(0, targets, known)
+        self.top1_correct.index_add_(0, targets, known * (rank < 1))
+        self.topk_correct.index_add_(0, targets, known * (rank < self.top_k))
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return `top1`, `top<k>` and `mean_per_class` (over the classes that occur) as () float32 fractions.
+
+        NaN where no image had a known class.
+        """
+        total = self.seen.sum()
+        recall = self.top1_correct / self.seen
+        return {
+            "top1": self.top1_correct.sum() / total,
+            f"top{self.top_k}": self.topk_correct.sum() / total,
+            "mean_per_class": recall.nanmean(),
+        }
+
+
+class HierarchyMetrics(nn.Module):
+    """One LevelAccuracy per level of a taxonomy.
+
+    Args:
+        taxonomy: gives the levels and the target of each.
+        top_k: k of the second accuracy.
+    """
+
+    def __init__(self, taxonomy: Taxonomy, top_k: int = 5) -> None:
+        super().__init__()
+        self.taxonomy = taxonomy
+        # A list, because a ModuleDict refuses level names such as "type" or "sub.species".
+        self.levels = nn.ModuleList(LevelAccuracy(taxonomy.size(level), top_k) for level in taxonomy.levels)
+
+    def _items(self) -> list[tuple[str, LevelAccuracy]]:
+        pairs = zip(self.taxonomy.levels, self.levels, strict=True)
+        return [(level, metric) for level, metric in pairs if isinstance(metric, LevelAccuracy)]
+
+    def update(self, scores: Mapping[str, Tensor], labels: Tensor) -> None:
+        """Count a batch at every level.
+
+        Args:
+            scores: level -> (N, classes of that level), as `Taxonomy.complete` returns them.
+            labels: (N,) int64 node ids; -1 where nothing is known.
+        """
+        for level, metric in self._items():
+            metric.update(scores[level], self.taxonomy.targets(labels, level))
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return `<level>/top1`, `<level>/top<k>` and `<level>/mean_per_class`, each () float32."""
+        return {f"{level}/{name}": value for level, metric in self._items() for name, value in metric.compute().items()}
+
+    def reset(self) -> None:
+        """Forget everything that was counted."""
+        for _, metric in self._items():
+            metric.reset()

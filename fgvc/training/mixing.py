@@ -1,0 +1,112 @@
+"""Mixup and cutmix: training pictures made of two.
+
+Shape letters: N images, C channels, H and W their sides.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fgvc.errors import UsageError
+
+
+class Mixed(NamedTuple):
+    """A mixed batch; its loss is lam * loss(labels) + (1 - lam) * loss(labels[permutation]).
+
+    images: (N, C, H, W).
+    permutation: (N,) int64, the partner of each image.
+    lam: the share of each image that is its own.
+    """
+
+    images: Tensor
+    permutation: Tensor
+    lam: float
+
+
+def mix(
+    images: Tensor, alpha_mixup: float = 0.0, alpha_cutmix: float = 0.0, generator: torch.Generator | None = None
+) -> Mixed:
+    """Mix each image of a batch with another one of it, by mixup or by cutmix.
+
+    Where both alphas are above 0 one of the two is drawn with probability 1/2; where both are 0 nothing changes.
+
+    Args:
+        images: (N, C, H, W) uint8 or floating. Mixup returns floats in the same range, cutmix the same type.
+        alpha_mixup: the share is drawn from Beta(alpha, alpha); 0 is off.
+        alpha_cutmix: the same for cutmix.
+        generator: the only source of randomness; torch's own where it is None.
+
+    Raises:
+        UsageError: an alpha below 0.
+    """
+    if min(alpha_mixup, alpha_cutmix) < 0:
+        raise UsageError(f"mixup {alpha_mixup}, cutmix {alpha_cutmix}: an alpha must be 0 (off) or above")
+    if alpha_mixup == 0 and alpha_cutmix == 0:
+        return Mixed(images, torch.arange(len(images), device=images.device), 1.0)
+    rng = _numpy_generator(generator)
+    by_cutmix = rng.random() < 0.5 if alpha_mixup and alpha_cutmix else bool(alpha_cutmix)
+    alpha = alpha_cutmix if by_cutmix else alpha_mixup
+    lam = float(rng.beta(alpha, alpha))
+    permutation = torch.from_numpy(rng.permutation(len(images))).to(images.device)
+    if by_cutmix:
+        centre_y, centre_x = rng.random(2)
+        box = cut_box(lam, (images.shape[2], images.shape[3]), (centre_y, centre_x))
+        return Mixed(*cutmix(images, permutation, box))
+    return Mixed(mixup(images, permutation, lam), permutation, lam)
+
+
+def mixup(images: Tensor, permutation: Tensor, lam: float) -> Tensor:
+    """Return lam * images + (1 - lam) * images[permutation], floating, (N, C, H, W).
+
+    Source: Zhang, Cisse, Dauphin and Lopez-Paz, mixup: Beyond Empirical Risk Minimization, 2018.
+
+    Args:
+        images: (N, C, H, W) uint8 or floating.
+        permutation: (N,) int64.
+        lam: the share of the first picture.
+    """
+    own = images if images.is_floating_point() else images.float()
+    return own.lerp(own[permutation], 1 - lam)
+
+
+def cutmix(images: Tensor, permutation: Tensor, box: tuple[int, int, int, int]) -> Mixed:
+    """Paste a box of each partner into each image; `lam` is the area that is left of the image itself.
+
+    Source: Yun, Han, Oh, Chun, Choe and Yoo, CutMix: Regularization Strategy to Train Strong Classifiers with
+    Localizable Features, 2019.
+
+    Args:
+        images: (N, C, H, W) of any type.
+        permutation: (N,) int64.
+        box: top, bottom, left, right in whole pixels, bottom and right outside.
+    """
+    top, bottom, left, right = box
+    mixed = images.clone()
+    mixed[:, :, top:bottom, left:right] = images[permutation, :, top:bottom, left:right]
+    pasted = (bottom - top) * (right - left) / (images.shape[2] * images.shape[3])
+    return Mixed(mixed, permutation, 1 - pasted)
+
+
+def cut_box(lam: float, size: tuple[int, int], centre: tuple[float, float]) -> tuple[int, int, int, int]:
+    """Return top, bottom, left, right of a box with the picture's proportions and 1 - lam of its area.
+
+    What reaches over the edge is cut off, so the box may be smaller.
+
+    Args:
+        lam: the share that stays outside the box.
+        size: H, W.
+        centre: y, x as fractions of the picture.
+    """
+    side = (1 - lam) ** 0.5
+    height, width = (int(length * side) for length in size)
+    middle_y, middle_x = (int(length * at) for length, at in zip(size, centre, strict=True))
+    top, left = middle_y - height // 2, middle_x - width // 2
+    return max(top, 0), min(top + height, size[0]), max(left, 0), min(left + width, size[1])
+
+
+def _numpy_generator(generator: torch.Generator | None) -> np.random.Generator:
+    # torch has no public Beta draw that takes a generator, so one of its integers seeds numpy's.
+    device = generator.device if generator is not None else "cpu"
+    return np.random.default_rng(int(torch.randint(2**62, (), generator=generator, device=device)))

@@ -1,0 +1,204 @@
+"""The one training, validation and test step of every recognizer.
+
+Shape letters: N images, S side of the source image, C classes of a level.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from fgvc.datatypes import Prediction, Sample
+from fgvc.errors import UsageError
+from fgvc.heads.base import Head
+from fgvc.recognizers.base import Recognizer
+from fgvc.taxonomy import Taxonomy
+from fgvc.training import tta as test_time
+from fgvc.training.metrics import HierarchyMetrics
+from fgvc.training.mixing import mix
+from fgvc.training.optimizers import build_optimizer, warmup_cosine_ratio
+
+Stage = Literal["train", "val", "test"]
+RecognizerFactory = Callable[[Taxonomy, int], Recognizer]
+
+
+class FineGrainedModule(pl.LightningModule):
+    """Train a recognizer on Samples.
+
+    Args:
+        recognizer: makes the recognizer from the taxonomy and the image size.
+        taxonomy: the classes; linked to the data.
+        class_counts: (K,) training images per leaf, for the logit adjustment; linked to the data.
+        image_size: side, in pixels, at which the whole image is seen.
+        optimizer: a name of timm's optimizer factory.
+        lr: learning rate of the backbone for the whole batch over all processes.
+        weight_decay: of weights with two or more dimensions; biases and norms have none.
+        head_lr_ratio: learning rate of everything that is not backbone, over `lr`.
+        layer_decay: factor on `lr` per layer down the backbone, or None.
+        warmup_epochs: epochs of linear rise before the cosine.
+        mixup: alpha of mixup, 0 for none.
+        cutmix: alpha of cutmix, 0 for none.
+        tta: versions averaged in `test`, each logged by its name: `flip`, `crops`.
+        channels_last: memory layout of network and images; faster for most convolutional networks.
+        compile: compile the recognizer with torch.compile.
+        seed: of everything random inside a step.
+
+    Raises:
+        UsageError: a setting outside its range.
+    """
+
+    def __init__(
+        self,
+        recognizer: RecognizerFactory,
+        taxonomy: Taxonomy,
+        class_counts: Tensor | None = None,
+        image_size: int = 224,
+        optimizer: str = "adamw",
+        lr: float = 5e-4,
+        weight_decay: float = 0.05,
+        head_lr_ratio: float = 5.0,
+        layer_decay: float | None = None,
+        warmup_epochs: float = 1.0,
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
+        tta: list[str] = [],  # noqa: B006 - read only
+        channels_last: bool = True,
+        compile: bool = False,  # noqa: A002 - the field's word
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(ignore=["taxonomy", "class_counts"])
+        test_time.check(tta)
+        if lr <= 0 or min(weight_decay, head_lr_ratio, warmup_epochs, mixup, cutmix) < 0:
+            raise UsageError("model: lr must be above 0; decay, ratio, warm-up, mixup and cutmix must not be negative")
+        self.taxonomy = taxonomy
+        self.recognizer = recognizer(taxonomy, image_size)
+        if class_counts is not None:
+            self._tell_class_counts(class_counts)
+        if channels_last:
+            self.recognizer.to(memory_format=torch.channels_last)
+        if compile:
+            self.recognizer.compile()
+        self.metrics = nn.ModuleDict()
+        self._lr, self._weight_decay = lr, weight_decay
+
+    def forward(self, images: Tensor) -> Prediction:
+        """Images (N, 3, S, S) uint8 or float in 0..255 -> Prediction."""
+        return self.recognizer(images)  # type: ignore[no-any-return]
+
+    def training_step(self, sample: Sample, batch_idx: int) -> Tensor:
+        """Return the loss of one batch."""
+        return self._step(sample, "train")
+
+    def validation_step(self, sample: Sample, batch_idx: int) -> None:
+        """Count one validation batch."""
+        self._step(sample, "val")
+
+    def test_step(self, sample: Sample, batch_idx: int) -> dict[str, Tensor]:
+        """Count one test batch and return its log-probabilities, level -> (N, C)."""
+        self._step(sample, "test")
+        return self._scores
+
+    def on_train_batch_start(self, batch: Sample, batch_idx: int) -> None:
+        """Seed torch and set the learning rates: both are functions of the step, so a resumed run needs no state."""
+        place = (self.hparams["seed"], self.current_epoch, batch_idx, self.global_rank)
+        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
+        steps = int(self.trainer.estimated_stepping_batches)
+        warmup = round(self.hparams["warmup_epochs"] * steps / max(1, self.trainer.max_epochs or 1))
+        factor = warmup_cosine_ratio(self.global_step, steps, warmup)
+        optimizer: Any = self.optimizers()
+        for group in optimizer.param_groups:
+            group["lr"] = self._lr * group["lr_ratio"] * factor
+            if not group["name"].endswith("no_decay"):
+                group["weight_decay"] = self._weight_decay
+        self.log("train/lr", self._lr * factor, on_step=False, on_epoch=True)
+
+    def check_phase(self, phase: str) -> None:
+        """Raise UsageError for a phase that the recognizer does not know."""
+        self.recognizer.check_phase(phase)
+
+    def enter(self, phase: str, lr: float | None = None, weight_decay: float | None = None) -> None:
+        """Start a phase.
+
+        Args:
+            phase: one of the recognizer's phases.
+            lr, weight_decay: in place of the module's while the phase lasts, or None.
+        """
+        hparams: Any = self.hparams
+        self.recognizer.enter(phase)
+        self._lr = hparams.lr if lr is None else lr
+        self._weight_decay = hparams.weight_decay if weight_decay is None else weight_decay
+
+    def _step(self, sample: Sample, stage: Stage) -> Tensor:
+        hparams: Any = self.hparams
+        images, labels = sample.image, sample.label
+        if stage != "train":
+            prediction = self(images)
+            self._count(prediction, labels, stage)
+            for name in hparams.tta if stage == "test" else ():
+                scores = test_time.averaged(lambda x: self.taxonomy.complete(self(x).logits), images, name)
+                self._metric(f"{stage}/tta_{name}").update(scores, labels)
+            terms = self.recognizer.loss(prediction, labels)
+        else:
+            mixed = mix(images, hparams.mixup, hparams.cutmix)
+            prediction = self(mixed.images)
+            terms = self.recognizer.loss(prediction, labels)
+            if mixed.lam < 1:
+                other = self.recognizer.loss(prediction, labels[mixed.permutation])
+                terms = {name: mixed.lam * term + (1 - mixed.lam) * other[name] for name, term in terms.items()}
+        loss = torch.stack(list(terms.values())).sum()
+        self._log_losses(terms, loss, stage, len(labels))
+        return loss
+
+    def _log_losses(self, terms: dict[str, Tensor], loss: Tensor, stage: Stage, size: int) -> None:
+        named = {f"{stage}/loss": loss} | {f"{stage}/loss_{name}": term for name, term in terms.items()}
+        self.log_dict(named, on_step=False, on_epoch=True, batch_size=size, sync_dist=stage != "train")
+
+    def _count(self, prediction: Prediction, labels: Tensor, stage: Stage) -> None:
+        self._scores = self.taxonomy.complete(prediction.logits)
+        self._metric(stage).update(self._scores, labels)
+        for name, view in prediction.views.items():
+            self._metric(f"{stage}/{name}").update(self.taxonomy.complete(view.logits), labels)
+
+    def _metric(self, name: str) -> HierarchyMetrics:
+        if name not in self.metrics:
+            self.metrics[name] = HierarchyMetrics(self.taxonomy).to(self.device)
+        metric: Any = self.metrics[name]
+        return metric  # type: ignore[no-any-return]
+
+    def on_validation_epoch_end(self) -> None:
+        """Log accuracy at every level."""
+        self._log_metrics("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log accuracy at every level."""
+        self._log_metrics("test")
+
+    def _log_metrics(self, stage: Stage) -> None:
+        self._metric(stage)  # a rank without images takes part in the sum all the same
+        for name, metric in self.metrics.items():
+            if name.partition("/")[0] == stage:
+                counted: Any = metric
+                self.log_dict({f"{name}/{key}": value for key, value in counted.compute().items()}, sync_dist=True)
+                counted.reset()
+
+    def _tell_class_counts(self, counts: Tensor) -> None:
+        for module in self.recognizer.modules():
+            if isinstance(module, Head):
+                module.set_class_counts(counts)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Make the one optimizer of the run; its rates are set before each step."""
+        hparams: Any = self.hparams
+        return build_optimizer(
+            self.recognizer,
+            [backbone.net for backbone in self.recognizer.backbones()],
+            name=hparams.optimizer,
+            lr=hparams.lr,
+            weight_decay=hparams.weight_decay,
+            head_lr_ratio=hparams.head_lr_ratio,
+            layer_decay=hparams.layer_decay,
+        )

@@ -1,0 +1,73 @@
+"""Staged recipes: which part trains, for how long, at what rate."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytorch_lightning as pl
+
+from fgvc.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One stage of a recipe.
+
+    Attributes:
+        name: what the recognizer is told to train; see `Recognizer.phases`.
+        epochs: how long it lasts.
+        lr: learning rate in place of the module's, or None.
+        weight_decay: in place of the module's, or None.
+    """
+
+    name: str
+    epochs: int
+    lr: float | None = None
+    weight_decay: float | None = None
+
+
+def phase_at(phases: Sequence[Phase], epoch: int, cycle: bool) -> Phase:
+    """Return the phase of an epoch: a function of the epoch alone, so that resuming needs no state.
+
+    After the last phase the list starts again (`cycle`), or the last phase goes on.
+    """
+    total = sum(phase.epochs for phase in phases)
+    position = epoch % total if cycle else min(epoch, total - 1)
+    for phase in phases:
+        if position < phase.epochs:
+            return phase
+        position -= phase.epochs
+    return phases[-1]
+
+
+class PhaseSchedule(pl.Callback):
+    """Enter the phase of each training epoch on module and datamodule.
+
+    Args:
+        phases: the stages, in order.
+        cycle: start again after the last one.
+
+    Raises:
+        UsageError: no phase, or a phase shorter than one epoch.
+    """
+
+    def __init__(self, phases: list[Phase], cycle: bool = False) -> None:
+        if not phases or any(phase.epochs < 1 for phase in phases):
+            raise UsageError("PhaseSchedule: give at least one phase, each of at least one epoch")
+        self.phases = phases
+        self.cycle = cycle
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Refuse unknown phase names before any work is done."""
+        known: Any = pl_module
+        for phase in self.phases:
+            known.check_phase(phase.name)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Tell module and datamodule what the epoch trains."""
+        phase = phase_at(self.phases, trainer.current_epoch, self.cycle)
+        module: Any = pl_module
+        module.enter(phase.name, phase.lr, phase.weight_decay)
+        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if datamodule is not None:
+            datamodule.enter(phase.name)

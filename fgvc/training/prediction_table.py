@@ -1,0 +1,58 @@
+"""Every test image's truth and guess at every level, as a CSV that `benchmarks/compare.py` pairs."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from fgvc.datatypes import Sample
+
+Row = tuple[int, list[str]]
+
+
+class PredictionTable(pl.Callback):
+    """Write `path, <level>_true, <level>_pred, ..., score` for each test image, in the order of the records.
+
+    Args:
+        path: the CSV to write.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._rows: list[Row] = []
+
+    def on_test_batch_end(  # noqa: D102
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Sample, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        taxonomy = pl_module.taxonomy
+        columns: list[list[str]] = []
+        for level in taxonomy.levels:
+            names = taxonomy.names(level)
+            truth = taxonomy.targets(batch.label, level).tolist()
+            columns.append([names[i] if i >= 0 else "" for i in truth])
+            columns.append([names[i] for i in outputs[level].argmax(dim=1).tolist()])
+        columns.append([f"{score:.6f}" for score in outputs[taxonomy.leaf_level].amax(dim=1).exp().tolist()])
+        self._rows += list(zip(batch.index.tolist(), map(list, zip(*columns, strict=True)), strict=True))
+
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Gather the rows of all processes and write them once."""
+        rows, self._rows = _gathered(self._rows), []
+        if trainer.is_global_zero:
+            records = trainer.datamodule.records("test")  # type: ignore[attr-defined]
+            header = [f"{level}_{kind}" for level in pl_module.taxonomy.levels for kind in ("true", "pred")]
+            temporary = self.path.with_suffix(".part")
+            with temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+                writer = csv.writer(file)
+                writer.writerow(["path", *header, "score"])
+                writer.writerows([records.relative_path(index), *cells] for index, cells in sorted(rows))
+            temporary.replace(self.path)
+
+
+def _gathered(rows: list[Row]) -> list[Row]:
+    if not torch.distributed.is_initialized():
+        return rows
+    parts: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(parts, rows)
+    return [row for part in parts for row in part]

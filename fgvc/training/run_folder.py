@@ -1,0 +1,86 @@
+"""`runs/<name>/`: what a run leaves behind, never overwritten unasked."""
+
+import json
+import os
+import platform
+import shutil
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fgvc.errors import FgvcError, UsageError
+
+CONFIG, ENVIRONMENT, CHECKPOINTS, MODEL = "config.yaml", "environment.json", "checkpoints", "model"
+_PACKAGES = ("fgvc", "torch", "torchvision", "timm", "pytorch-lightning", "albumentations", "opencv-python-headless")
+
+
+def create(folder: Path, config: str, overwrite: bool) -> None:
+    """Make a run folder with its config and a record of the machine.
+
+    Args:
+        folder: `runs/<name>`.
+        config: the whole resolved config as YAML.
+        overwrite: replace a run that is already there.
+
+    Raises:
+        UsageError: the folder exists and may not be replaced.
+        FgvcError: it cannot be written.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        if not overwrite:
+            raise UsageError(f"{folder}: this run exists already; choose another --name, or give --overwrite true")
+        if not (folder / CONFIG).is_file():
+            raise UsageError(
+                f"{folder}: not a run folder (no {CONFIG}), so it is not overwritten; choose another --name"
+            )
+        shutil.rmtree(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write(folder / CONFIG, config)
+        write(folder / ENVIRONMENT, json.dumps(environment(), indent=1))
+        write(folder.parent / "latest", folder.name + "\n")
+    except OSError as error:
+        raise FgvcError(f"{folder}: cannot be written ({error.strerror})") from None
+
+
+def write(path: Path, text: str) -> None:
+    """Write a text file under a temporary name, then rename it."""
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def environment() -> dict[str, Any]:
+    """Return versions, machine and command line."""
+    return {
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "packages": {name: _version(name) for name in _PACKAGES},
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def resolve(run: Path) -> Path:
+    """Return the folder of a run, following the `latest` file.
+
+    Raises:
+        UsageError: no run there.
+    """
+    pointer = run.parent / "latest"
+    if run.name == "latest" and pointer.is_file():
+        run = run.parent / pointer.read_text(encoding="utf-8").strip()
+    if not (run / CONFIG).is_file():
+        raise UsageError(f"{run}: no run folder (no {CONFIG} in it); give the folder that `fgvc fit` printed")
+    return run
