@@ -18,8 +18,9 @@ import fgvc.heads
 import fgvc.pooling
 import fgvc.recognizers  # noqa: F401 - the slot folders import their own modules: short names work in YAML
 from fgvc import quiet
-from fgvc.architecture import to_plain
+from fgvc.architecture import known_classes, to_plain
 from fgvc.config_errors import in_one_line
+from fgvc.data.base import DataSource
 from fgvc.data.datamodule import FineGrainedData
 from fgvc.errors import UsageError
 from fgvc.model_file import Model, read_weights, save
@@ -58,8 +59,12 @@ class RunCLI(LightningCLI):
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse the words, whatever the process itself was started with."""
-        self.config = parser.parse_args(args)
+        """Parse the words, whatever the process itself was started with; raises UsageError with one line."""
+        try:
+            self.config = parser.parse_args(args)
+        except jsonargparse.ArgumentError as error:
+            classes = [*known_classes(), *(source.__name__ for source in DataSource.__subclasses__())]
+            raise UsageError(in_one_line(error, [action.dest for action in parser._actions], classes)) from error
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what belongs to a run, and say which numbers follow from others."""
@@ -77,17 +82,20 @@ class RunCLI(LightningCLI):
         parser.link_arguments("data.class_counts", "model.class_counts", apply_on="instantiate")
 
     def before_instantiate_classes(self) -> None:
-        """Claim the run folder before any work; a model that is read from a file asks for no pretrained weights."""
+        """Refuse a taken name before any work; a model that is read from a file asks for no pretrained weights."""
         if self.command == "fit":
             self.folder = Path(self.config["runs"], self.config["name"])
-            if int(os.environ.get("LOCAL_RANK", 0)) == 0:
-                config = self.parser.dump(self.config, skip_link_targets=True, skip_none=False)
-                run_folder.create(self.folder, config, self.config["overwrite"])
+            if _first_process():
+                run_folder.check(self.folder, self.config["overwrite"])
         else:
             _without_weights(self.config["model"])
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
-        """Make the trainer with the run's logs, checkpoints and progress bar."""
+        """Make the run folder, now that data and model stand, and the trainer that writes into it."""
+        if self.command == "fit" and _first_process():
+            kept = self.config.clone()
+            kept["overwrite"] = False  # whoever repeats the run from its config has not asked for that
+            run_folder.create(self.folder, self.parser.dump(kept, skip_link_targets=True, skip_none=False))
         wanted = self.config_init["trainer"]
         if wanted.get("logger") is None:
             kwargs["logger"] = self._loggers() if self.command == "fit" else False
@@ -127,10 +135,7 @@ def main(command: str, args: list[str]) -> int:
     """Run one of the three commands; raises FgvcError with one line where a person has to act."""
     quiet.libraries()
     words, run = _expand(command, args)
-    try:
-        cli = RunCLI(command, words)
-    except jsonargparse.ArgumentError as error:
-        raise UsageError(in_one_line(error)) from error
+    cli = RunCLI(command, words)
     if command == "fit":
         _fit(cli)
     else:
@@ -201,6 +206,10 @@ def _evaluate(cli: RunCLI, command: str, run: Path | None) -> None:
         _print_summary(f"{len(cli.datamodule.records(split))} {split} images", values, f"{split}/")
         if command == "test":
             print(f"every answer: {table.path}", file=sys.stderr)
+
+
+def _first_process() -> bool:
+    return int(os.environ.get("LOCAL_RANK", 0)) == 0 and int(os.environ.get("NODE_RANK", 0)) == 0
 
 
 def _without_weights(config: Any) -> None:

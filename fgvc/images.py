@@ -77,6 +77,11 @@ def _rgb(picture: Image.Image, data: bytes, label: str) -> Pixels:
         if pixels is None:
             raise ImageError(f"{label}: damaged picture (the JPEG data end early); copy or download it again")
         return np.asarray(pixels, dtype=np.uint8)
+    return from_pillow(picture)
+
+
+def from_pillow(picture: Image.Image) -> Pixels:
+    """Return an open Pillow picture as `decode` would read its file: upright (H, W, 3) uint8 RGB."""
     upright = ImageOps.exif_transpose(picture)
     if upright.mode.startswith(("I", "F")):
         wide = np.asarray(upright, dtype=np.float64)

@@ -75,8 +75,9 @@ class Table(DataSource):
             splits = _cut_test(rows, files, labels, self._groups, test_fraction, seed)
         elif self._groups is not None:
             _check_groups(rows, self._groups, splits)
-        self._everything = Records(files, labels, self.root)
+        everything = Records(files, labels, self.root)
         self._positions = {name: np.flatnonzero(splits == name) for name in ("train", "val", "test") if name in splits}
+        self._records = {name: everything.subset(positions) for name, positions in self._positions.items()}
         self.splits = tuple(self._positions)
 
     @property
@@ -86,7 +87,7 @@ class Table(DataSource):
 
     def records(self, split: str) -> Records:
         """Return the photographs of a split in the order of the rows."""
-        return self._everything.subset(self._positions[split])
+        return self._records[split]
 
     def groups(self, split: str) -> npt.NDArray[np.int64] | None:
         """Return one group id per record, or None where the table has no group column."""

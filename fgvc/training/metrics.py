@@ -64,9 +64,10 @@ class LevelAccuracy(Metric):
         known = (targets >= 0).long()
         targets = targets.clamp_min(0)
         rank = rank_of_target(scores.detach(), targets)
-        self.seen.index_add_(0, targets, known)
-        self.top1_correct.index_add_(0, targets, known * (rank < 1))
-        self.topk_correct.index_add_(0, targets, known * (rank < self.top_k))
+        # Not in place: counts that were reset in inference mode could never be added to outside of it.
+        self.seen = self.seen.index_add(0, targets, known)
+        self.top1_correct = self.top1_correct.index_add(0, targets, known * (rank < 1))
+        self.topk_correct = self.topk_correct.index_add(0, targets, known * (rank < self.top_k))
 
     def compute(self) -> dict[str, Tensor]:
         """Return `top1`, `top<k>` and `mean_per_class` (over the classes that occur) as () float32 fractions.

@@ -19,7 +19,7 @@ from fgvc.taxonomy import Taxonomy
 from fgvc.training import tta as test_time
 from fgvc.training.metrics import HierarchyMetrics
 from fgvc.training.mixing import mix
-from fgvc.training.optimizers import build_optimizer, warmup_cosine_ratio
+from fgvc.training.optimizers import build_optimizer, warmup_cosine
 
 Stage = Literal["train", "val", "test"]
 RecognizerFactory = Callable[[Taxonomy, int], Recognizer]
@@ -108,7 +108,7 @@ class FineGrainedModule(pl.LightningModule):
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
         steps = int(self.trainer.estimated_stepping_batches)
         warmup = round(self.hparams["warmup_epochs"] * steps / max(1, self.trainer.max_epochs or 1))
-        factor = warmup_cosine_ratio(self.global_step, steps, warmup)
+        factor = warmup_cosine(self.global_step, steps, warmup)
         optimizer: Any = self.optimizers()
         for group in optimizer.param_groups:
             group["lr"] = self._lr * group["lr_ratio"] * factor
@@ -154,7 +154,9 @@ class FineGrainedModule(pl.LightningModule):
         return loss
 
     def _log_losses(self, terms: dict[str, Tensor], loss: Tensor, stage: Stage, size: int) -> None:
-        named = {f"{stage}/loss": loss} | {f"{stage}/loss_{name}": term for name, term in terms.items()}
+        named = {f"{stage}/loss": loss}
+        if len(terms) > 1:
+            named |= {f"{stage}/loss_{name}": term for name, term in terms.items()}
         self.log_dict(named, on_step=False, on_epoch=True, batch_size=size, sync_dist=stage != "train")
 
     def _count(self, prediction: Prediction, labels: Tensor, stage: Stage) -> None:

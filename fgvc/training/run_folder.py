@@ -17,28 +17,34 @@ CONFIG, ENVIRONMENT, CHECKPOINTS, MODEL = "config.yaml", "environment.json", "ch
 _PACKAGES = ("fgvc", "torch", "torchvision", "timm", "pytorch-lightning", "albumentations", "opencv-python-headless")
 
 
-def create(folder: Path, config: str, overwrite: bool) -> None:
-    """Make a run folder with its config and a record of the machine.
+def check(folder: Path, overwrite: bool) -> None:
+    """Refuse a run folder that is taken.
 
     Args:
         folder: `runs/<name>`.
-        config: the whole resolved config as YAML.
-        overwrite: replace a run that is already there.
+        overwrite: a run that is already there may be replaced.
 
     Raises:
         UsageError: the folder exists and may not be replaced.
+    """
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    if not overwrite:
+        raise UsageError(f"{folder}: this run exists already; choose another --name, or give --overwrite true")
+    if not (folder / CONFIG).is_file():
+        raise UsageError(f"{folder}: not a run folder (no {CONFIG}), so it is not overwritten; choose another --name")
+
+
+def create(folder: Path, config: str) -> None:
+    """Make a run folder with its config and a record of the machine, in place of a run that `check` let pass.
+
+    Raises:
         FgvcError: it cannot be written.
     """
-    if folder.exists() and any(folder.iterdir()):
-        if not overwrite:
-            raise UsageError(f"{folder}: this run exists already; choose another --name, or give --overwrite true")
-        if not (folder / CONFIG).is_file():
-            raise UsageError(
-                f"{folder}: not a run folder (no {CONFIG}), so it is not overwritten; choose another --name"
-            )
-        shutil.rmtree(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
         write(folder / CONFIG, config)
         write(folder / ENVIRONMENT, json.dumps(environment(), indent=1))
         write(folder.parent / "latest", folder.name + "\n")

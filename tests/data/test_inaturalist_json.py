@@ -67,7 +67,8 @@ def test_a_file_that_does_not_add_up_is_refused(tmp_path, images, annotations, s
         ('{"images": [{"file_name": "a", "id": "x"}]}', "TypeError"),
         ("[1]", "no list of images"),
         (
-            '{"images": [{"file_name": "a", "id": 1}], "annotations": [{"image_id": 1, "category_id": 1}], "categories": [7]}',
+            '{"images": [{"file_name": "a", "id": 1}], "annotations": [{"image_id": 1, "category_id": 1}],'
+            ' "categories": [7]}',
             "no list of categories",
         ),
     ],

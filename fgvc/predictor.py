@@ -1,0 +1,181 @@
+"""A trained model that names what is in photographs: `fgvc.load(path).predict(photographs)`.
+
+Shape letters: N images, S side of the square that is read, C classes of a level, L levels, K boxes per image.
+"""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from fgvc import model_file
+from fgvc.errors import FgvcError, UsageError
+from fgvc.images import ImageError, Pixels, resize_for_eval
+from fgvc.inputs import Picture, expand, in_threads, is_single, pixels_of
+from fgvc.model_file import Model
+from fgvc.regions import to_photograph
+from fgvc.results import Guess, Result, Results
+from fgvc.taxonomy import Taxonomy
+
+
+def load(path: str | Path, device: str = "auto") -> "Predictor":
+    """Read a trained model from a run folder or a model folder.
+
+    Args:
+        path: the folder.
+        device: `auto` (cuda where there is one), `cpu`, `cuda`, `cuda:1` ...
+
+    Raises:
+        ModelFileError: no model there, or a damaged one.
+        UsageError: no such device.
+    """
+    chosen = _device(device)
+    return Predictor(model_file.load(path), chosen)
+
+
+class Read(NamedTuple):
+    """A picture that was read. pixels: (S, S, 3) uint8. view: (4,) xyxy, the part shown, see `resize_for_eval`."""
+
+    path: str | None
+    pixels: Pixels
+    view: npt.NDArray[np.float32]
+
+
+class Predictor:
+    """A model in evaluation mode on a device.
+
+    Args:
+        model: see `fgvc.model_file.load`.
+        device: where it computes.
+    """
+
+    def __init__(self, model: Model, device: torch.device | None = None) -> None:
+        self.model = model
+        self.device = device or torch.device("cpu")
+        # Shrunk pictures lie in memory as (N, S, S, 3); weights of the same format spare a copy per layer.
+        self._recognizer = model.recognizer.to(self.device).to(memory_format=torch.channels_last).eval()
+
+    @property
+    def taxonomy(self) -> Taxonomy:
+        """The classes."""
+        return self.model.taxonomy
+
+    def predict(self, images: Any, top_k: int = 5, batch_size: int = 32) -> Result | Results:
+        """Name what is in one picture or in many.
+
+        Args:
+            images: a path, the bytes of a file, a (H, W, 3) RGB or (H, W) grey uint8 array, a Pillow picture; or a
+                folder (its pictures at any depth, sorted); or any iterable of these.
+            top_k: how many guesses to give.
+            batch_size: how many pictures the network sees at once.
+
+        Returns:
+            A Result for a single picture, Results for a folder or an iterable. There, a picture that cannot be read
+            has its place too, with `error` set.
+
+        Raises:
+            ImageError: a single picture cannot be read.
+            UsageError: something that is no picture, or a number below 1.
+        """
+        if not is_single(images):
+            return Results(self.predict_iter(images, top_k, batch_size))
+        result = next(self.predict_iter(images, top_k, batch_size))
+        if result.error:
+            raise ImageError(result.error)
+        return result
+
+    def predict_iter(self, images: Any, top_k: int = 5, batch_size: int = 32) -> Iterator[Result]:
+        """Yield the results of `predict` as they come; only a few batches are in memory, however many pictures."""
+        for name, number in (("top_k", top_k), ("batch_size", batch_size)):
+            if number < 1:
+                raise UsageError(f"{name}: {number}; give 1 or more")
+        return self._stream(expand(images), top_k, batch_size)
+
+    def scores(self, images: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
+        """Run the network.
+
+        Args:
+            images: (N, 3, S, S) uint8 RGB.
+
+        Returns:
+            level -> (N, C) float32 probabilities, coarse to fine, on the CPU; and boxes (N, K, 4) xyxy as fractions
+            of the images, or None.
+
+        Raises:
+            FgvcError: the network answers something that is no number.
+        """
+        with torch.inference_mode():
+            prediction = self._recognizer(images.to(self.device))
+            calibrated = {
+                level: logits.float() / self.model.temperatures.get(level, 1.0)
+                for level, logits in prediction.logits.items()
+            }
+            scores = {
+                level: logs.exp().clamp_max(1).cpu() for level, logs in self.taxonomy.complete(calibrated).items()
+            }
+        if not all(bool(values.isfinite().all()) for values in scores.values()):
+            raise FgvcError("the network's scores are not numbers (NaN): its weights are damaged; copy it again")
+        return scores, None if prediction.boxes is None else prediction.boxes.float().cpu()
+
+    def _stream(self, pictures: Iterable[Picture], top_k: int, batch_size: int) -> Iterator[Result]:
+        read = in_threads(self._read, pictures, ahead=2 * batch_size)
+        while batch := list(islice(read, batch_size)):
+            yield from self._answers(batch, top_k)
+
+    def _read(self, picture: Picture) -> Read | Result:
+        path = str(picture) if isinstance(picture, str | Path) else None
+        try:
+            return Read(path, *resize_for_eval(pixels_of(picture), self.model.resize))
+        except ImageError as error:
+            return Result(path, error=str(error))
+
+    def _answers(self, batch: list[Read | Result], top_k: int) -> Iterator[Result]:
+        answers = self._results([item for item in batch if isinstance(item, Read)], top_k)
+        for item in batch:
+            yield next(answers) if isinstance(item, Read) else item
+
+    def _results(self, batch: list[Read], top_k: int) -> Iterator[Result]:
+        pixels = torch.from_numpy(np.stack([read.pixels for read in batch]))
+        scores, boxes = self.scores(pixels.permute(0, 3, 1, 2))
+        if boxes is not None:
+            boxes = to_photograph(boxes, torch.from_numpy(np.stack([read.view for read in batch])))
+        # A stable sort, so that equal scores are told in the order of the classes on every machine.
+        ranked, leaves = scores[self.taxonomy.leaf_level].sort(dim=1, descending=True, stable=True)
+        for i, read in enumerate(batch):
+            top = [
+                Guess(self._name(leaf), score, self.taxonomy.lineage(leaf))
+                for leaf, score in zip(leaves[i, :top_k].tolist(), ranked[i, :top_k].tolist(), strict=True)
+            ]
+            yield Result(
+                read.path,
+                label=top[0].label,
+                score=top[0].score,
+                lineage=top[0].lineage,
+                lineage_scores=self._lineage_scores(scores, i, int(leaves[i, 0])),
+                top=top,
+                boxes=None if boxes is None else [(b[0], b[1], b[2], b[3]) for b in boxes[i].tolist()],
+            )
+
+    def _name(self, leaf: int) -> str:
+        return self.taxonomy.path(leaf)[-1]
+
+    def _lineage_scores(self, scores: dict[str, Tensor], i: int, leaf: int) -> dict[str, float]:
+        """Walk up from the leaf, so that the answer never contradicts itself."""
+        above = self.taxonomy.ancestors[leaf].tolist()
+        return {level: float(scores[level][i, node]) for level, node in zip(self.taxonomy.levels, above, strict=True)}
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        raise UsageError(f"device: {name!r} is not to be had here; give 'auto', 'cpu', 'cuda' or 'cuda:N'") from None
+    return device
