@@ -115,7 +115,7 @@ class RunCLI(LightningCLI):
         if self.config_init["phases"]:
             callbacks.append(PhaseSchedule(self.config_init["phases"], self.config_init["cycle_phases"]))
         if self.config["ema"]:
-            callbacks.append(EMA(self.config["ema"]))
+            callbacks.append(EMA(self.config["ema"], start_epoch=_last_phase_start(self.config_init["phases"])))
         return [*callbacks, *self._checkpoints()]
 
     def _checkpoints(self) -> list[Callback]:
@@ -206,6 +206,10 @@ def _evaluate(cli: RunCLI, command: str, run: Path | None) -> None:
         _print_summary(f"{len(cli.datamodule.records(split))} {split} images", values, f"{split}/")
         if command == "test":
             print(f"every answer: {table.path}", file=sys.stderr)
+
+
+def _last_phase_start(phases: list[Phase] | None) -> int:
+    return sum(phase.epochs for phase in (phases or [])[:-1])
 
 
 def _first_process() -> bool:

@@ -90,7 +90,7 @@ def from_pillow(picture: Image.Image) -> Pixels:
     if upright.mode in ("P", "RGBA", "LA", "PA", "La", "RGBa") or "transparency" in upright.info:
         layers = upright.convert("RGBA")
         upright = Image.alpha_composite(Image.new("RGBA", layers.size, "white"), layers)
-    return np.asarray(upright.convert("RGB"), dtype=np.uint8)
+    return np.array(upright.convert("RGB"), dtype=np.uint8)  # a copy: Pillow's own pixels are read-only
 
 
 class EvalResize(NamedTuple):

@@ -4,6 +4,7 @@ Shape letters: N images, K leaves, L levels.
 """
 
 import csv
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -120,6 +121,12 @@ class Taxonomy:
     def names(self, level: str) -> tuple[str, ...]:
         """Return the last word of each class of a level, in the order of its logits."""
         return tuple(path[-1] for path in self._paths[self.depth(level)])
+
+    def unique_names(self, level: str) -> tuple[str, ...]:
+        """Return `names`, with the whole path in place of a name that two classes of the level share."""
+        paths = self._paths[self.depth(level)]
+        times = Counter(path[-1] for path in paths)
+        return tuple(path[-1] if times[path[-1]] == 1 else " > ".join(path) for path in paths)
 
     def node(self, level: str, index: int) -> int:
         """Return the node id of class `index` of a level."""

@@ -63,6 +63,8 @@ class FineGrainedData(pl.LightningDataModule):
             raise UsageError(f"data.val_fraction: {val_fraction}; it must be at least 0 and below 1")
         if batch_size < 1:
             raise UsageError(f"data.batch_size: {batch_size}; it must be at least 1")
+        if seed < 0:
+            raise UsageError(f"data.seed: {seed}; it must be at least 0")
         self.source = source
         self.resize = EvalResize(source_size or image_size, fit, crop_fraction).check()
         self.batch_size = batch_size
@@ -92,15 +94,13 @@ class FineGrainedData(pl.LightningDataModule):
 
     def records(self, split: str) -> Records:
         """Return the files and labels of train, val or test."""
-        if split not in self._positions:
-            raise UsageError(f"the data has no {split} split; it has {sorted(self._positions)}")
-        name, positions = self._positions[split]
+        name, positions = self._read_from(split)
         records = self.source.records(name)
         return records if positions is None else records.subset(positions.tolist())
 
     def annotations(self, split: str, index: int) -> Annotations:
         """Return what the source knows about one record of a split."""
-        name, positions = self._positions[split]
+        name, positions = self._read_from(split)
         return self.source.annotations(name, index if positions is None else int(positions[index]))
 
     def enter(self, phase: str) -> None:
@@ -122,6 +122,11 @@ class FineGrainedData(pl.LightningDataModule):
     def test_dataloader(self) -> DataLoader[Sample]:
         """Test batches."""
         return self._eval_loader("test")
+
+    def _read_from(self, split: str) -> tuple[str, Any]:
+        if split not in self._positions:
+            raise UsageError(f"the data has no {split} split; it has {sorted(self._positions)}")
+        return self._positions[split]
 
     def _eval_loader(self, split: str) -> DataLoader[Sample]:
         dataset = PhotoDataset(self.records(split), self._eval_transform)

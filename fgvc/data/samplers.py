@@ -71,7 +71,8 @@ class TrainSampler(Sampler[tuple[int, int]]):
         else:
             order = generator.choice(self._size, self._size, p=self._weights)
         mine = order[self._rank :: self._world_size][: len(self)]
-        return ((self.epoch, index) for index in mine.tolist())
+        epoch = self.epoch  # of this pass, whatever set_epoch says while it lasts
+        return ((epoch, index) for index in mine.tolist())
 
 
 class EvalSampler(Sampler[tuple[int, int]]):

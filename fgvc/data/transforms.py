@@ -4,6 +4,7 @@ Every draw is a function of the seed that is passed with the picture: albumentat
 forked workers, and its own `seed` argument locks the decisions of different transforms together.
 """
 
+import math
 import os
 import random
 from collections.abc import Sequence
@@ -44,6 +45,21 @@ class Augmentation:
     policy: int = 0
     erase: float = 0.0
 
+    def check(self) -> "Augmentation":
+        """Return self, or raise UsageError for a value outside its range."""
+        rules = {
+            "scale": (0 <= self.scale[0] <= self.scale[1] <= 1 and self.scale[1] > 0, "0 <= smallest <= largest <= 1"),
+            "ratio": (0 < self.ratio[0] <= self.ratio[1] < math.inf, "0 < smallest <= largest"),
+            "flip": (0 <= self.flip <= 1, "a probability from 0 to 1"),
+            "color_jitter": (0 <= self.color_jitter < math.inf, "0 or more"),
+            "policy": (0 <= self.policy <= len(_policy()), f"from 0 to {len(_policy())}"),
+            "erase": (0 <= self.erase <= 1, "a probability from 0 to 1"),
+        }
+        for name, (holds, rule) in rules.items():
+            if not holds:
+                raise UsageError(f"data.augmentation.{name}: {getattr(self, name)}; it must be {rule}")
+        return self
+
 
 class TrainTransform:
     """Random crop to S x S, flip, colour jitter, policy.
@@ -57,11 +73,9 @@ class TrainTransform:
     """
 
     def __init__(self, size: int, augmentation: Augmentation) -> None:
-        try:
-            self._compose = A.Compose(_steps(size, augmentation), save_applied_params=True, strict=True)
-        except ValueError as error:
-            reason = " ".join(str(error).split())[:200]
-            raise UsageError(f"data.augmentation: {augmentation} is out of range ({reason})") from None
+        if size < 1:
+            raise UsageError(f"data.image_size: {size}; it must be at least 1")
+        self._compose = A.Compose(_steps(size, augmentation.check()), save_applied_params=True, strict=True)
 
     def __call__(self, image: Pixels, seed: Sequence[int]) -> tuple[Pixels, npt.NDArray[np.float32]]:
         """Draw one version of a picture.

@@ -109,9 +109,10 @@ class FineGrainedModule(pl.LightningModule):
         steps = int(self.trainer.estimated_stepping_batches)
         warmup = round(self.hparams["warmup_epochs"] * steps / max(1, self.trainer.max_epochs or 1))
         factor = warmup_cosine(self.global_step, steps, warmup)
+        scale = self._lr * factor / self.hparams["lr"]
         optimizer: Any = self.optimizers()
         for group in optimizer.param_groups:
-            group["lr"] = self._lr * group["lr_ratio"] * factor
+            group["lr"] = group["initial_lr"] * scale
             if not group["name"].endswith("no_decay"):
                 group["weight_decay"] = self._weight_decay
         self.log("train/lr", self._lr * factor, on_step=False, on_epoch=True)

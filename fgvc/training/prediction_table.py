@@ -29,7 +29,7 @@ class PredictionTable(pl.Callback):
         taxonomy = pl_module.taxonomy
         columns: list[list[str]] = []
         for level in taxonomy.levels:
-            names = taxonomy.names(level)
+            names = taxonomy.unique_names(level)
             truth = taxonomy.targets(batch.label, level).tolist()
             columns.append([names[i] if i >= 0 else "" for i in truth])
             columns.append([names[i] for i in outputs[level].argmax(dim=1).tolist()])
