@@ -27,7 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0 done, 1 work failed, 2 usage, 130 interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _dispatch(words)
+        code = _dispatch(words)
+        sys.stdout.flush()  # a reader that has gone is met here, not at exit
+        return code
     except FgvcError as error:
         return _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
@@ -69,7 +71,7 @@ def _dispatch(words: list[str]) -> int:
 def _fail(message: str, code: int) -> int:
     if os.environ.get("FGVC_DEBUG"):
         traceback.print_exc()
-    print(f"fgvc: {message}", file=sys.stderr)
+    print(f"fgvc: {' '.join(message.splitlines())}", file=sys.stderr)
     return code
 
 

@@ -69,27 +69,36 @@ def build(plain: Mapping[str, Any], taxonomy: Taxonomy, image_size: int, weights
             the network.
 
     Raises:
-        UsageError: a name outside fgvc's slot folders, or an argument that the class does not take.
+        UsageError: a name outside fgvc's slot folders, or an argument that the class does not take or that is unfit.
     """
-    model = _factory(plain, "architecture", weights)(taxonomy, image_size)
+    factory = _factory(plain, "architecture", weights)
+    try:
+        model = factory(taxonomy, image_size)
+    except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise UsageError(f"architecture: its arguments do not fit ({' '.join(str(error).split())[:300]})") from error
     if not isinstance(model, Recognizer):
         raise UsageError(f"architecture: {type(model).__name__} is a part, not a recognizer")
     return model
 
 
 def _factory(plain: Mapping[str, Any], where: str, weights: str | None) -> Callable[..., Any]:
+    if not isinstance(plain, Mapping):
+        raise UsageError(f"{where}: {plain!r} is not a mapping with class_path and init_args")
     name, arguments = plain.get("class_path"), plain.get("init_args", {})
     known = known_classes()
     if not isinstance(name, str) or name not in known or set(plain) - {"class_path", "init_args"}:
         raise UsageError(f"{where}: no class {name!r} in fgvc{did_you_mean(str(name), known)}")
     if not isinstance(arguments, Mapping):
         raise UsageError(f"{where}: init_args of {name} is {type(arguments).__name__}, not a mapping")
-    allowed = list(inspect.signature(known[name]).parameters)
+    allowed = inspect.signature(known[name]).parameters
     for key in arguments:
         if key not in allowed:
             raise UsageError(f"{where}: {name} has no argument {key!r}{did_you_mean(str(key), allowed)}")
     made = {key: _argument(value, f"{where}.{name}.{key}", weights) for key, value in arguments.items()}
-    if name == "Backbone" and weights is not None:
+    for key, parameter in allowed.items():  # a default part is made here too, so that `weights` reaches it
+        if key not in made and parameter.default in known.values():
+            made[key] = _factory({"class_path": parameter.default.__name__}, f"{where}.{name}.{key}", weights)
+    if issubclass(known[name], Backbone) and weights is not None:
         made["weights"] = weights
     return partial(known[name], **made)
 

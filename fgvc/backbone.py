@@ -19,6 +19,9 @@ from fgvc.errors import FgvcError, UsageError, did_you_mean
 log = logging.getLogger(__name__)
 
 
+_RESERVED = frozenset({"num_classes", "features_only", "pretrained", "checkpoint_path", "cache_dir"})
+
+
 class Features(NamedTuple):
     """What a backbone sees. map: (N, C, h, w), for convolutional networks and transformers alike."""
 
@@ -102,6 +105,9 @@ class Backbone(nn.Module):
 
 
 def _create(name: str, weights: str, model_args: dict[str, Any]) -> tuple[nn.Module, WeightReport | None]:
+    taken = sorted(key for key in model_args if key in _RESERVED or key.startswith("pretrained_"))
+    if taken:  # a model file must not make timm fetch or open anything
+        raise UsageError(f"backbone {name}: model_args {taken} are set by Backbone itself; see `weights`")
     source: dict[str, Any] = {"pretrained": weights == "pretrained"}
     if weights not in ("pretrained", "none"):
         tensors = _tensor_names(Path(weights))
@@ -150,13 +156,27 @@ def _weights_error(name: str, weights: str, error: Exception) -> FgvcError:
 
 
 def _set_input_size(net: Any, name: str, image_size: int) -> None:
-    """Transformers with a fixed grid are told the size; convolutional networks take any."""
-    if not hasattr(net, "set_input_size"):
-        return
+    """Transformers with a fixed grid are told the size and try it on a blank image; convolutional networks take any."""
+    patches = getattr(net, "patch_embed", None)
+    if hasattr(net, "set_input_size") and patches is not None and not getattr(patches, "dynamic_img_pad", False):
+        _check_patches(name, image_size, max(patches.patch_size))
     try:
-        net.set_input_size(img_size=(image_size, image_size))
+        if hasattr(net, "set_input_size"):
+            net.set_input_size(img_size=(image_size, image_size))
+        if net.pretrained_cfg.get("fixed_input_size") and net.pretrained_cfg["input_size"][-1] != image_size:
+            with torch.no_grad():
+                net.eval().forward_features(torch.zeros(1, 3, image_size, image_size))
+            net.train()
     except (AssertionError, ValueError, RuntimeError) as error:
         raise UsageError(f"backbone {name}: image size {image_size} does not fit ({_in_one_line(error)})") from None
+
+
+def _check_patches(name: str, image_size: int, patch: int) -> None:
+    """A rest of pixels would be dropped in silence, and every box would be off by its share."""
+    if image_size % patch:
+        lower = image_size // patch * patch
+        near = " or ".join(str(size) for size in (lower, lower + patch) if size)
+        raise UsageError(f"backbone {name}: image size {image_size} is no multiple of its patch, {patch}; give {near}")
 
 
 def _in_one_line(error: Exception) -> str:

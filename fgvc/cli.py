@@ -1,7 +1,6 @@
 """`fgvc fit | validate | test`: a config becomes a run."""
 
 import json
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 
 import fgvc.data
 import fgvc.heads
@@ -19,13 +19,13 @@ import fgvc.pooling
 import fgvc.recognizers  # noqa: F401 - the slot folders import their own modules: short names work in YAML
 from fgvc import quiet
 from fgvc.architecture import known_classes, to_plain
-from fgvc.config_errors import in_one_line
+from fgvc.config_errors import check_file, in_one_line
 from fgvc.data.base import DataSource
 from fgvc.data.datamodule import FineGrainedData
-from fgvc.errors import UsageError
+from fgvc.errors import FgvcError, UsageError
 from fgvc.model_file import Model, read_weights, save
 from fgvc.shipped import config_file
-from fgvc.training import run_folder
+from fgvc.training import processes, run_folder
 from fgvc.training.checkpoints import load_weights
 from fgvc.training.ema import EMA
 from fgvc.training.module import FineGrainedModule
@@ -55,7 +55,12 @@ class RunCLI(LightningCLI):
             run=False,
             auto_configure_optimizers=False,
             trainer_defaults={"max_epochs": 10, "use_distributed_sampler": False, "log_every_n_steps": 10},
-            parser_kwargs={"prog": f"fgvc {command}", "exit_on_error": False, "description": __doc__},
+            parser_kwargs={
+                "prog": f"fgvc {command}",
+                "description": __doc__,
+                "exit_on_error": False,
+                "allow_abbrev": False,  # a key cut short is a misspelt key
+            },
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -85,24 +90,30 @@ class RunCLI(LightningCLI):
         """Refuse a taken name before any work; a model that is read from a file asks for no pretrained weights."""
         if self.command == "fit":
             self.folder = Path(self.config["runs"], self.config["name"])
-            if _first_process():
+            if processes.is_first():
                 run_folder.check(self.folder, self.config["overwrite"])
         else:
             _without_weights(self.config["model"])
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
-        """Make the run folder, now that data and model stand, and the trainer that writes into it."""
-        if self.command == "fit" and _first_process():
-            kept = self.config.clone()
-            kept["overwrite"] = False  # whoever repeats the run from its config has not asked for that
-            run_folder.create(self.folder, self.parser.dump(kept, skip_link_targets=True, skip_none=False))
+        """Make the trainer, and the run folder it writes into now that data, model and trainer stand."""
+        if self.command == "fit":
+            self.datamodule.train_dataloader()  # too few images for a batch: say so before anything is written
         wanted = self.config_init["trainer"]
         if wanted.get("logger") is None:
             kwargs["logger"] = self._loggers() if self.command == "fit" else False
-        if self.config["phases"] and wanted.get("strategy") == "auto" and wanted.get("devices") not in ("auto", 1, "1"):
+        if self.config["phases"] and processes.are_several(wanted):
             kwargs["strategy"] = "ddp_find_unused_parameters_true"
         kwargs["callbacks"] = [*(wanted.get("callbacks") or []), *self._callbacks()]
-        return super().instantiate_trainer(**kwargs)
+        try:
+            trainer = super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, ValueError, TypeError) as error:
+            raise UsageError(f"trainer: {' '.join(str(error).split())}") from None
+        if self.command == "fit" and processes.is_first():
+            kept = self.config.clone()
+            kept["overwrite"] = False  # whoever repeats the run from its config has not asked for that
+            run_folder.create(self.folder, self.parser.dump(kept, skip_link_targets=True, skip_none=False))
+        return trainer
 
     def _loggers(self) -> list[Any]:
         place: dict[str, Any] = {"save_dir": str(self.folder), "name": "", "version": ""}
@@ -134,6 +145,7 @@ class RunCLI(LightningCLI):
 def main(command: str, args: list[str]) -> int:
     """Run one of the three commands; raises FgvcError with one line where a person has to act."""
     quiet.libraries()
+    sys.path.append(str(Path.cwd()))  # classes of the user's own, as `python -m fgvc` finds them
     words, run = _expand(command, args)
     cli = RunCLI(command, words)
     if command == "fit":
@@ -149,10 +161,12 @@ def _expand(command: str, args: list[str]) -> tuple[list[str], Path | None]:
     if command != "fit" and words and not words[0].startswith("-"):
         run = run_folder.resolve(Path(words.pop(0)))
         words = ["--config", str(run / run_folder.CONFIG), *words]
+    elif command != "fit" and not words:
+        raise UsageError(f"fgvc {command}: give a run folder, e.g. fgvc {command} runs/latest")
     for i, word in enumerate(words):
         flag, equals, value = word.partition("=")
         if flag in ("--config", "-c") and (equals or i + 1 < len(words)):
-            path = config_file(value if equals else words[i + 1])
+            path = check_file(config_file(value if equals else words[i + 1]))
             stems.append(path.stem)
             words[i if equals else i + 1] = f"{flag}={path}" if equals else str(path)
     if command == "fit" and not any(word.partition("=")[0] == "--name" for word in words):
@@ -161,7 +175,12 @@ def _expand(command: str, args: list[str]) -> tuple[list[str], Path | None]:
 
 
 def _fit(cli: RunCLI) -> None:
-    cli.trainer.fit(cli.model, datamodule=cli.datamodule)
+    try:
+        cli.trainer.fit(cli.model, datamodule=cli.datamodule)
+    except FgvcError:
+        if cli.trainer.is_global_zero and cli.trainer.global_step == 0:
+            run_folder.discard(cli.folder)
+        raise
     if not cli.trainer.is_global_zero:
         return
     chosen = (
@@ -174,10 +193,12 @@ def _fit(cli: RunCLI) -> None:
         print(f"no model file: {error}; {chosen} holds the whole training state", file=sys.stderr)
         return
     load_weights(cli.model.recognizer, chosen)
+    best: Any = cli.best
+    score = best.best_model_score if best else None
     provenance = {
         "run": cli.config["name"],
         "checkpoint": Path(chosen).name,
-        "metrics": values,
+        "metrics": values if score is None else {best.monitor: round(float(score), 6)},
         **run_folder.environment(),
     }
     model = Model(cli.model.recognizer.eval(), architecture, cli.datamodule.resize, {}, provenance)
@@ -210,10 +231,6 @@ def _evaluate(cli: RunCLI, command: str, run: Path | None) -> None:
 
 def _last_phase_start(phases: list[Phase] | None) -> int:
     return sum(phase.epochs for phase in (phases or [])[:-1])
-
-
-def _first_process() -> bool:
-    return int(os.environ.get("LOCAL_RANK", 0)) == 0 and int(os.environ.get("NODE_RANK", 0)) == 0
 
 
 def _without_weights(config: Any) -> None:

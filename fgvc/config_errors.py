@@ -4,10 +4,32 @@ import importlib
 import inspect
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
-from fgvc.errors import did_you_mean
+import yaml
+
+from fgvc.errors import UsageError, did_you_mean
 
 _CLASS = re.compile(r"class_path '([\w.]+)'|class_path='([\w.]+)'")
+
+
+def check_file(path: Path) -> Path:
+    """Return the path of a config that is a mapping in valid YAML.
+
+    Raises:
+        UsageError: it cannot be read, is no YAML, or holds no keys.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        raise UsageError(f"{path}: line {line}: no valid YAML ({error.problem})") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())[:200]})") from None
+    if not isinstance(content, dict):
+        found = "nothing" if content is None else f"a {type(content).__name__}"
+        raise UsageError(f"{path}: holds {found}; a config holds keys such as data, model and trainer")
+    return path
 
 
 def in_one_line(error: Exception, keys: Iterable[str] = (), classes: Iterable[str] = ()) -> str:
@@ -19,20 +41,40 @@ def in_one_line(error: Exception, keys: Iterable[str] = (), classes: Iterable[st
         classes: every short class name that a slot takes.
     """
     text = " ".join(str(error).split())
-    where = ".".join(re.findall(r'[Pp]arser key "([^"]+)"', text)) or "config"
-    if found := re.search(r"unrecognized arguments: (\S+)", text):
-        key = found[1].lstrip("-").partition("=")[0]
-        return f"{key}: unknown key{did_you_mean(key, keys)}"
+    where = ".".join(re.findall(r'[Pp]arser key "([^"]+)"', text))
+    if key := _unknown_key(text, where):
+        return f"{key}: unknown key{did_you_mean(key, keys, limit=1)}"
     if found := re.search(r"(?:Option|[Kk]ey) '([^']+)' is not (?:accepted|expected)", text):
-        allowed = _arguments(text) or list(keys)
-        return f"{where}: unknown key {found[1]!r}{did_you_mean(found[1], allowed)}"
-    if found := re.search(r"Expected a dot import path string: ([\w.]+)", text):
-        return f"{where}: no class {found[1]!r}{did_you_mean(found[1], classes)}"
-    if found := re.search(r"Expected an? (.+?)\. Got value: (.+)$", text):
+        return f"{where}: unknown key {found[1]!r}{did_you_mean(found[1], _arguments(text))}"
+    if found := re.search(r"Expected a dot import path string: ([\w.]*\w)", text):
+        return f"{where}: {_no_class(found[1], list(classes))}"
+    if found := re.search(r"No module named '([^']+)'", text):
+        return f"{where}: no module {found[1]!r}; it must lie in this folder or be installed"
+    if found := re.search(r"Expected an? ([^-]+?)\. Got value: (.+?)(?:\. Got value: |$)", text):
         return f"{where}: {found[2][:80]!r} given, but it takes {_type(found[1])}"
-    if found := re.search(r"(?:Required|missing)[^:]*: (.+)$", text):
-        return f"{where}: missing {found[1][:200]}"
-    return f"{where}: {text[:400]}"
+    if found := re.search(r"any of the Union subtypes.* Given value: (.+?)(?:\. Got value: |$)", text):
+        types = re.findall(r"- Expected an? (.+?)(?= - Expected| Given value type)", text)
+        return f"{where}: {found[1][:80]!r} given, but it takes {' or '.join(dict.fromkeys(map(_type, types)))}"
+    if found := re.search(r"arguments are required: ([\w., ]+)", text):
+        missing = [f"{where}.{name}".lstrip(".") for name in found[1].split(", ")]
+        return f"missing {' and '.join(missing)}; give a --config that has it, or the flag --{missing[0]}"
+    return f"{where or 'config'}: {text[:400]}"
+
+
+def _unknown_key(text: str, where: str) -> str | None:
+    """Return the dotted key that the parser does not know at all, as opposed to one of a class's arguments."""
+    if found := re.search(r"[Uu]nrecognized arguments: (\S+)", text):
+        return found[1].lstrip("-").partition("=")[0]
+    if found := re.search(r"Group '([^']+)' does not accept option '([^']+)'", text):
+        return f"{found[1]}.{found[2]}"
+    found = None if where else re.match(r"(?:Option|[Kk]ey) '([^']+)' is not (?:accepted|expected)", text)
+    return found[1] if found else None
+
+
+def _no_class(name: str, classes: list[str]) -> str:
+    if name in classes:
+        return f"{name} does not belong here"
+    return f"no class {name!r}{did_you_mean(name, classes)}"
 
 
 def _arguments(text: str) -> list[str]:
@@ -47,7 +89,7 @@ def _arguments(text: str) -> list[str]:
 
 def _type(expected: str) -> str:
     if found := re.fullmatch(r"<class '([\w.]+)'>", expected):
-        return f"a {found[1]}"
+        return {"NoneType": "null", "int": "an int"}.get(found[1], f"a {found[1]}")
     if found := re.fullmatch(r"typing\.Literal\[(.+)\]", expected):
         return f"one of {found[1]}"
     return expected

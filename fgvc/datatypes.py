@@ -54,8 +54,6 @@ class Prediction:
 class Records(Sequence[Record]):
     """An immutable sequence of Record held in three arrays, so that worker processes share it instead of copying it.
 
-    Paths are stored relative to `root` where they lie below it.
-
     Args:
         paths: one path per record, relative to `root` or absolute.
         labels: one node id per record; -1 where nothing is known.

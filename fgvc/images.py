@@ -17,7 +17,7 @@ from fgvc.errors import FgvcError, UsageError
 Pixels = npt.NDArray[np.uint8]
 
 MAX_BYTES = 256 * 2**20
-MAX_PIXELS = 200_000_000
+MAX_PIXELS = 175_000_000  # Pillow itself refuses 179 million
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"})
 
 
@@ -57,7 +57,9 @@ def decode(source: str | Path | bytes, name: str | None = None) -> Pixels:
         raise ImageError(f"{label}: not a picture (it begins {data[:8]!r}); remove it or save it as JPEG") from None
     except Image.DecompressionBombError:
         raise ImageError(f"{label}: too many pixels; the limit is {MAX_PIXELS // 10**6} million") from None
-    except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
+    except ImageError:
+        raise
+    except Exception as error:  # damaged bytes raise whatever Pillow's readers stumble over, struct.error among it
         raise ImageError(f"{label}: damaged picture ({error}); copy or download it again") from None
 
 
@@ -66,16 +68,21 @@ def _read(path: Path) -> bytes:
         if path.is_file() and path.stat().st_size > MAX_BYTES:
             raise ImageError(f"{path}: {path.stat().st_size / 2**20:.0f} MiB; the limit is {MAX_BYTES // 2**20} MiB")
         return path.read_bytes()
-    except OSError as error:
-        raise ImageError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        reason = getattr(error, "strerror", None) or error
+        raise ImageError(f"{path}: cannot be read ({reason})") from None
 
 
 def _rgb(picture: Image.Image, data: bytes, label: str) -> Pixels:
-    """RGB and grey JPEG go through OpenCV (1.3 times as fast, the same pixels), everything else through Pillow."""
-    if picture.format == "JPEG" and picture.mode in ("RGB", "L"):
+    """Whole RGB and grey JPEG go through OpenCV (1.3 times as fast, the same pixels), everything else through Pillow.
+
+    OpenCV 4.10 and 4.11 return a truncated JPEG as if it were whole (opencv#26488), so one without its end marker is
+    left to Pillow, which refuses it where data are missing and reads it where only padding follows the marker.
+    """
+    if picture.format == "JPEG" and picture.mode in ("RGB", "L") and data.endswith(b"\xff\xd9"):
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
         if pixels is None:
-            raise ImageError(f"{label}: damaged picture (the JPEG data end early); copy or download it again")
+            raise ImageError(f"{label}: damaged picture (no JPEG data that OpenCV can read); copy or download it again")
         return np.asarray(pixels, dtype=np.uint8)
     return from_pillow(picture)
 
@@ -84,8 +91,8 @@ def from_pillow(picture: Image.Image) -> Pixels:
     """Return an open Pillow picture as `decode` would read its file: upright (H, W, 3) uint8 RGB."""
     upright = ImageOps.exif_transpose(picture)
     if upright.mode.startswith(("I", "F")):
-        wide = np.asarray(upright, dtype=np.float64)
-        scale = 255 / 65535 if wide.max() > 255 else 1.0
+        wide = np.nan_to_num(np.asarray(upright, dtype=np.float64))
+        scale = 255 / 65535 if upright.mode.startswith("I;16") or wide.max() > 255 else 1.0
         upright = Image.fromarray((wide * scale).round().clip(0, 255).astype(np.uint8))
     if upright.mode in ("P", "RGBA", "LA", "PA", "La", "RGBa") or "transparency" in upright.info:
         layers = upright.convert("RGBA")

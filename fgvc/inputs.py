@@ -142,5 +142,5 @@ def _from_pillow(picture: Image.Image) -> Pixels:
     try:
         with _PILLOW:  # an opened file is read on first use, and one picture may stand in a list twice
             return from_pillow(picture)
-    except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
+    except Exception as error:  # damaged bytes raise whatever Pillow's readers stumble over
         raise ImageError(f"{picture!r}: damaged picture ({error})") from None

@@ -69,7 +69,8 @@ def save(model: Model, folder: str | Path) -> Path:
     try:
         target.mkdir(parents=True, exist_ok=True)
         save_file(state, target / f".{WEIGHTS}")
-        (target / f".{DESCRIPTION}").write_text(json.dumps(described, indent=1, ensure_ascii=False), encoding="utf-8")
+        text = json.dumps(described, indent=1, ensure_ascii=False)
+        (target / f".{DESCRIPTION}").write_text(text, encoding="utf-8", errors="surrogateescape")  # names of folders
         for name in (WEIGHTS, DESCRIPTION):
             (target / f".{name}").replace(target / name)
     except (OSError, SafetensorError) as error:
@@ -86,16 +87,15 @@ def load(folder: str | Path) -> Model:
     """
     home = _home(Path(folder))
     described = _described(home / DESCRIPTION)
-    taxonomy = Taxonomy.from_plain(described["taxonomy"])
+    try:
+        taxonomy = Taxonomy.from_plain(described["taxonomy"])
+        resize = EvalResize(**described["input"]).check()
+        temperatures = {level: float(value) for level, value in described["temperatures"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ModelFileError(f"{home / DESCRIPTION}: damaged ({error!r}); copy it again") from None
     recognizer = build(described["architecture"], taxonomy, described["image_size"], weights="none")
     _fill(recognizer, home / WEIGHTS)
-    return Model(
-        recognizer.eval(),
-        described["architecture"],
-        EvalResize(**described["input"]).check(),
-        described["temperatures"],
-        described["provenance"],
-    )
+    return Model(recognizer.eval(), described["architecture"], resize, temperatures, described["provenance"])
 
 
 def read_weights(recognizer: Recognizer, folder: str | Path) -> None:
@@ -119,8 +119,8 @@ def _home(folder: Path) -> Path:
 
 def _described(path: Path) -> dict[str, Any]:
     try:
-        described = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        described = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelFileError(f"{path}: damaged ({error}); copy it again") from None
     if not isinstance(described, dict) or not isinstance(described.get("format"), int):
         raise ModelFileError(f"{path}: not an fgvc model description")

@@ -22,6 +22,12 @@ USELESS_WARNINGS = (
     r".*treespec.*is deprecated.*",
     r".*`isinstance\(treespec.*",
     r".*torch\.jit\..*is deprecated.*",
+    # Pillow about pictures that are readable (damaged EXIF, many pixels); unreadable ones are errors of ours.
+    r"Corrupt EXIF data.*",
+    r"Truncated File Read.*",
+    r"Metadata Warning, tag .*",
+    r"Tag data larger than file.*",
+    r"Image size \(\d+ pixels\) exceeds limit .*",
     # A frozen backbone stays in evaluation mode on purpose.
     r".*module\(s\) in eval mode at the start of training.*",
 )

@@ -70,20 +70,23 @@ class Taxonomy:
         """Read one leaf per row; the columns (or those named by `levels`) are the levels, coarse to fine.
 
         Raises:
-            UsageError: the file is missing, has no rows, or lacks a named column.
+            UsageError: the file is missing, not UTF-8, has no rows, lacks a named column or repeats a class.
         """
         try:
             with Path(path).open(encoding="utf-8-sig", newline="") as file:
                 reader = csv.DictReader(file)
                 columns = list(reader.fieldnames or [])
                 rows = list(reader)
-        except OSError as error:
-            raise UsageError(f"{path}: the taxonomy file cannot be read ({error.strerror})") from None
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise UsageError(f"{path}: the taxonomy file cannot be read as UTF-8 CSV ({error})") from None
         chosen = list(levels or columns)
         for name in chosen:
             if name not in columns:
                 raise UsageError(f"{path}: no column {name!r}; it has {columns}{did_you_mean(name, columns)}")
-        return cls(chosen, [_fill_ragged([row[name] or "" for name in chosen], path, i) for i, row in enumerate(rows)])
+        try:
+            return cls(chosen, [_fill_ragged([row[name] or "" for name in chosen], i) for i, row in enumerate(rows)])
+        except UsageError as error:
+            raise UsageError(f"{path}: {error}") from None
 
     def to_plain(self) -> dict[str, Any]:
         """Return lists and strings only, for a model file or a checkpoint."""
@@ -231,10 +234,10 @@ def _check(levels: tuple[str, ...], leaves: tuple[tuple[str, ...], ...]) -> None
         seen.add(path)
 
 
-def _fill_ragged(path: Sequence[str], source: str | Path, row: int) -> list[str]:
+def _fill_ragged(path: Sequence[str], row: int) -> list[str]:
     filled: list[str] = []
     for name in path:
         if not name.strip() and not filled:
-            raise UsageError(f"{source}: row {row}: the coarsest level is empty")
+            raise UsageError(f"taxonomy row {row}: the coarsest level is empty")
         filled.append(name.strip() or filled[-1])
     return filled

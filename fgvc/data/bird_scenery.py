@@ -1,23 +1,18 @@
-"""What stands around an invented bird: blurred background, perch, water, ground, plants before and behind it.
+"""Where an invented bird is: blurred background, ground, water, shadow and light.
 
 Shape letters: S side of the picture. Colours are RGB.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
+from fgvc.data.bird_plants import SHIFT, Points, Rng, blade, fixed, pick, shade, twig
 from fgvc.data.bird_species import Colour
 from fgvc.images import Pixels
-
-Rng = np.random.Generator
-Points = npt.NDArray[np.float64]
-Field = npt.NDArray[np.float32]
-
-SHIFT = 4
-"""Binary digits after the point that OpenCV's drawing functions are handed."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +22,20 @@ class Habitat:
     backgrounds: tuple[tuple[Colour, Colour, Colour], ...]
     blobs: tuple[Colour, ...]
     plants: tuple[Colour, ...]
+    plant: Callable[[Rng, Pixels, Points, float, Sequence[Colour]], list[Points]]
+
+
+def leafy_twig(rng: Rng, canvas: Pixels, target: Points, length: float, colours: Sequence[Colour]) -> list[Points]:
+    """Paint a twig across (2,) pixels, in any direction; return the outlines that were filled."""
+    angle = float(rng.uniform(0, 2 * np.pi))
+    start = target - length * 0.8 * np.array([np.cos(angle), np.sin(angle)])
+    return twig(rng, canvas, start, angle, length, colours)
+
+
+def tall_blade(rng: Rng, canvas: Pixels, target: Points, length: float, colours: Sequence[Colour]) -> list[Points]:
+    """Paint a blade from the lower edge up towards (2,) pixels; return the outline that was filled."""
+    foot = np.array([target[0], len(canvas) * 1.02])
+    return blade(rng, canvas, foot, max(length, foot[1] - float(target[1])), colours)
 
 
 HABITATS = {
@@ -40,6 +49,7 @@ HABITATS = {
         ),
         ((70, 104, 58), (146, 168, 88), (190, 196, 146), (120, 92, 58), (206, 176, 96), (60, 76, 60), (186, 206, 214)),
         ((74, 112, 50), (104, 134, 58), (142, 148, 62), (164, 112, 52), (54, 84, 50)),
+        leafy_twig,
     ),
     "shore": Habitat(
         (
@@ -50,6 +60,7 @@ HABITATS = {
         ),
         ((116, 132, 96), (168, 152, 116), (126, 148, 158), (94, 84, 66), (196, 196, 180)),
         ((112, 124, 66), (152, 142, 80), (88, 106, 60), (130, 112, 70)),
+        tall_blade,
     ),
     "water": Habitat(
         (
@@ -60,180 +71,95 @@ HABITATS = {
         ),
         ((84, 110, 84), (140, 150, 110), (60, 84, 100), (150, 170, 180), (100, 96, 70)),
         ((96, 120, 60), (130, 134, 72), (76, 104, 58), (104, 128, 92)),
+        tall_blade,
     ),
 }
 
 
-def pick(rng: Rng, choices: tuple[Colour, ...], spread: float = 14.0) -> Colour:
-    """Return one of the colours, shifted a little."""
-    colour = np.asarray(choices[int(rng.integers(len(choices)))]) + rng.normal(0, spread, 3)
-    red, green, blue = np.clip(colour, 12, 243).astype(int).tolist()
-    return red, green, blue
-
-
-def shade(colour: Colour, factor: float) -> Colour:
-    """Return a darker (below 1) or lighter (above 1) colour."""
-    red, green, blue = (min(255, int(channel * factor)) for channel in colour)
-    return red, green, blue
-
-
-def fixed(points: Points, scale: float = 1.0) -> npt.NDArray[np.int32]:
-    """Return (N, 2) points as the fixed-point numbers that OpenCV draws with."""
-    return np.rint(points * (scale * 2**SHIFT)).astype(np.int32)
-
-
 def background(rng: Rng, habitat: Habitat, size: int) -> Pixels:
-    """Return (S, S, 3): a gradient with out-of-focus blobs and twigs, painted small and enlarged."""
+    """Return (S, S, 3): a gradient with out-of-focus twigs and blobs, painted small and enlarged."""
     small = max(24, size // 6)
-    stops = np.asarray(habitat.backgrounds[int(rng.integers(len(habitat.backgrounds)))], dtype=np.float32)
-    stops = stops + rng.normal(0, 10, (1, 3)) + rng.normal(0, 4, (3, 3))
-    rows = np.interp(np.linspace(0, 2, small), [0, 1, 2], [0, 1, 2])[:, None]
-    column = np.stack([np.interp(rows[:, 0], [0, 1, 2], stops[:, c]) for c in range(3)], axis=1)
-    canvas = np.repeat(np.clip(column, 0, 255).astype(np.uint8)[:, None], small, axis=1)
+    canvas = _gradient(rng, habitat, small)
     for _ in range(int(rng.integers(1, 6))):
-        _blurred_twig(rng, canvas, habitat)
-    canvas = cv2.GaussianBlur(canvas, (0, 0), small * 0.03)
+        start, end = fixed(rng.uniform(-0.1, 1.1, (2, 2)) * small).tolist()
+        width = max(1, round(small * float(rng.uniform(0.01, 0.06))))
+        cv2.line(canvas, start, end, pick(rng, habitat.blobs), width, cv2.LINE_AA, SHIFT)
+    canvas = _blurred(canvas, small * 0.03)
     for _ in range(int(rng.integers(6, 26))):
-        layer = canvas.copy()
-        centre, radius = rng.uniform(0, small, 2), rng.uniform(0.02, 0.13) * small
-        cv2.circle(
-            layer, tuple(fixed(centre)), round(radius * 2**SHIFT), pick(rng, habitat.blobs), -1, cv2.LINE_AA, SHIFT
-        )
-        strength = float(rng.uniform(0.15, 0.6))
-        canvas = np.asarray(cv2.addWeighted(layer, strength, canvas, 1 - strength, 0), dtype=np.uint8)
-    canvas = cv2.GaussianBlur(canvas, (0, 0), small * float(rng.uniform(0.008, 0.03)))
+        layer, strength = canvas.copy(), float(rng.uniform(0.15, 0.6))
+        centre = fixed(rng.uniform(0, small, 2)).tolist()
+        radius = round(small * float(rng.uniform(0.02, 0.13)) * 2**SHIFT)
+        cv2.circle(layer, centre, radius, pick(rng, habitat.blobs), -1, cv2.LINE_AA, SHIFT)
+        cv2.addWeighted(layer, strength, canvas, 1 - strength, 0, dst=canvas)
+    canvas = _blurred(canvas, small * float(rng.uniform(0.008, 0.03)))
     return np.asarray(cv2.resize(canvas, (size, size), interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
 
 
-def _blurred_twig(rng: Rng, canvas: Pixels, habitat: Habitat) -> None:
-    small = len(canvas)
-    ends = fixed(rng.uniform(-0.1, 1.1, (2, 2)) * small)
-    colour, width = pick(rng, habitat.blobs), max(1, round(small * rng.uniform(0.01, 0.06)))
-    cv2.line(canvas, tuple(ends[0]), tuple(ends[1]), colour, width, cv2.LINE_AA, SHIFT)
+def _gradient(rng: Rng, habitat: Habitat, size: int) -> Pixels:
+    stops = np.asarray(habitat.backgrounds[int(rng.integers(len(habitat.backgrounds)))], dtype=np.float64)
+    stops = stops * float(rng.normal(1, 0.1)) + rng.normal(0, 4, (3, 3))
+    heights = np.linspace(0, 2, size)
+    column = np.stack([np.interp(heights, [0, 1, 2], stops[:, channel]) for channel in range(3)], axis=1)
+    return np.repeat(np.clip(column, 0, 255).astype(np.uint8)[:, None], size, axis=1)
 
 
-def leaf(rng: Rng, canvas: Pixels, base: Points, length: float, angle: float, colour: Colour) -> Points:
-    """Paint a leaf with a midrib onto (S, S, 3); return its (N, 2) outline."""
-    t = np.linspace(0, 1, 12)
-    half = np.sin(np.pi * t**0.8) * float(rng.uniform(0.16, 0.3))
-    bend = float(rng.uniform(-0.25, 0.25)) * t**2
-    along = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) * length
-    outline = np.concatenate([np.stack([t, bend + half], 1), np.stack([t, bend - half], 1)[::-1]]) @ along + base
-    middle = np.stack([t, bend], 1) @ along + base
-    cv2.fillPoly(canvas, [fixed(outline)], colour, cv2.LINE_AA, SHIFT)
-    cv2.fillPoly(canvas, [fixed(np.concatenate([outline[:12], middle[::-1]]))], shade(colour, 0.84), cv2.LINE_AA, SHIFT)
-    cv2.polylines(canvas, [fixed(middle)], False, shade(colour, 1.2), 1, cv2.LINE_AA, SHIFT)
-    return outline
+def _blurred(canvas: Pixels, sigma: float) -> Pixels:
+    return np.asarray(cv2.GaussianBlur(canvas, (0, 0), sigma), dtype=np.uint8)
 
 
-def plants_behind(rng: Rng, canvas: Pixels, habitat: Habitat, kind: str) -> None:
-    """Paint sharp plants behind the bird: leaves on twigs, or blades of grass and reed."""
+def plants_behind(rng: Rng, canvas: Pixels, habitat: Habitat) -> None:
+    """Paint up to four sharp plants onto (S, S, 3)."""
     size = len(canvas)
     for _ in range(int(rng.integers(0, 5))):
-        start = np.array([rng.uniform(0, size), size * (1.02 if kind != "branch" else rng.uniform(0, 1))])
-        if kind == "branch":
-            twig(rng, canvas, habitat, start, float(rng.uniform(0, 2 * np.pi)), size * float(rng.uniform(0.15, 0.4)))
-        else:
-            blade(rng, canvas, start, size * float(rng.uniform(0.2, 0.7)), pick(rng, habitat.plants))
+        target = np.array([rng.uniform(0, size), rng.uniform(0.1 * size, size)])
+        habitat.plant(rng, canvas, target, size * float(rng.uniform(0.15, 0.4)), habitat.plants)
 
 
-def twig(rng: Rng, canvas: Pixels, habitat: Habitat, start: Points, angle: float, length: float) -> list[Points]:
-    """Paint a thin twig with leaves; return the outlines painted."""
+def ripples(rng: Rng, canvas: Pixels, top: float, bottom: float, count: int) -> None:
+    """Paint light and dark water lines onto rows `top` to `bottom`, wider towards the viewer."""
     size = len(canvas)
-    t = np.linspace(0, 1, 8)
-    bends = angle + np.cumsum(rng.normal(0, 0.12, 8))
-    spine = start + np.cumsum(np.stack([np.cos(bends), np.sin(bends)], 1) * length / 8, axis=0)
-    width = size * float(rng.uniform(0.003, 0.008))
-    side = np.stack([-np.sin(bends), np.cos(bends)], 1) * (width * (1.2 - t))[:, None]
-    bark = np.concatenate([spine + side, (spine - side)[::-1]])
-    cv2.fillPoly(canvas, [fixed(bark)], pick(rng, ((92, 72, 54), (110, 92, 74), (74, 62, 52))), cv2.LINE_AA, SHIFT)
-    outlines = [bark]
-    colour = pick(rng, habitat.plants)
-    for step in range(1, 8, int(rng.integers(1, 4))):
-        turn = bends[step] + float(rng.choice([-1, 1]) * rng.uniform(0.4, 1.1))
-        outlines.append(leaf(rng, canvas, spine[step], size * float(rng.uniform(0.05, 0.12)), turn, colour))
-    return outlines
-
-
-def blade(rng: Rng, canvas: Pixels, foot: Points, length: float, colour: Colour) -> Points:
-    """Paint a blade of grass or reed that rises from `foot`; return its (N, 2) outline."""
-    t = np.linspace(0, 1, 10)
-    lean, sway = rng.uniform(-0.3, 0.3), rng.uniform(-0.4, 0.4)
-    spine = foot + length * np.stack([lean * t + sway * t**3, -t], 1)
-    half = len(canvas) * float(rng.uniform(0.003, 0.009)) * (1 - t**2)[:, None] * [1.0, 0.0]
-    outline = np.concatenate([spine - half, (spine + half)[::-1]])
-    cv2.fillPoly(canvas, [fixed(outline)], colour, cv2.LINE_AA, SHIFT)
-    cv2.polylines(canvas, [fixed(spine)], False, shade(colour, 0.8), 1, cv2.LINE_AA, SHIFT)
-    return outline
-
-
-def perch(rng: Rng, canvas: Pixels, feet: Points, thickness: float) -> None:
-    """Paint a branch through the (N, 2) feet, from one edge of the picture to the other."""
-    size = len(canvas)
-    centre, slope = feet.mean(axis=0), float(rng.uniform(-0.25, 0.25))
-    if len(feet) > 1 and abs(feet[1, 0] - feet[0, 0]) > 1:
-        slope = float((feet[1, 1] - feet[0, 1]) / (feet[1, 0] - feet[0, 0]))
-    x = np.linspace(-0.05, 1.05, 16) * size
-    wave = np.cumsum(rng.normal(0, 0.006, 16)) * size
-    middle = centre[1] + slope * (x - centre[0]) + wave - np.interp(centre[0], x, wave) + thickness * 0.9
-    half = thickness * (1 + 0.12 * rng.normal(0, 1, 16))
-    colour = pick(rng, ((104, 84, 64), (126, 108, 88), (84, 72, 62), (116, 112, 104)))
-    for share, tone in ((1.0, 0.62), (0.6, 0.85), (0.2, 1.05), (-0.35, 1.2)):
-        lower = middle + half * share
-        band = np.concatenate([np.stack([x, middle - half], 1), np.stack([x, lower], 1)[::-1]])
-        cv2.fillPoly(canvas, [fixed(band)], shade(colour, tone), cv2.LINE_AA, SHIFT)
-    for _ in range(int(rng.integers(6, 18))):
-        at = int(rng.integers(0, 14))
-        share = float(rng.uniform(-0.8, 0.8))
-        crack = np.stack([x[at : at + 3], (middle + half * share)[at : at + 3]], 1)
-        cv2.polylines(canvas, [fixed(crack)], False, shade(colour, 0.7), 1, cv2.LINE_AA, SHIFT)
-
-
-def ripples(rng: Rng, canvas: Pixels, top: float, count: int) -> None:
-    """Paint light and dark water lines below `top`, wider towards the viewer."""
-    size = len(canvas)
-    for _ in range(count):
-        depth = float(rng.uniform(0, 1)) ** 1.5
-        x, y = rng.uniform(0, size), top + depth * (size - top)
-        reach = size * (0.03 + 0.14 * depth) * float(rng.uniform(0.5, 1.5))
-        x1, x2, row = int(max(0, x - reach)), int(min(size, x + reach)), int(y)
-        thick = 1 + int(size * 0.008 * depth)
-        if row + thick < size and x2 > x1:
-            patch = canvas[row : row + thick, x1:x2]
-            patch[:] = np.clip(patch.astype(np.int16) + int(rng.normal(0, 14)), 0, 255)
+    depths, xs, reaches = rng.uniform(0, 1, count) ** 1.5, rng.uniform(0, size, count), rng.uniform(0.5, 1.5, count)
+    for depth, x, reach, tone in zip(depths, xs, reaches, rng.normal(1, 0.12, count), strict=True):
+        row, half = int(max(0, top + depth * (bottom - top))), size * (0.03 + 0.12 * depth) * reach
+        patch = canvas[row : row + 1 + int(size * 0.008 * depth), int(max(0, x - half)) : int(x + half)]
+        patch[:] = np.clip(patch * tone, 0, 255)
 
 
 def pebbles(rng: Rng, canvas: Pixels, top: float, count: int) -> None:
-    """Paint stones and tufts on the ground below `top`."""
+    """Paint stones on the ground below row `top`, larger towards the viewer."""
     size = len(canvas)
-    for _ in range(count):
-        depth = float(rng.uniform(0, 1))
+    for depth in np.sort(rng.uniform(0, 1, count)).tolist():
         centre = np.array([rng.uniform(0, size), top + depth * (size - top)])
         radius = size * (0.004 + 0.016 * depth) * float(rng.uniform(0.5, 1.4))
-        axes = fixed(np.array([radius, radius * 0.55]))
+        axes = fixed(np.array([radius, radius * 0.55])).tolist()
         colour = pick(rng, ((120, 110, 98), (150, 138, 120), (92, 86, 80), (134, 118, 92)))
-        cv2.ellipse(
-            canvas, tuple(fixed(centre + [0, radius * 0.2])), tuple(axes), 0, 0, 360, shade(colour, 0.6), -1, 16, SHIFT
-        )
-        cv2.ellipse(canvas, tuple(fixed(centre)), tuple(axes), 0, 0, 360, colour, -1, 16, SHIFT)
+        for drop, tone in ((0.2, 0.6), (0.0, 1.0)):
+            at = fixed(centre + [0, radius * drop]).tolist()
+            cv2.ellipse(canvas, at, axes, 0, 0, 360, shade(colour, tone), -1, cv2.LINE_AA, SHIFT)
+
+
+def shadow(canvas: Pixels, centre: Points, reach: float) -> None:
+    """Darken a soft flat ellipse around (2,) pixels: what a bird throws on ground or water."""
+    size = len(canvas)
+    x1, x2 = max(0, int(centre[0] - reach)), min(size, int(centre[0] + reach))
+    y1, y2 = max(0, int(centre[1] - reach * 0.25)), min(size, int(centre[1] + reach * 0.25))
+    u, v = (np.arange(x1, x2) - centre[0]) / reach, (np.arange(y1, y2) - centre[1]) / (reach * 0.25)
+    dark = 1 - 0.5 * np.clip(1 - u[None] ** 2 - v[:, None] ** 2, 0, 1)
+    canvas[y1:y2, x1:x2] = (canvas[y1:y2, x1:x2] * dark[:, :, None]).astype(np.uint8)
 
 
 def light(rng: Rng, canvas: Pixels) -> Pixels:
     """Return (S, S, 3) under another light: dappled shadow, brightness, colour cast, and the camera's noise."""
     size = len(canvas)
-    dapple = rng.uniform(0.8, 1.2, (5, 5)).astype(np.float32) * float(rng.uniform(0.82, 1.2))
-    cast = rng.normal(1, 0.05, 3).astype(np.float32)
-    field = cv2.resize(dapple, (size, size), interpolation=cv2.INTER_CUBIC)
-    lit = canvas * (field[:, :, None] * cast)
-    lit += _noise()[:size, :size, None] * float(rng.uniform(1.0, 4.0))
-    return np.clip(lit, 0, 255).astype(np.uint8)
+    dapple = rng.uniform(0.82, 1.18, (5, 5, 1)) * float(rng.uniform(0.82, 1.2)) * rng.normal(1, 0.04, 3)
+    field = cv2.resize(dapple.astype(np.float32), (48, 48), interpolation=cv2.INTER_CUBIC)
+    field = cv2.resize(field, (size, size), interpolation=cv2.INTER_LINEAR)
+    lit = cv2.multiply(canvas, field, dtype=cv2.CV_8U)
+    grain = float(rng.uniform(0.02, 0.1))
+    return np.asarray(cv2.addWeighted(lit, 1.0, _noise(size), grain, -128 * grain), dtype=np.uint8)
 
 
-def _noise() -> Field:
-    global _NOISE
-    if _NOISE is None:
-        _NOISE = np.random.default_rng(0).standard_normal((512, 512), dtype=np.float32)
-    return _NOISE
-
-
-_NOISE: Field | None = None
+@lru_cache(maxsize=4)
+def _noise(size: int) -> Pixels:
+    grey = np.random.default_rng(0).normal(128, 40, (size, size, 1)).clip(0, 255).astype(np.uint8)
+    return np.repeat(grey, 3, axis=2)

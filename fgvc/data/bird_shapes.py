@@ -64,6 +64,7 @@ MARK_SHAPES = {
     "eye": MarkShape(0.0, 1.0, ring=True),
 }
 
+# fmt: off
 # Beaks: x runs along the beak (in its length), y across (in its depth); the first number stretches the length.
 BEAKS: dict[str, tuple[float, Curve]] = {
     "cone": (0.85, ((0, -0.55), (0.55, -0.36), (1.0, 0.1), (0.5, 0.42), (0, 0.5))),
@@ -266,6 +267,7 @@ _WATCHER = Anatomy(
     habitat="branch",
 )
 
+# fmt: on
 ANATOMIES = {"percher": _PERCHER, "wader": _WADER, "swimmer": _SWIMMER, "watcher": _WATCHER}
 
 
@@ -291,10 +293,29 @@ def turned(points: Points, angle: float) -> Points:
 
 
 def beak_outline(anatomy: Anatomy, beak: str) -> Points:
-    """Return (N, 2): the beak of a family on the head of an order; its tip is the point farthest from the base."""
+    """Return (N, 2): the beak of a family on the head of an order."""
+    edges = [smooth(edge, closed=False) for edge in _beak_edges(beak)]
+    return _on_head(anatomy, beak, np.concatenate([edges[0], edges[1][::-1]]))
+
+
+def beak_gape(anatomy: Anatomy, beak: str) -> Points:
+    """Return (7, 2): the line between upper and lower beak, from the head to the tip."""
+    upper, lower = (np.asarray(edge) for edge in _beak_edges(beak))
+    x = np.linspace(0, upper[-1, 0], 7)
+    heights = [np.interp(x, edge[:, 0], edge[:, 1]) for edge in (upper, lower)]
+    return _on_head(anatomy, beak, np.stack([x, (heights[0] + heights[1]) / 2], axis=1))
+
+
+def _beak_edges(beak: str) -> tuple[Curve, Curve]:
+    """Return the upper and the lower edge, both from the head to the tip."""
+    shape = BEAKS[beak][1]
+    tip = max(range(len(shape)), key=lambda i: shape[i][0])
+    return shape[: tip + 1], shape[tip:][::-1]
+
+
+def _on_head(anatomy: Anatomy, beak: str, points: Points) -> Points:
     base, angle, length, depth = anatomy.beak
-    stretch, shape = BEAKS[beak]
-    return turned(np.asarray(shape) * (length * stretch, depth), angle) + base
+    return turned(points * (length * BEAKS[beak][0], depth), angle) + base
 
 
 def tail_outline(anatomy: Anatomy, tail: str, lift: float = 0.0) -> Points:

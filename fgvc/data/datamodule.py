@@ -109,10 +109,11 @@ class FineGrainedData(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Sample]:
         """Training batches of equal size; a rest is left out."""
         records = self.records("train")
-        if len(records) < self.batch_size:
-            raise UsageError(f"data.batch_size: {self.batch_size}, but there are only {len(records)} training images")
         rank, world_size = self._place()
         sampler = TrainSampler(records.labels, self.balance, self.seed, rank, world_size)
+        if len(sampler) < self.batch_size:
+            found = f"{len(sampler)} training images" + (" per process" if world_size > 1 else "")
+            raise UsageError(f"data.batch_size: {self.batch_size}, but there are only {found}")
         return self._loader(PhotoDataset(records, self._train_transform, self.seed), sampler, drop_last=True)
 
     def val_dataloader(self) -> DataLoader[Sample] | list[DataLoader[Sample]]:

@@ -48,7 +48,7 @@ class Augmentation:
     def check(self) -> "Augmentation":
         """Return self, or raise UsageError for a value outside its range."""
         rules = {
-            "scale": (0 <= self.scale[0] <= self.scale[1] <= 1 and self.scale[1] > 0, "0 <= smallest <= largest <= 1"),
+            "scale": (0 < self.scale[0] <= self.scale[1] <= 1, "0 < smallest <= largest <= 1"),
             "ratio": (0 < self.ratio[0] <= self.ratio[1] < math.inf, "0 < smallest <= largest"),
             "flip": (0 <= self.flip <= 1, "a probability from 0 to 1"),
             "color_jitter": (0 <= self.color_jitter < math.inf, "0 or more"),

@@ -19,10 +19,10 @@ def generalised_mean(features: Tensor, power: Tensor, eps: float = 1e-6) -> Tens
         (N, C) in the type of `features`; computed in float32, where x^p overflows later than in half precision.
     """
     with torch.autocast(features.device.type, enabled=False):
-        wide = features if features.dtype == torch.float64 else features.float()
-        # Divided by the largest value, powers cannot overflow: the mean is homogeneous.
-        peak = wide.detach().amax(dim=(2, 3), keepdim=True).clamp_min(eps)
-        mean = (wide / peak).clamp_min(eps).pow(power).mean(dim=(2, 3)).pow(1 / power)
+        wide = (features if features.dtype == torch.float64 else features.float()).clamp_min(eps)
+        # Divided by the largest value, powers neither overflow nor all vanish: the mean is homogeneous.
+        peak = wide.detach().amax(dim=(2, 3), keepdim=True)
+        mean = (wide / peak).pow(power).mean(dim=(2, 3)).pow(1 / power)
         return (mean * peak[..., 0, 0]).to(features.dtype)
 
 

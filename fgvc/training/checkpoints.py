@@ -19,10 +19,12 @@ def load_weights(recognizer: Recognizer, path: str | Path) -> None:
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-        recognizer.load_state_dict({k.removeprefix(_PREFIX): v for k, v in state.items() if k.startswith(_PREFIX)})
-    except (OSError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        weights = {k.removeprefix(_PREFIX): v for k, v in state.items() if k.startswith(_PREFIX)}
+    except (OSError, EOFError, KeyError, TypeError, AttributeError, RuntimeError, pickle.UnpicklingError) as error:
         reason = " ".join(str(error).split())[:200]
         raise FgvcError(f"{path}: no checkpoint that can be read ({reason})") from None
+    try:
+        recognizer.load_state_dict(weights)
     except RuntimeError as error:
         raise FgvcError(
             f"{path}: does not fit the model of the config ({' '.join(str(error).split())[:200]})"

@@ -3,6 +3,7 @@
 Shape letters: N images, S side of the source image, C classes of a level.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -107,7 +108,8 @@ class FineGrainedModule(pl.LightningModule):
         place = (self.hparams["seed"], self.current_epoch, batch_idx, self.global_rank)
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
         steps = int(self.trainer.estimated_stepping_batches)
-        warmup = round(self.hparams["warmup_epochs"] * steps / max(1, self.trainer.max_epochs or 1))
+        per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+        warmup = round(self.hparams["warmup_epochs"] * per_epoch)
         factor = warmup_cosine(self.global_step, steps, warmup)
         scale = self._lr * factor / self.hparams["lr"]
         optimizer: Any = self.optimizers()
@@ -172,6 +174,12 @@ class FineGrainedModule(pl.LightningModule):
         metric: Any = self.metrics[name]
         return metric  # type: ignore[no-any-return]
 
+    def on_validation_epoch_start(self) -> None:
+        """Give every process the first one's batch statistics: they are the ones that are saved."""
+        if torch.distributed.is_initialized():
+            for buffer in self.recognizer.buffers():
+                torch.distributed.broadcast(buffer, 0)
+
     def on_validation_epoch_end(self) -> None:
         """Log accuracy at every level."""
         self._log_metrics("val")
@@ -194,7 +202,13 @@ class FineGrainedModule(pl.LightningModule):
                 module.set_class_counts(counts)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Make the one optimizer of the run; its rates are set before each step."""
+        """Make the one optimizer of the run; its rates are set before each step.
+
+        Raises:
+            UsageError: a run without end, or a setting that the optimizer refuses.
+        """
+        if self.trainer.max_epochs == -1 and self.trainer.max_steps == -1:
+            raise UsageError("trainer.max_epochs: -1 has no end, but the learning rate falls to one; give a number")
         hparams: Any = self.hparams
         return build_optimizer(
             self.recognizer,

@@ -52,6 +52,15 @@ def create(folder: Path, config: str) -> None:
         raise FgvcError(f"{folder}: cannot be written ({error.strerror})") from None
 
 
+def discard(folder: Path) -> None:
+    """Remove a run that failed before its first step, so that its name is free again."""
+    if (folder / CONFIG).is_file():
+        shutil.rmtree(folder)
+    pointer = folder.parent / "latest"
+    if pointer.is_file() and pointer.read_text(encoding="utf-8").strip() == folder.name:
+        pointer.unlink()
+
+
 def write(path: Path, text: str) -> None:
     """Write a text file under a temporary name, then rename it."""
     temporary = path.with_name(f".{path.name}.part")

@@ -1,0 +1,311 @@
+import csv
+from collections import Counter
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from fake_cub import make_fake_cub
+from PIL import Image
+
+from fgvc.data.base import Annotations
+from fgvc.data.cub import CUB
+from fgvc.data.datamodule import FineGrainedData, default_workers
+from fgvc.data.image_folder import ImageFolder
+from fgvc.data.table import Table
+from fgvc.data.transforms import Augmentation
+from fgvc.errors import UsageError
+
+FORKS = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+TRAIN = {"ash": 20, "beech": 10, "cedar": 10}
+
+
+def picture(path, seed, size=(30, 24)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1] // 6, size[0] // 6, 3), dtype=np.uint8)
+    Image.fromarray(pixels).resize(size).save(path, quality=90)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """40 training pictures of three classes, 2:1:1, and 7 test pictures."""
+    root = tmp_path_factory.mktemp("trees")
+    for name, count in TRAIN.items():
+        for number in range(count):
+            picture(root / "train" / name / f"{number:02d}.jpg", seed=number + 100 * len(name))
+    for number in range(7):
+        picture(root / "test" / ["ash", "beech", "cedar"][number % 3] / f"{number}.jpg", seed=900 + number)
+    return root
+
+
+@pytest.fixture
+def source(folder):
+    return ImageFolder(str(folder))
+
+
+def make(source, **settings):
+    return FineGrainedData(source, **{"image_size": 16, "batch_size": 8, "num_workers": 0, **settings})
+
+
+def names(records):
+    return [records.relative_path(i) for i in range(len(records))]
+
+
+def one_epoch(loader, epoch=0):
+    loader.sampler.set_epoch(epoch)
+    return list(loader)
+
+
+def write_table(path, rows):
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(rows)
+    for row in rows[1:]:
+        picture(path.parent / row[0], seed=0)
+    return Table(str(path))
+
+
+def test_the_held_out_part_is_stratified_and_apart_from_train(source):
+    data = make(source, val_fraction=0.2)
+    assert set(data.splits) == {"train", "val", "test"}
+    train, val = names(data.records("train")), names(data.records("val"))
+    assert Counter(name.split("/")[-2] for name in val) == {"ash": 4, "beech": 2, "cedar": 2}
+    assert sorted(train + val) == sorted(names(source.records("train")))
+    assert not set(train) & set(val)
+    assert names(data.records("test")) == names(source.records("test"))
+
+
+def test_the_split_seed_decides_the_held_out_part_and_the_seed_does_not(source):
+    def held_out(**settings):
+        return names(make(source, val_fraction=0.2, **settings).records("val"))
+
+    assert held_out() == held_out(seed=5) != held_out(split_seed=5)
+
+
+def test_labels_follow_their_files_into_every_split(source):
+    data = make(source, val_fraction=0.3)
+    leaves = data.taxonomy.names(data.taxonomy.leaf_level)
+    for split in ("train", "val", "test"):
+        records = data.records(split)
+        assert [leaves[label] for label in records.labels] == [name.split("/")[-2] for name in names(records)]
+
+
+def test_class_counts_are_those_of_the_images_left_for_training(source):
+    counts = make(source, val_fraction=0.2).class_counts
+    assert (counts.dtype, counts.tolist()) == (torch.int64, [16, 8, 8])
+    assert make(source, val_fraction=0).class_counts.tolist() == [20, 10, 10]
+
+
+def test_class_counts_leave_out_what_is_known_to_a_coarser_rank_only(tmp_path):
+    tree = [("genus", "species"), ("Larus", "canus"), ("Larus", "fuscus"), ("Sterna", "hirundo")]
+    (tmp_path / "tree.csv").write_text("\n".join(map(",".join, tree)), encoding="utf-8")
+    labels = ["canus", "canus", "fuscus", "Larus", "Larus", "hirundo"]
+    rows = [("path", "label", "split"), *((f"{i}.jpg", label, "train") for i, label in enumerate(labels))]
+    write_table(tmp_path / "photos.csv", rows)
+    data = make(Table(str(tmp_path / "photos.csv"), taxonomy=str(tmp_path / "tree.csv")), val_fraction=0)
+    assert len(data.records("train")) == 6
+    assert data.class_counts.tolist() == [2, 1, 1]
+
+
+def test_a_fraction_of_0_holds_nothing_out(source):
+    data = make(source, val_fraction=0)
+    assert set(data.splits) == {"train", "test"}
+    assert data.val_dataloader() == []
+    assert len(data.records("train")) == 40
+
+
+def test_a_val_split_of_the_source_s_own_is_taken_as_it_is(tmp_path):
+    splits = ["train"] * 8 + ["val"] * 3 + ["test"] * 2
+    rows = [("path", "label", "split"), *((f"{i}.jpg", "ab"[i % 2], split) for i, split in enumerate(splits))]
+    data = make(write_table(tmp_path / "photos.csv", rows), val_fraction=0.5)
+    assert [len(data.records(split)) for split in ("train", "val", "test")] == [8, 3, 2]
+
+
+def test_no_group_is_cut(tmp_path):
+    rows = [("path", "label", "split", "group")]
+    rows += [(f"{i}.jpg", "ab"[i % 2], "train", f"site {i // 4}") for i in range(48)]
+    data = make(write_table(tmp_path / "photos.csv", rows), val_fraction=0.25)
+    sites = {name: f"site {int(name.removesuffix('.jpg')) // 4}" for name, *_ in rows[1:]}
+    train, val = ({sites[name] for name in names(data.records(split))} for split in ("train", "val"))
+    assert not train & val
+    assert len(data.records("val")) == 12
+    # The same rows without the column are cut through: the test can fail.
+    bare = make(write_table(tmp_path / "bare.csv", [row[:3] for row in rows]), val_fraction=0.25)
+    train, val = ({sites[name] for name in names(bare.records(split))} for split in ("train", "val"))
+    assert train & val
+
+
+def test_annotations_belong_to_the_record_of_the_same_index(tmp_path):
+    root = make_fake_cub(tmp_path / "CUB_200_2011", images_per_class=4)
+    files = dict(line.split() for line in (root / "images.txt").read_text(encoding="utf-8").splitlines())
+    left = {path: int(image) % 19 for image, path in files.items()}
+    lines = [f"{image} {left[path]}.0 8.0 20.0 16.0" for image, path in files.items()]
+    (root / "bounding_boxes.txt").write_text("\n".join(lines), encoding="utf-8")
+    data = make(CUB(str(root)), val_fraction=0.25)
+    for split, size in (("train", 300), ("val", 100), ("test", 400)):
+        records = data.records(split)
+        assert len(records) == size
+        for index in range(0, size, 11):
+            x = next(x for path, x in left.items() if records.relative_path(index).endswith(path))
+            assert data.annotations(split, index).boxes["object"] == pytest.approx((x / 40, 0.25, (x + 20) / 40, 0.75))
+
+
+def test_a_source_without_annotations_has_empty_ones(source):
+    assert make(source).annotations("val", 0) == Annotations()
+
+
+@FORKS
+def test_workers_show_every_image_once_and_differ_between_epochs_and_give_what_one_process_gives(source):
+    settings = {"val_fraction": 0, "augmentation": Augmentation(policy=1)}
+    alone = make(source, **settings).train_dataloader()
+    workers = make(source, **settings, num_workers=2).train_dataloader()
+    pictures = []
+    for epoch in (0, 1):
+        batches, expected = one_epoch(workers, epoch), one_epoch(alone, epoch)
+        index = torch.cat([batch.index for batch in batches])
+        assert sorted(index.tolist()) == list(range(40))
+        for batch, other in zip(batches, expected, strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(batch, other, strict=True))
+            assert batch.image.is_contiguous(memory_format=torch.channels_last)
+        pictures.append(torch.cat([batch.image for batch in batches])[index.argsort()])
+    same = (pictures[0] == pictures[1]).flatten(1).all(dim=1)
+    assert not same.any()
+    # Other images of the same epoch have other views: workers do not share a stream.
+    assert len(torch.cat([batch.view for batch in batches]).unique(dim=0)) == 40
+
+
+def test_the_seed_changes_order_and_augmentation(source):
+    first, again, other = (one_epoch(make(source, seed=seed).train_dataloader())[0] for seed in (0, 0, 1))
+    assert torch.equal(first.image, again.image)
+    assert first.index.tolist() != other.index.tolist()
+    views = {int(i): view for i, view in zip(first.index, first.view, strict=True)}
+    shared = [(views[int(i)], view) for i, view in zip(other.index, other.view, strict=True) if int(i) in views]
+    assert shared
+    assert not any(torch.equal(a, b) for a, b in shared)
+
+
+@FORKS
+@pytest.mark.filterwarnings("ignore")  # Lightning's advice and its own deprecations
+def test_lightning_tells_the_sampler_its_epoch(source):
+    seen = []
+
+    class Watcher(pl.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(()))
+
+        def training_step(self, batch, batch_idx):
+            seen.append((self.current_epoch, batch.index.tolist(), batch.view))
+            return self.weight
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = pl.Trainer(max_epochs=2, accelerator="cpu", use_distributed_sampler=False, **quiet)
+    data = make(source, val_fraction=0, num_workers=1)
+    trainer.fit(Watcher(), datamodule=data)
+    alone = make(source, val_fraction=0).train_dataloader()
+    expected = [(epoch, batch) for epoch in (0, 1) for batch in one_epoch(alone, epoch)]
+    assert len(seen) == len(expected) == 10
+    for (epoch, index, view), (expected_epoch, batch) in zip(seen, expected, strict=True):
+        assert (epoch, index) == (expected_epoch, batch.index.tolist())
+        assert torch.equal(view, batch.view)
+
+
+def test_batches_of_training_are_full_and_those_of_evaluation_complete(source):
+    data = make(source, val_fraction=0.2, batch_size=6)
+    assert [len(batch.label) for batch in data.train_dataloader()] == [6] * 5
+    assert [len(batch.label) for batch in data.val_dataloader()] == [6, 2]
+    assert torch.cat([batch.index for batch in data.test_dataloader()]).tolist() == list(range(7))
+
+
+def test_evaluation_shows_the_picture_as_it_is(source):
+    batch = next(iter(make(source, fit="squash").test_dataloader()))
+    assert batch.view.tolist() == [[0, 0, 1, 1]] * 7
+    with Image.open(source.records("test")[0].path) as opened:
+        pixels = np.asarray(opened, dtype=float)
+    # Exact means over areas: 24 rows and 30 columns, each 16 times, in 16 equal parts.
+    fine = pixels.repeat(16, axis=0).repeat(16, axis=1).reshape(16, 24, 16, 30, 3)
+    assert np.abs(batch.image[0].permute(1, 2, 0).numpy() - fine.mean(axis=(1, 3))).max() <= 1
+    cut = next(iter(make(source, crop_fraction=0.5).test_dataloader()))
+    # 24 of 30 x 24 pixels, half of it: 12 x 12 in the middle.
+    assert cut.view[0].tolist() == pytest.approx([9 / 30, 6 / 24, 21 / 30, 18 / 24])
+
+
+def test_the_model_is_handed_the_source_size(source):
+    data = make(source, image_size=12, source_size=20)
+    assert data.resize.size == 20
+    for loader in (data.train_dataloader(), data.val_dataloader(), data.test_dataloader()):
+        assert next(iter(loader)).image.shape[1:] == (3, 20, 20)
+    assert make(source, image_size=12).resize.size == 12
+
+
+def test_processes_share_the_images_among_them(source):
+    parts = {"train": [], "test": []}
+    for rank in range(3):
+        data = make(source, val_fraction=0, batch_size=4)
+        data.trainer = SimpleNamespace(global_rank=rank, world_size=3)
+        for split, loader in (("train", data.train_dataloader()), ("test", data.test_dataloader())):
+            parts[split].append([int(i) for batch in loader for i in batch.index])
+    assert [len(part) for part in parts["train"]] == [12, 12, 12]  # 13 each, in full batches of 4
+    assert len(set(sum(parts["train"], []))) == 36
+    assert sorted(sum(parts["test"], [])) == list(range(7))
+
+
+def test_balance_reaches_the_sampler(source):
+    data = make(source, val_fraction=0, balance="class_balanced")
+    sampler, labels = data.train_dataloader().sampler, data.records("train").labels
+    drawn = []
+    for epoch in range(20):
+        sampler.set_epoch(epoch)
+        drawn += [labels[index] for _, index in sampler]
+    # 800 draws, 267 per class give or take 13; each image once, ash would have 400.
+    assert all(210 < count < 325 for count in np.bincount(drawn).tolist())
+
+
+def test_there_is_at_least_one_worker_and_not_too_many(monkeypatch):
+    for cores, workers in ((None, 1), (1, 1), (2, 1), (6, 5), (64, 8)):
+        monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
+        assert default_workers() == workers
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"val_fraction": 1.0}, "data.val_fraction: 1.0"),
+        ({"val_fraction": -0.1}, "data.val_fraction: -0.1"),
+        ({"batch_size": 0}, "data.batch_size: 0"),
+        ({"seed": -1}, "data.seed: -1"),
+        ({"fit": "stretch"}, "fit: 'stretch'"),
+        ({"crop_fraction": 0.0}, "crop_fraction 0.0"),
+        ({"image_size": 0}, "size 0"),
+        ({"augmentation": Augmentation(flip=2.0)}, "data.augmentation.flip: 2.0"),
+    ],
+)
+def test_a_setting_outside_its_range_is_refused_in_one_line(source, settings, message):
+    with pytest.raises(UsageError) as caught:
+        make(source, **settings)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_split_that_is_not_there_is_named_with_those_that_are(folder):
+    data = make(ImageFolder(str(folder / "train"), test_fraction=0))
+    expected = r"the data has no test split; it has \['train', 'val'\]"
+    for ask in (data.test_dataloader, lambda: data.records("test"), lambda: data.annotations("test", 0)):
+        with pytest.raises(UsageError, match=expected):
+            ask()
+
+
+def test_a_batch_larger_than_the_data_is_refused(source):
+    with pytest.raises(UsageError, match=r"data\.batch_size: 41, but there are only 40 training images"):
+        make(source, val_fraction=0, batch_size=41).train_dataloader()
+    assert len(list(make(source, val_fraction=0, batch_size=40).train_dataloader())) == 1
+
+
+def test_a_share_of_a_process_smaller_than_a_batch_is_refused(source):
+    data = make(source, val_fraction=0, batch_size=21)
+    data.trainer = SimpleNamespace(global_rank=0, world_size=2)
+    with pytest.raises(UsageError, match=r"data\.batch_size: 21, but there are only 20 training images per process"):
+        data.train_dataloader()

@@ -1,0 +1,79 @@
+import math
+
+import pytest
+import torch
+from tiny_model import TAXONOMY
+
+from fgvc.datatypes import Prediction
+from fgvc.heads.base import class_loss
+from fgvc.heads.linear import LinearHead
+
+
+class Channels:
+    """All that a head wants to know of a backbone."""
+
+    channels = 6
+
+
+def loss_by_hand(logits, targets, smoothing: float) -> float:
+    """Mean cross-entropy against the smoothed target over the known images, one number at a time."""
+    terms = []
+    for row, target in zip(logits.double().tolist(), targets, strict=True):
+        if target < 0:
+            continue
+        total = math.log(sum(math.exp(x) for x in row))
+        wanted = [smoothing / len(row) + (1 - smoothing) * (k == target) for k in range(len(row))]
+        terms.append(sum(share * (total - x) for share, x in zip(wanted, row, strict=True)))
+    return sum(terms) / len(terms)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("targets", [[0, 3, 4, 1], [2, -1, -1, 0]])
+def test_the_loss_is_the_mean_cross_entropy_over_known_images(smoothing, targets):
+    logits = 3 * torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
+    found = class_loss(logits, torch.tensor(targets), smoothing)
+    assert float(found) == pytest.approx(loss_by_hand(logits, targets, smoothing), rel=1e-5)
+
+
+def test_a_batch_without_a_known_class_costs_nothing_and_moves_nothing():
+    logits = torch.randn(3, 5, requires_grad=True)
+    loss = class_loss(logits, torch.tensor([-1, -1, -1]), 0.1)
+    loss.backward()
+    assert loss.item() == 0
+    assert torch.equal(logits.grad, torch.zeros(3, 5))
+
+
+def test_a_head_leaves_out_images_whose_leaf_is_unknown():
+    head = LinearHead(TAXONOMY, Channels, label_smoothing=0.1)
+    logits = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
+    prediction = Prediction({"species": logits}, torch.zeros(4, 6))
+    labels = torch.tensor([2, TAXONOMY.find("Strix"), -1, 4])
+    loss = head.loss(prediction, labels)
+    assert list(loss) == ["classes"]
+    assert float(loss["classes"]) == pytest.approx(loss_by_hand(logits, [2, -1, -1, 4], 0.1), rel=1e-5)
+    assert head.loss(prediction, torch.tensor([-1, -1, TAXONOMY.find("Owls"), -1]))["classes"] == 0
+
+
+def test_logit_adjustment_is_the_papers_loss():
+    """Menon et al., equation 10: log(1 + sum over y' != y of (pi_y' / pi_y)^tau * exp(f_y' - f_y))."""
+    head = LinearHead(TAXONOMY, Channels, prior_strength=1.5)
+    counts = torch.tensor([100, 10, 1, 50, 3])
+    head.set_class_counts(counts)
+    logits = torch.randn(2, 5, generator=torch.Generator().manual_seed(0))
+    found = head.loss(Prediction({"species": logits}, torch.zeros(2, 6)), torch.tensor([2, 0]))["classes"]
+    prior, f = (counts / counts.sum()).tolist(), logits.tolist()
+    terms = [
+        math.log(1 + sum((prior[k] / prior[y]) ** 1.5 * math.exp(f[n][k] - f[n][y]) for k in range(5) if k != y))
+        for n, y in ((0, 2), (1, 0))
+    ]
+    assert float(found) == pytest.approx(sum(terms) / 2, rel=1e-5)
+
+
+def test_a_class_without_images_keeps_a_finite_prior_which_stays_out_of_the_weights():
+    head = LinearHead(TAXONOMY, Channels, prior_strength=1.0)
+    head.set_class_counts(torch.tensor([0, 0, 5, 5, 0]))
+    assert head.log_prior.isfinite().all()
+    assert "log_prior" not in head.state_dict()
+    neutral = LinearHead(TAXONOMY, Channels)
+    neutral.set_class_counts(torch.tensor([1, 9, 5, 5, 2]))
+    assert not neutral.log_prior.any()

@@ -1,0 +1,368 @@
+import math
+import resource
+import sys
+from functools import partial
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from tiny_run import make_photos
+
+from fgvc import quiet
+from fgvc.backbone import Backbone, Features
+from fgvc.data.datamodule import FineGrainedData
+from fgvc.data.image_folder import ImageFolder
+from fgvc.errors import UsageError
+from fgvc.heads.linear import LinearHead
+from fgvc.recognizers.whole_image import WholeImage
+from fgvc.taxonomy import Taxonomy
+from fgvc.training import module as module_file
+from fgvc.training.mixing import Mixed
+from fgvc.training.module import FineGrainedModule
+from fgvc.training.phases import Phase, PhaseSchedule
+
+FLAT = Taxonomy.flat(["a", "b", "c"])
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    root = make_photos(tmp_path_factory.mktemp("data") / "photos")
+    for i in range(2):  # known to the genus only
+        picture = root / "val/Larus/Larus canus/val0.png"
+        (root / f"val/Larus/genus{i}.png").write_bytes(picture.read_bytes())
+    return root
+
+
+@pytest.fixture(autouse=True)
+def calm():
+    quiet.libraries()
+
+
+def make_data(photos, **keys):
+    source = ImageFolder(str(photos), levels=["genus", "species"])
+    return FineGrainedData(source, **{"image_size": 32, "batch_size": 4, "num_workers": 0, **keys})
+
+
+def make_module(taxonomy=FLAT, net="test_resnet", head=None, **keys):
+    torch.manual_seed(1)
+    backbone = partial(Backbone, name=net, weights="none")
+    recognizer = partial(WholeImage, backbone=backbone, head=partial(LinearHead, **(head or {})))
+    return FineGrainedModule(recognizer, taxonomy, image_size=32, **{"channels_last": False, **keys})
+
+
+def trainer(*callbacks, **keys):
+    plain = {"accelerator": "cpu", "devices": 1, "logger": False, "enable_checkpointing": False, "max_epochs": 1}
+    silent = {"enable_progress_bar": False, "enable_model_summary": False, "use_distributed_sampler": False}
+    return pl.Trainer(**{**plain, **silent, **keys}, callbacks=list(callbacks))
+
+
+def fitted(photos, *callbacks, data=None, run=None, **keys):
+    data = make_data(photos, **(data or {}))
+    module = make_module(data.taxonomy, **keys)
+    trainer(*callbacks, **(run or {})).fit(module, datamodule=data)
+    return module
+
+
+def batch_of(size=6, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(256, (size, 3, 32, 32), generator=generator, dtype=torch.uint8)
+    labels = torch.randint(3, (size,), generator=generator)
+    return module_file.Sample(images, labels, torch.arange(size), torch.zeros(size, 4))
+
+
+def forward_by_hand(module, images):
+    backbone, head = module.recognizer.backbone, module.recognizer.head
+    mean, std = (torch.tensor(backbone.net.pretrained_cfg[key]).view(3, 1, 1) for key in ("mean", "std"))
+    normalised = (images.double() / 255 - mean) / std
+    features = backbone.net.forward_features(normalised.to(backbone.mean.dtype))
+    pooled = features.flatten(2).sum(dim=2) / (features.shape[2] * features.shape[3])
+    return pooled @ head.classifier.weight.T + head.classifier.bias
+
+
+def cross_entropy_by_hand(logits, labels):
+    rows = [[float(x) for x in row] for row in logits]
+    losses = [math.log(sum(math.exp(x) for x in row)) - row[i] for row, i in zip(rows, labels.tolist(), strict=True)]
+    return sum(losses) / len(losses)
+
+
+class Recorder(pl.Callback):
+    """Keep what `look(trainer, module)` returns before each optimizer step."""
+
+    def __init__(self, look):
+        self.look, self.seen = look, []
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+        self.seen.append(self.look(trainer, pl_module))
+
+
+def test_the_training_loss_is_the_cross_entropy_of_the_forward_pass(monkeypatch):
+    module = make_module().double()
+    logged = {}
+    monkeypatch.setattr(module, "log_dict", lambda named, **keys: logged.update(named))
+    sample = batch_of()
+    loss = module.training_step(sample, 0)
+    expected = cross_entropy_by_hand(forward_by_hand(module, sample.image), sample.label)
+    assert float(loss) == pytest.approx(expected, rel=1e-6)
+    assert logged == {"train/loss": loss}
+
+
+@pytest.mark.parametrize("lam", [0.3, 0.85])
+def test_mixed_pictures_share_the_loss_between_both_labels(monkeypatch, lam):
+    module = make_module(mixup=1.0).double()
+    monkeypatch.setattr(module, "log_dict", lambda *_, **__: None)
+    sample = batch_of()
+    permutation = torch.tensor([1, 2, 3, 4, 5, 0])
+    mixed = sample.image.double() * lam + sample.image[permutation].double() * (1 - lam)
+    monkeypatch.setattr(module_file, "mix", lambda images, *_: Mixed(mixed, permutation, lam))
+    logits = forward_by_hand(module, mixed)
+    own, other = (cross_entropy_by_hand(logits, labels) for labels in (sample.label, sample.label[permutation]))
+    assert own != pytest.approx(other)
+    assert float(module.training_step(sample, 0)) == pytest.approx(lam * own + (1 - lam) * other, rel=1e-6)
+
+
+def test_validation_metrics_equal_a_slow_recount_at_every_level(photos):
+    data = make_data(photos)
+    module = make_module(data.taxonomy)
+    module.recognizer.head.classifier.weight.data *= 50
+    results = trainer().validate(module, datamodule=data, verbose=False)[0]
+    tree, hits, seen = data.taxonomy, {}, {}
+    module.eval()
+    for sample in data.val_dataloader():
+        probabilities = forward_by_hand(module, sample.image).softmax(dim=1).tolist()
+        for row, label in zip(probabilities, sample.label.tolist(), strict=True):
+            genera = {}
+            for leaf, p in enumerate(row):
+                genera[tree.path(leaf)[0]] = genera.get(tree.path(leaf)[0], 0) + p
+            guesses = {"genus": max(genera, key=genera.get), "species": tree.path(row.index(max(row)))[1]}
+            for level, name in tree.lineage(label).items():
+                seen.setdefault(level, {}).setdefault(name, []).append(guesses[level] == name)
+    assert sum(map(len, seen["genus"].values())) == 11
+    assert sum(map(len, seen["species"].values())) == 9  # two pictures are known to the genus only
+    for level, classes in seen.items():
+        hits = [hit for found in classes.values() for hit in found]
+        assert results[f"val/{level}/top1"] == pytest.approx(sum(hits) / len(hits))
+        recalls = [sum(found) / len(found) for found in classes.values()]
+        assert results[f"val/{level}/mean_per_class"] == pytest.approx(sum(recalls) / len(recalls))
+        assert results[f"val/{level}/top5"] == 1
+    assert 0 < results["val/species/top1"] < 1  # an answer that could be wrong
+
+
+def test_one_seed_gives_the_same_weights_and_another_one_others(photos):
+    keys = {"mixup": 0.4, "cutmix": 1.0, "head": {"dropout": 0.5}}
+    first, again, other = (fitted(photos, seed=seed, **keys).state_dict() for seed in (0, 0, 1))
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert any(not torch.equal(first[key], other[key]) for key in first)
+
+
+def test_a_resumed_run_draws_what_the_uninterrupted_one_drew(photos, tmp_path):
+    keys = {"mixup": 1.0, "head": {"dropout": 0.5}}
+    run = {"max_epochs": 2, "limit_val_batches": 0}
+    seeds = [Recorder(lambda t, _: (t.current_epoch, torch.initial_seed())) for _ in range(2)]
+    saver = Saver(tmp_path / "after.ckpt")
+    whole = fitted(photos, seeds[0], saver, run=run, **keys)
+    data = make_data(photos)
+    resumed = make_module(data.taxonomy, **keys)
+    torch.manual_seed(99)
+    trainer(seeds[1], **run).fit(resumed, datamodule=data, ckpt_path=tmp_path / "after.ckpt", weights_only=False)
+    assert seeds[1].seen == [entry for entry in seeds[0].seen if entry[0] == 1]
+    assert len(set(seeds[0].seen)) == 8  # every step of both epochs has a seed of its own
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+
+
+class Saver(pl.Callback):
+    """Save a checkpoint after the first epoch."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        if trainer.current_epoch == 0:
+            trainer.save_checkpoint(self.path)
+
+
+def rates(trainer, module):
+    return {group["name"]: group["lr"] for group in trainer.optimizers[0].param_groups}
+
+
+def test_learning_rates_follow_the_warm_up_and_the_cosine(photos):
+    recorder = Recorder(rates)
+    fitted(photos, recorder, lr=0.01, head_lr_ratio=5, warmup_epochs=0.5, run={"max_epochs": 2, "limit_val_batches": 0})
+    rise = [1 / 2, 2 / 2]  # half of the first epoch's four steps
+    fall = [(1 + math.cos(math.pi * i / 6)) / 2 for i in range(6)]
+    for step, (factor, seen) in enumerate(zip(rise + fall, recorder.seen, strict=True)):
+        for name, rate in seen.items():
+            base = 0.05 if name.startswith("head") else 0.01
+            assert rate == pytest.approx(base * factor), (step, name)
+    assert {"head.decay", "head.no_decay", "backbone.decay", "backbone.no_decay"} <= set(recorder.seen[0])
+
+
+def test_layer_decay_reaches_the_live_optimizer_of_a_wrapped_transformer(photos):
+    def by_parameter(trainer, module):
+        names = {id(p): name for name, p in module.recognizer.named_parameters()}
+        return {names[id(p)]: group["lr"] for group in trainer.optimizers[0].param_groups for p in group["params"]}
+
+    recorder = Recorder(by_parameter)
+    keys = {"net": "test_vit", "layer_decay": 0.5, "lr": 0.01, "head_lr_ratio": 4, "warmup_epochs": 0}
+    fitted(photos, recorder, run={"limit_train_batches": 1}, **keys)
+    seen = recorder.seen[0]
+    depth = 1 + max(int(name.split(".")[3]) for name in seen if ".blocks." in name)
+    below_head = {f"backbone.net.blocks.{i}.mlp.fc1.weight": depth - i for i in range(depth)}
+    below_head["backbone.net.patch_embed.proj.weight"] = depth + 1
+    assert depth > 1
+    assert seen["head.classifier.weight"] == pytest.approx(0.04)
+    for name, layers in below_head.items():
+        assert seen[name] == pytest.approx(0.01 * 0.5**layers), name
+    assert set(seen) == {name for name, _ in make_module(net="test_vit").recognizer.named_parameters()}
+
+
+class Snapshots(pl.Callback):
+    """Keep the backbone's and the head's tensors as they are when each epoch starts and when training ends."""
+
+    def __init__(self):
+        self.seen = []
+
+    def _take(self, module):
+        self.seen.append({key: value.clone() for key, value in module.recognizer.state_dict().items()})
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        self._take(pl_module)
+
+    def on_train_end(self, trainer, pl_module):
+        self._take(pl_module)
+
+
+def changed(before, after, part):
+    return {key for key in before if key.startswith(part) and not torch.equal(before[key], after[key])}
+
+
+def test_phases_freeze_and_thaw_the_backbone_bit_by_bit(photos):
+    snapshots, recorder = Snapshots(), Recorder(rates)
+    phases = PhaseSchedule([Phase("head", 1, lr=0.02), Phase("all", 1)])
+    run = {"max_epochs": 2, "num_sanity_val_steps": 1}
+    fitted(photos, snapshots, phases, recorder, lr=0.01, head_lr_ratio=1, warmup_epochs=0, run=run)
+    start, middle, end = snapshots.seen
+    assert changed(start, middle, "backbone") == set()
+    assert "head.classifier.weight" in changed(start, middle, "head")
+    assert any(key.endswith("running_mean") for key in changed(middle, end, "backbone"))
+    assert any(key.endswith("conv1.weight") for key in changed(middle, end, "backbone"))
+    factors = [(1 + math.cos(math.pi * i / 8)) / 2 for i in range(8)]
+    peaks = [0.02] * 4 + [0.01] * 4
+    expected = [peak * factor for peak, factor in zip(peaks, factors, strict=True)]
+    assert [seen["head.decay"] for seen in recorder.seen] == pytest.approx(expected)
+
+
+def test_the_weight_decay_of_a_phase_reaches_matrices_only(photos):
+    recorder = Recorder(lambda t, _: {group["name"]: group["weight_decay"] for group in t.optimizers[0].param_groups})
+    phases = PhaseSchedule([Phase("all", 1, weight_decay=0.3), Phase("all", 1)])
+    run = {"max_epochs": 2, "limit_train_batches": 1, "limit_val_batches": 0}
+    fitted(photos, phases, recorder, weight_decay=0.1, run=run)
+    assert [seen["backbone.decay"] for seen in recorder.seen] == [0.3, 0.1]
+    assert [seen["head.no_decay"] for seen in recorder.seen] == [0, 0]
+
+
+def test_gradients_are_accumulated_over_batches(photos):
+    recorder = Recorder(lambda t, _: t.global_step)
+    run = {"accumulate_grad_batches": 2, "max_epochs": 2, "limit_val_batches": 0}
+    lrs = Recorder(rates)
+    fitted(photos, recorder, lrs, lr=0.01, warmup_epochs=1, run=run)
+    assert recorder.seen == [0, 1, 2, 3]  # 2 epochs of 4 batches
+    assert [seen["backbone.decay"] for seen in lrs.seen] == pytest.approx([0.005, 0.01, 0.01, 0.005])
+
+
+class GradientNorm(pl.Callback):
+    """Keep the norm of the gradients that the optimizer read."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_before_zero_grad(self, trainer, pl_module, optimizer):
+        squares = [float(p.grad.square().sum()) for p in pl_module.parameters() if p.grad is not None]
+        if squares:
+            self.seen.append(math.sqrt(sum(squares)))
+
+
+def test_gradients_are_clipped(photos):
+    free, clipped = GradientNorm(), GradientNorm()
+    fitted(photos, free, run={"limit_val_batches": 0})
+    fitted(photos, clipped, run={"gradient_clip_val": 0.01, "limit_val_batches": 0})
+    assert min(free.seen) > 0.01
+    assert clipped.seen and max(clipped.seen) <= 0.01 * 1.001
+
+
+class Losses(pl.Callback):
+    """Keep the loss of each step and the type of the last logits."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.seen.append(float(outputs["loss"]))
+
+
+def test_bfloat16_keeps_finite_losses_and_float32_weights(photos):
+    losses = Losses()
+    types = set()
+    data = make_data(photos)
+    module = make_module(data.taxonomy)
+    module.recognizer.head.classifier.register_forward_hook(lambda _, __, out: types.add(out.dtype))
+    trainer(losses, precision="bf16-mixed").fit(module, datamodule=data)
+    assert types == {torch.bfloat16}
+    assert len(losses.seen) == 4 and all(map(math.isfinite, losses.seen))
+    assert {p.dtype for p in module.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_compilation_happens_only_where_it_is_asked_for(monkeypatch, wanted):
+    calls = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: calls.append(type(self).__name__))
+    make_module(**({"compile": True} if wanted else {}))
+    assert calls == (["WholeImage"] if wanted else [])
+
+
+def test_channels_last_reaches_the_weights():
+    weight = make_module(channels_last=True).recognizer.backbone.net.conv1[0].weight
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_logit_adjustment_learns_the_class_counts():
+    counts = torch.tensor([1, 3, 4])
+    module = make_module(head={"prior_strength": 2.0}, class_counts=counts)
+    expected = [2 * math.log(count / 8) for count in (1, 3, 4)]
+    assert module.recognizer.head.log_prior.tolist() == pytest.approx(expected)
+    assert make_module(head={"prior_strength": 2.0}).recognizer.head.log_prior.tolist() == [0, 0, 0]
+
+
+def test_ten_thousand_classes_stay_small(monkeypatch):
+    # a table of classes by classes would be 800 MB
+    tree = Taxonomy(["genus", "species"], [(f"g{i // 5}", f"s{i}") for i in range(10_000)])
+    module = make_module(tree)
+    monkeypatch.setattr(module, "log_dict", lambda *_, **__: None)
+    channels = module.recognizer.backbone.channels
+    monkeypatch.setattr(module.recognizer.backbone, "forward", lambda x: Features(torch.rand(len(x), channels, 1, 1)))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with torch.no_grad():
+        for seed in range(2):
+            module.validation_step(batch_of(32, seed), 0)
+        module.on_validation_epoch_end()
+    peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * (1 if sys.platform == "darwin" else 1024)
+    state = sum(value.nbytes for metric in module.metrics["val"].levels for value in metric.metric_state.values())
+    assert state == 3 * 8 * (10_000 + 2_000)
+    assert peak < 200e6
+
+
+@pytest.mark.parametrize("keys", [{"lr": 0}, {"weight_decay": -1}, {"mixup": -0.1}, {"tta": ["flipp"]}])
+def test_settings_out_of_range_are_refused(keys):
+    with pytest.raises(UsageError, match="model"):
+        make_module(**keys)
+
+
+def test_a_run_without_end_is_refused(photos):
+    with pytest.raises(UsageError, match="max_epochs: -1 has no end"):
+        fitted(photos, run={"max_epochs": -1})
+
+
+def test_a_run_of_given_steps_warms_up_for_an_epoch_and_ends_at_zero(photos):
+    recorder = Recorder(rates)
+    fitted(photos, recorder, lr=0.01, warmup_epochs=0.5, run={"max_epochs": -1, "max_steps": 6, "limit_val_batches": 0})
+    expected = [0.005, 0.01] + [0.01 * (1 + math.cos(math.pi * i / 4)) / 2 for i in range(4)]
+    assert [seen["backbone.decay"] for seen in recorder.seen] == pytest.approx(expected)
