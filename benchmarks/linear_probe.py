@@ -1,8 +1,8 @@
 """Frozen linear probe: what a backbone's features are worth before any fine-tuning.
 
 Features of the whole, squashed images are computed once; a multinomial logistic regression is fitted on them with
-L-BFGS. The weight of the penalty is chosen on a stratified tenth of the training images, then the probe is fitted on all
-of them and scored once on the test split.
+L-BFGS. The weight of the penalty is chosen on a stratified tenth of the training images, then the probe is fitted on
+all of them and scored once on the test split.
 
     python benchmarks/linear_probe.py --root $CUB --backbone mobilenetv2_100 --image_size 224 \\
         --weights $WEIGHTS/mobilenetv2_100.tf_in1k.safetensors --pad_same

@@ -188,7 +188,9 @@ def test_an_impossible_tree_is_refused(levels, leaves, message):
 
 
 def test_ten_thousand_classes_need_no_square_table():
-    taxonomy = Taxonomy(("family", "genus", "species"), [(f"f{i % 300}", f"g{i % 3000}", f"s{i}") for i in range(10_000)])
+    taxonomy = Taxonomy(
+        ("family", "genus", "species"), [(f"f{i % 300}", f"g{i % 3000}", f"s{i}") for i in range(10_000)]
+    )
     assert taxonomy.ancestors.numel() * 8 < 2**20
     first, second = torch.randint(10_000, (2, 64), generator=torch.Generator().manual_seed(0))
     with torch.profiler.profile(profile_memory=True) as profile:

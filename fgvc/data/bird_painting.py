@@ -10,15 +10,18 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from fgvc.data import bird_body as body
 from fgvc.data import bird_scenery as scenery
-from fgvc.data.bird_plants import SHIFT, Points, Rng, fixed, perch
+from fgvc.data.bird_body import paint_bird, paint_eye, shaded
+from fgvc.data.bird_layer import Layer, Pose, averaged, choose_pose
+from fgvc.data.bird_mark import MIDDLE_FILL, paint_mark
+from fgvc.data.bird_plants import SHIFT, Rng, fixed, perch
 from fgvc.data.bird_scenery import HABITATS, Habitat
 from fgvc.data.bird_shapes import beak_gape, tail_point
 from fgvc.data.bird_species import Species
 from fgvc.images import Pixels
 
-PARTS = ("eye", "beak", "crown", "cheek", "nape", "throat", "breast", "belly", "back", "shoulder", "wing", "rump", "tail", "leg")
+PARTS = ("eye", "beak", "crown", "cheek", "nape", "throat", "breast")
+PARTS += ("belly", "back", "shoulder", "wing", "rump", "tail", "leg")
 """The body parts whose points are known, in the order they are stored in."""
 
 Box = tuple[float, float, float, float]
@@ -49,15 +52,15 @@ def paint(species: Species, rng: Rng, size: int = 384, mark_size: float = 0.03, 
         mark_size: width of a round mark, rim included, over S, for a bird of middle size.
         with_mark: False leaves the mark out and changes nothing else.
     """
-    pose = body.choose_pose(rng, species, size)
+    pose = choose_pose(rng, species, size)
     habitat = HABITATS[pose.anatomy.habitat]
     canvas = scenery.background(rng, habitat, size)
     waterline = _surroundings(rng, canvas, habitat, pose)
-    layer = body.Layer(pose, size)
-    body.paint_bird(rng, layer, species, pose)
-    width = mark_size / body.MIDDLE_FILL * float((pose.high - pose.low).max())
-    mark = _on_picture(body.paint_mark(layer, species, pose, width, with_mark), layer, size)
-    body.paint_eye(layer, pose)
+    layer = Layer(pose, size)
+    paint_bird(rng, layer, species, pose)
+    width = mark_size / MIDDLE_FILL * float((pose.high - pose.low).max())
+    mark = _on_picture(paint_mark(layer, species, pose, width, with_mark), layer, size)
+    paint_eye(layer, pose)
     layer.cut_below(waterline)
     _lay(rng, canvas, layer, pose)
     scenery.ripples(rng, canvas, waterline, waterline + 0.06 * size, 8)
@@ -68,7 +71,7 @@ def paint(species: Species, rng: Rng, size: int = 384, mark_size: float = 0.03, 
     return Painting(pixels, _box(cover > 100), _box(seen), _points(pose, species, cover, hidden))
 
 
-def _surroundings(rng: Rng, canvas: Pixels, habitat: Habitat, pose: body.Pose) -> float:
+def _surroundings(rng: Rng, canvas: Pixels, habitat: Habitat, pose: Pose) -> float:
     """Paint what the bird sits, stands or swims on; return the row of the waterline, or S where there is none."""
     size, unit = len(canvas), pose.unit
     if pose.anatomy.habitat == "water":
@@ -88,18 +91,18 @@ def _surroundings(rng: Rng, canvas: Pixels, habitat: Habitat, pose: body.Pose) -
     return float(size)
 
 
-def _lay(rng: Rng, canvas: Pixels, layer: body.Layer, pose: body.Pose) -> None:
+def _lay(rng: Rng, canvas: Pixels, layer: Layer, pose: Pose) -> None:
     """Lay the bird onto (S, S, 3)."""
-    cover = body.averaged(layer.cover)
-    bird = body.shaded(rng, body.averaged(layer.colour), cover, layer, pose)
+    cover = averaged(layer.cover)
+    bird = shaded(rng, averaged(layer.colour), cover, layer, pose)
     window = canvas[layer.y : layer.y + cover.shape[0], layer.x : layer.x + cover.shape[1]]
     through = cv2.multiply(window, cv2.merge([255 - cover] * 3), scale=1 / 255)
     window[:] = cv2.add(through, bird)
 
 
-def _on_picture(fine: Pixels, layer: body.Layer, size: int) -> Pixels:
+def _on_picture(fine: Pixels, layer: Layer, size: int) -> Pixels:
     """Return (S, S) uint8 for a stencil of the layer."""
-    small = body.averaged(fine)
+    small = averaged(fine)
     whole = np.zeros((size, size), np.uint8)
     whole[layer.y : layer.y + small.shape[0], layer.x : layer.x + small.shape[1]] = small
     return whole
@@ -121,7 +124,7 @@ def _plants_in_front(rng: Rng, canvas: Pixels, habitat: Habitat, cover: Pixels, 
     return hidden
 
 
-def _points(pose: body.Pose, species: Species, cover: Pixels, hidden: Pixels) -> dict[str, tuple[float, float]]:
+def _points(pose: Pose, species: Species, cover: Pixels, hidden: Pixels) -> dict[str, tuple[float, float]]:
     anatomy = pose.anatomy
     local = anatomy.parts | {
         "beak": tuple(beak_gape(anatomy, species.beak)[-1]),

@@ -23,7 +23,7 @@ BARK: tuple[Colour, ...] = ((104, 84, 64), (126, 108, 88), (84, 72, 62), (116, 1
 
 def fixed(points: Points, scale: float = 1.0) -> npt.NDArray[np.int32]:
     """Return (N, 2) points as the fixed-point numbers that OpenCV draws with."""
-    return np.rint(points * (scale * 2**SHIFT)).astype(np.int32)
+    return np.asarray(np.rint(points * (scale * 2**SHIFT)), dtype=np.int32)
 
 
 def pick(rng: Rng, choices: Sequence[Colour], spread: float = 0.12) -> Colour:

@@ -134,7 +134,7 @@ def pebbles(rng: Rng, canvas: Pixels, top: float, count: int) -> None:
         axes = fixed(np.array([radius, radius * 0.55])).tolist()
         colour = pick(rng, ((120, 110, 98), (150, 138, 120), (92, 86, 80), (134, 118, 92)))
         for drop, tone in ((0.2, 0.6), (0.0, 1.0)):
-            at = fixed(centre + [0, radius * drop]).tolist()
+            at = fixed(centre + np.array([0, radius * drop])).tolist()
             cv2.ellipse(canvas, at, axes, 0, 0, 360, shade(colour, tone), -1, cv2.LINE_AA, SHIFT)
 
 

@@ -74,7 +74,7 @@ PALETTES = (
     Palette(
         "rust", "Rufo", (150, 84, 48), (188, 166, 132), (166, 92, 56), (124, 76, 50), _HORN, _FLESH, "ivory", _IVORY
     ),
-    Palette("moss", "Viri", (98, 122, 58), (186, 178, 96), (112, 132, 66), (84, 102, 58), _HORN, _SLATE, "gold", _GOLD),
+    Palette("moss", "Viri", (98, 122, 58), (149, 142, 77), (112, 132, 66), (84, 102, 58), _HORN, _SLATE, "gold", _GOLD),
     Palette(
         "plum", "Purpu", (112, 70, 116), (176, 140, 164), (128, 78, 120), (92, 62, 100), _AMBER, _HORN, "white", _WHITE
     ),
@@ -202,7 +202,7 @@ def _species(order: int, family: int, genus: int, number: int, species_per_genus
     kind = ORDERS[order]
     family_name, beak, tail, noun, ending = kind.families[family]
     palette = PALETTES[genus % len(PALETTES)]
-    # Sister species carry marks far apart, and neighbouring genera start at another body part: no mark belongs to a genus.
+    # Sister species carry marks far apart; the next genus starts at another body part, so no mark belongs to a genus.
     stride = 2 if 2 * species_per_genus <= len(MARKS) else 1
     mark = list(MARKS)[(genus + stride * number) % len(MARKS)]
     name = f"{palette.mark_word}-{MARKS[mark]} {palette.word} {noun}"

@@ -201,7 +201,12 @@ def test_lightning_tells_the_sampler_its_epoch(source):
         def configure_optimizers(self):
             return torch.optim.SGD(self.parameters(), lr=0.1)
 
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
     trainer = pl.Trainer(max_epochs=2, accelerator="cpu", use_distributed_sampler=False, **quiet)
     data = make(source, val_fraction=0, num_workers=1)
     trainer.fit(Watcher(), datamodule=data)

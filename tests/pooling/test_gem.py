@@ -12,14 +12,18 @@ def positive(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
 @pytest.mark.parametrize("power", [1.0, 2.5, 3.0, 10.0])
 def test_it_agrees_with_the_formula_in_float64(power):
     features = positive(2, 3, 4, 5)
-    expected = [[(sum(x**power for x in map(float, c.flatten())) / 20) ** (1 / power) for c in image] for image in features]
+    expected = [
+        [(sum(x**power for x in map(float, c.flatten())) / 20) ** (1 / power) for c in image] for image in features
+    ]
     torch.testing.assert_close(GeMPooling(3, power)(features), torch.tensor(expected))
 
 
 def test_power_one_is_the_mean_and_a_large_power_tends_to_the_maximum():
     features = positive(2, 3, 4, 5)
     torch.testing.assert_close(GeMPooling(3, 1)(features), features.mean(dim=(2, 3)))
-    torch.testing.assert_close(generalised_mean(features, torch.tensor(2000.0)), features.amax(dim=(2, 3)), rtol=2e-3, atol=0)
+    torch.testing.assert_close(
+        generalised_mean(features, torch.tensor(2000.0)), features.amax(dim=(2, 3)), rtol=2e-3, atol=0
+    )
 
 
 def test_gradients_of_features_and_power_are_those_of_finite_differences():

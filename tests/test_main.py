@@ -1,0 +1,108 @@
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+
+import pytest
+
+import fgvc
+from fgvc import __main__, predict_command
+from fgvc.__main__ import main
+from fgvc.errors import FgvcError, UsageError
+
+
+def python(*words: str, **options) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=60, **options)  # noqa: S603
+
+
+def test_help_answers_within_a_second_and_imports_nothing_heavy():
+    start = time.perf_counter()
+    done = python("-X", "importtime", "-m", "fgvc", "--help")
+    seconds = time.perf_counter() - start
+    assert (done.returncode, done.stdout) == (0, __main__.HELP)
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    assert "fgvc" in imported
+    assert not {"torch", "timm", "pytorch_lightning", "numpy", "cv2", "PIL", "albumentations"} & imported
+    assert seconds < 1 or seconds < 10 * bare_start()  # a machine so busy that Python itself is slow
+
+
+def bare_start() -> float:
+    start = time.perf_counter()
+    python("-c", "pass")
+    return time.perf_counter() - start
+
+
+@pytest.mark.parametrize("words", [[], ["-h"], ["help"]])
+def test_help_goes_to_stdout(words, capsys):
+    assert main(words) == 0
+    assert capsys.readouterr() == (__main__.HELP, "")
+
+
+def test_the_version_is_the_packages(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == version("fgvc") + "\n"
+
+
+def test_configs_are_listed(capsys):
+    assert main(["configs"]) == 0
+    assert any(line.split()[0] == "whole_image" for line in capsys.readouterr().out.splitlines())
+
+
+def test_an_unknown_command_is_one_line_and_exit_code_2(capsys):
+    assert main(["predcit", "x"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("fgvc: no command 'predcit'; there are fit, ")
+    assert err.endswith("did you mean 'predict'?\n")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (FgvcError("a\nb.jpg: broken"), 1, "fgvc: a b.jpg: broken\n"),
+        (UsageError("no such thing"), 2, "fgvc: no such thing\n"),
+        (KeyboardInterrupt(), 130, "fgvc: interrupted\n"),
+        (
+            ZeroDivisionError("by\n\n zero"),
+            1,
+            "fgvc: unexpected ZeroDivisionError: by zero (FGVC_DEBUG=1 shows the trace)\n",
+        ),
+    ],
+)
+def test_an_error_is_one_line_on_stderr_and_its_exit_code(monkeypatch, capsys, error, code, line):
+    def fail(rest):
+        assert rest == ["model", "--top_k", "3"]
+        raise error
+
+    monkeypatch.setattr(predict_command, "main", fail)
+    monkeypatch.delenv("FGVC_DEBUG", raising=False)
+    assert main(["predict", "model", "--top_k", "3"]) == code
+    assert capsys.readouterr() == ("", line)
+    monkeypatch.setenv("FGVC_DEBUG", "1")
+    assert main(["predict", "model", "--top_k", "3"]) == code
+    err = capsys.readouterr().err
+    assert err.startswith("Traceback")
+    assert err.endswith(line)
+
+
+def test_the_exit_code_of_a_command_is_handed_on(monkeypatch):
+    monkeypatch.setattr(predict_command, "main", lambda _rest: 1)
+    assert main(["predict"]) == 1
+
+
+def test_a_reader_that_has_gone_is_no_error():
+    script = (
+        "import subprocess, sys\n"
+        "reader = subprocess.Popen([sys.executable, '-c', ''], stdin=subprocess.PIPE)\n"
+        "reader.wait()\n"
+        "sys.exit(subprocess.run([sys.executable, '-m', 'fgvc', '--help'], stdout=reader.stdin).returncode)\n"
+    )
+    done = python("-c", script)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_package_offers_only_what_it_names():
+    with pytest.raises(AttributeError, match="module 'fgvc' has no attribute 'laod'"):
+        fgvc.laod  # noqa: B018
+    assert fgvc.load.__module__ == "fgvc.predictor"

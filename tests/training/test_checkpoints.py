@@ -1,0 +1,65 @@
+import pytest
+import torch
+from tiny_model import PLAIN, TAXONOMY
+
+from fgvc.architecture import build
+from fgvc.errors import FgvcError
+from fgvc.taxonomy import Taxonomy
+from fgvc.training.checkpoints import load_weights
+
+
+def recognizer(seed: int, taxonomy: Taxonomy = TAXONOMY):
+    torch.manual_seed(seed)
+    return build(PLAIN, taxonomy, 32, weights="none")
+
+
+@pytest.fixture
+def path(tmp_path):
+    """Write a checkpoint as Lightning does: the recognizer beside other state of the module."""
+    state = {f"recognizer.{key}": value for key, value in recognizer(1).state_dict().items()}
+    torch.save({"epoch": 3, "state_dict": {**state, "metrics.count": torch.zeros(2)}}, tmp_path / "last.ckpt")
+    return tmp_path / "last.ckpt"
+
+
+def refusal(path) -> str:
+    with pytest.raises(FgvcError) as caught:
+        load_weights(recognizer(0), path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_the_recognizers_weights_are_taken_and_the_rest_is_left(path):
+    model, expected = recognizer(0), recognizer(1).state_dict()
+    assert not torch.equal(model.head.classifier.weight, expected["head.classifier.weight"])
+    load_weights(model, path)
+    assert all(torch.equal(value, expected[key]) for key, value in model.state_dict().items())
+
+
+def test_a_file_that_is_no_checkpoint_is_one_line(path):
+    whole = path.read_bytes()
+    for content in (whole[: len(whole) // 2], b"", b"text"):
+        path.write_bytes(content)
+        assert "no checkpoint that can be read" in refusal(path)
+    for state in ({"epoch": 3}, [1, 2], {"state_dict": 3}):
+        torch.save(state, path)
+        assert "no checkpoint that can be read" in refusal(path)
+    path.unlink()
+    assert "No such file" in refusal(path)
+
+
+class Bomb:
+    def __reduce__(self):
+        return (print, ("exploded",))
+
+
+def test_a_checkpoint_that_holds_code_is_refused_and_runs_nothing(path, capsys):
+    torch.save({"state_dict": {}, "extra": Bomb()}, path)
+    assert "no checkpoint that can be read" in refusal(path)
+    assert "exploded" not in capsys.readouterr().out
+
+
+def test_a_checkpoint_of_other_classes_does_not_fit(path):
+    with pytest.raises(FgvcError, match="does not fit the model of the config.*size mismatch") as caught:
+        load_weights(recognizer(0, Taxonomy.flat("ab")), path)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,50 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+from tiny_run import read_csv
+
+from fgvc.datatypes import Records, Sample
+from fgvc.taxonomy import Taxonomy
+from fgvc.training.prediction_table import PredictionTable
+
+TREE = Taxonomy(["genus", "species"], [("Larus", "L. canus"), ("Larus", "L. fuscus"), ("Sterna", "S. hirundo")])
+LABELS = [2, 0, TREE.find("Larus"), 1, -1]
+SPECIES = torch.tensor([[1, 2, 7], [6, 2, 2], [1, 8, 1], [5, 3, 2], [2, 2, 6]]) / 10.0
+SCORES = {"species": SPECIES.log(), "genus": torch.stack([SPECIES[:, :2].sum(1), SPECIES[:, 2]], 1).log()}
+
+
+@pytest.fixture
+def rows(tmp_path):
+    names = [f"test/picture, {i}.jpg" for i in range(4)] + ["/elsewhere/5.jpg"]
+    records = Records(names, LABELS, tmp_path)
+    table = PredictionTable(tmp_path / "predictions_test.csv")
+    trainer = SimpleNamespace(is_global_zero=True, datamodule=SimpleNamespace(records=lambda split: records))
+    module = SimpleNamespace(taxonomy=TREE)
+    for batch, chosen in enumerate(([3, 1], [0, 4, 2])):  # in any order
+        index = torch.tensor(chosen)
+        sample = Sample(torch.zeros(0), torch.tensor(LABELS)[index], index, torch.zeros(0))
+        answers = {level: scores[index] for level, scores in SCORES.items()}
+        table.on_test_batch_end(trainer, module, answers, sample, batch)
+    table.on_test_epoch_end(trainer, module)
+    return read_csv(tmp_path / "predictions_test.csv")
+
+
+def test_rows_stand_in_the_order_of_the_records(rows):
+    assert [row["path"] for row in rows] == [f"test/picture, {i}.jpg" for i in range(4)] + ["/elsewhere/5.jpg"]
+
+
+def test_truth_and_guess_are_named_at_every_level(rows):
+    assert list(rows[0]) == ["path", "genus_true", "genus_pred", "species_true", "species_pred", "score"]
+    assert [row["species_true"] for row in rows] == ["S. hirundo", "L. canus", "", "L. fuscus", ""]
+    assert [row["genus_true"] for row in rows] == ["Sterna", "Larus", "Larus", "Larus", ""]
+    assert [row["species_pred"] for row in rows] == ["S. hirundo", "L. canus", "L. fuscus", "L. canus", "S. hirundo"]
+    assert [row["genus_pred"] for row in rows] == ["Sterna", "Larus", "Larus", "Larus", "Sterna"]
+
+
+def test_the_score_is_the_probability_of_the_guessed_leaf(rows):
+    assert [float(row["score"]) for row in rows] == pytest.approx([0.7, 0.6, 0.8, 0.5, 0.6])
+
+
+def test_nothing_half_written_is_left(rows, tmp_path):
+    assert [path.name for path in tmp_path.iterdir()] == ["predictions_test.csv"]
