@@ -183,9 +183,7 @@ def _fit(cli: RunCLI) -> None:
         raise
     if not cli.trainer.is_global_zero:
         return
-    chosen = (
-        cli.best.best_model_path if cli.best and cli.best.best_model_path else str(cli.folder / "checkpoints/last.ckpt")
-    )
+    chosen = run_folder.checkpoint(cli.folder)
     values = {name: round(float(value), 6) for name, value in cli.trainer.callback_metrics.items()}
     try:
         architecture = to_plain(cli.config["model"]["recognizer"].as_dict())
@@ -197,7 +195,7 @@ def _fit(cli: RunCLI) -> None:
     score = best.best_model_score if best else None
     provenance = {
         "run": cli.config["name"],
-        "checkpoint": Path(chosen).name,
+        "checkpoint": chosen.name,
         "metrics": values if score is None else {best.monitor: round(float(score), 6)},
         **run_folder.environment(),
     }
@@ -212,8 +210,10 @@ def _evaluate(cli: RunCLI, command: str, run: Path | None) -> None:
         raise UsageError(f"fgvc {command}: give a run folder (fgvc {command} runs/NAME) or --ckpt_path with --config")
     if cli.config["ckpt_path"]:
         load_weights(cli.model.recognizer, cli.config["ckpt_path"])
-    elif run:
+    elif run and (run / run_folder.MODEL).is_dir():
         read_weights(cli.model.recognizer, run)
+    elif run:
+        load_weights(cli.model.recognizer, run_folder.checkpoint(run))
     table = PredictionTable((run or Path()) / "predictions_test.csv")
     trainer: Any = cli.trainer
     if command == "test":

@@ -54,7 +54,7 @@ def paint_mark(layer: Layer, species: Species, pose: Pose, width: float, visible
     free = layer.cover[near] & ~layer.stencil(eye_line)[near]
     core, whole = (layer.stencil(line)[near] & free for line in (core_line, whole_line))
     rim, colour = whole & ~core, layer.colour[near]
-    ratio = np.count_nonzero(rim) / max(1, np.count_nonzero(core))
+    ratio = float(np.count_nonzero(rim)) / max(1.0, float(np.count_nonzero(core)))
     ground = np.array(cv2.mean(colour, whole)[:3])
     bright, dark = balanced(ground, np.array(species.palette.mark, dtype=np.float64), ratio)
     if visible:
@@ -66,7 +66,7 @@ def paint_mark(layer: Layer, species: Species, pose: Pose, width: float, visible
 
 
 def balanced(ground: Points, wanted: Points, ratio: float) -> tuple[Points, Points]:
-    """Return the (3,) colours of core and rim whose mean is `ground`, the core as near `wanted` as a rim can make up for.
+    """Return the (3,) colours of core and rim: their mean is `ground`, the core as near `wanted` as that allows.
 
     Args:
         ground: (3,) mean colour of the plumage underneath.

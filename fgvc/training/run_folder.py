@@ -52,6 +52,12 @@ def create(folder: Path, config: str) -> None:
         raise FgvcError(f"{folder}: cannot be written ({error.strerror})") from None
 
 
+def checkpoint(folder: Path) -> Path:
+    """Return the checkpoint that a run is judged by: the best validation epoch, else the last one."""
+    best = folder / CHECKPOINTS / "best.ckpt"
+    return best if best.is_file() else folder / CHECKPOINTS / "last.ckpt"
+
+
 def discard(folder: Path) -> None:
     """Remove a run that failed before its first step, so that its name is free again."""
     if (folder / CONFIG).is_file():

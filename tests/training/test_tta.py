@@ -67,5 +67,5 @@ def test_every_view_keeps_the_shape():
 
 def test_an_unknown_name_is_refused_with_the_nearest_one():
     tta.check(["flip", "crops"])
-    with pytest.raises(UsageError, match="model.tta: 'crop'; there are .* did you mean 'crops'"):
+    with pytest.raises(UsageError, match=r"model.tta: 'crop'; there are .* did you mean 'crops'"):
         tta.check(["flip", "crop"])
