@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()  # a reader that has gone is met here, not at exit
         return code
     except FgvcError as error:
-        return _fail(str(error), error.exit_code)
+        return _fail(_message(error), error.exit_code)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     except BrokenPipeError:
@@ -66,6 +66,12 @@ def _dispatch(words: list[str]) -> int:
         known = ["fit", "validate", "test", "predict", "configs"]
         raise UsageError(f"no command {command!r}; there are {', '.join(known)}{did_you_mean(command, known)}")
     return 0
+
+
+def _message(error: FgvcError) -> str:
+    """Return the one line; torch wraps what a loader's process raises in that process's whole trace."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[-1].partition(f"{type(error).__name__}: ")[2] or lines[-1] if len(lines) > 1 else lines[0]
 
 
 def _fail(message: str, code: int) -> int:

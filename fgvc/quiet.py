@@ -16,7 +16,7 @@ USELESS_WARNINGS = (
     # No validation split was asked for (val_fraction: 0).
     r".*you have defined a `val.*",
     r".*defined a `validation_step` but have no `val_dataloader`.*",
-    r".*Total length of `DataLoader` across ranks is zero.*",
+    r".*Total length of `(DataLoader|list)` across ranks is zero.*",
     # Lightning's and timm's own use of what torch and others deprecate.
     r".*LeafSpec.*is deprecated.*",
     r".*treespec.*is deprecated.*",
@@ -37,6 +37,7 @@ def libraries() -> None:
     """Silence them; real warnings of fgvc and of Python stay."""
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # Lightning calls what jsonargparse deprecates
     for name in LOUD_LOGGERS:
         logging.getLogger(name).setLevel(logging.ERROR)
     for message in USELESS_WARNINGS:

@@ -36,7 +36,7 @@ def home(tmp_path_factory):
     """A folder with photographs and the run `birds` of three epochs."""
     folder = tmp_path_factory.mktemp("home")
     make_photos(folder / "photos", train=8, val=5, test=5)
-    with contextlib.chdir(folder) if sys.version_info >= (3, 11) else working_in(folder):
+    with working_in(folder):
         assert fit(*data_flags(Path("photos")), *RUINED, "--name", "birds") == 0
     return folder
 

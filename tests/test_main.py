@@ -12,7 +12,7 @@ from fgvc.errors import FgvcError, UsageError
 
 
 def python(*words: str, **options) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=60, **options)  # noqa: S603
+    return subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=60, **options)
 
 
 def test_help_answers_within_a_second_and_imports_nothing_heavy():

@@ -162,7 +162,7 @@ def test_a_failed_write_leaves_the_model_before_it_whole(folder, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(model_file, "save_file", full)
-    with pytest.raises(FgvcError, match="the model cannot be written.*No space left"):
+    with pytest.raises(FgvcError, match=r"the model cannot be written.*No space left"):
         save(tiny_model(taxonomy=Taxonomy.flat("abc")), folder)
     assert {name: (folder / name).read_bytes() for name in before} == before
     monkeypatch.undo()

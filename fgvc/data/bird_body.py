@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from fgvc.data.bird_layer import Layer, Pose
+from fgvc.data.bird_layer import FINE, Layer, Pose
 from fgvc.data.bird_plants import SHIFT, Points, Rng, shade
 from fgvc.data.bird_shapes import beak_gape, beak_outline, smooth, tail_outline, tail_point
 from fgvc.data.bird_species import Colour, Species
@@ -90,11 +90,11 @@ def shaded(rng: Rng, colour: Pixels, cover: Pixels, layer: Layer, pose: Pose) ->
     reach = max(1.0, 0.03 * pose.unit)
     relief = cv2.resize(cover, small, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
     relief = cv2.GaussianBlur(relief, (0, 0), reach, borderType=cv2.BORDER_CONSTANT)
-    slope = cv2.Sobel(relief, cv2.CV_32F, 1, 0) * float(rng.uniform(-0.7, 0.7)) - cv2.Sobel(relief, cv2.CV_32F, 0, 1)
-    glow = 1 + np.clip(0.22 * reach * slope, -0.4, 0.25)
-    field = cv2.resize(cv2.GaussianBlur(glow, (0, 0), reach * 0.5), (width, height), interpolation=cv2.INTER_LINEAR)
-    feathers = _feathers_of(pose, layer, height, width)
-    field = cv2.multiply(field, feathers, scale=1 / 200)
+    across, down = cv2.Sobel(relief, cv2.CV_32F, 1, 0), cv2.Sobel(relief, cv2.CV_32F, 0, 1)
+    glow = 1 + np.clip(0.22 * reach * (across * float(rng.uniform(-0.7, 0.7)) - down), -0.4, 0.25)
+    soft = cv2.GaussianBlur(glow, (0, 0), reach * 0.5)
+    field = cv2.resize(soft, (width, height), interpolation=cv2.INTER_LINEAR)
+    field = cv2.multiply(field, _feathers_of(pose, layer, height, width), scale=1 / 200)
     return np.asarray(cv2.multiply(colour, cv2.merge([field] * 3), dtype=cv2.CV_8U), dtype=np.uint8)
 
 
@@ -116,7 +116,7 @@ def _feathers() -> Pixels:
     shifted = x + (y // (across / 2) % 2) * across / 2
     u, v = shifted % across / across - 0.5, y % (across / 2) / (across / 2)
     edge = np.clip(1 - np.abs(v - (1 - 2.4 * u**2)) * 3.2, 0, 1)
-    return np.rint(200 * (1.02 - 0.13 * edge + 0.03 * (1 - v))).astype(np.uint8)
+    return np.asarray(np.rint(200 * (1.02 - 0.13 * edge + 0.03 * (1 - v))), dtype=np.uint8)
 
 
 def _tinted(colour: Colour, tint: npt.NDArray[np.float64]) -> Colour:

@@ -11,6 +11,7 @@ import shutil
 import sys
 import tempfile
 import warnings
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -127,10 +128,9 @@ def read_annotations(folder: Path) -> dict[str, Fractions]:
     try:
         with np.load(folder / "annotations.npz", allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, EOFError) as error:
-        raise FgvcError(
-            f"{folder}: annotations.npz cannot be read ({error}); delete the folder to write it anew"
-        ) from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        advice = "delete the folder to start anew"
+        raise FgvcError(f"{folder}/annotations.npz cannot be read ({error}); {advice}") from None
 
 
 def _write(plan: Plan, draft: Path, num_processes: int) -> None:
@@ -171,9 +171,9 @@ def _paint_file(plan: Plan, draft: Path, split: str, index: int) -> tuple[Fracti
     bgr = cv2.cvtColor(painting.pixels, cv2.COLOR_RGB2BGR)
     _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     Path(draft, plan.path(split, index)).write_bytes(data.tobytes())
-    boxes = np.array([painting.object_box, painting.mark_box], dtype=np.float32)
-    points = np.array([painting.points.get(part, (np.nan, np.nan)) for part in PARTS], dtype=np.float32)
-    return boxes / plan.image_size, points / plan.image_size
+    boxes = np.array([painting.object_box, painting.mark_box]) / plan.image_size
+    points = np.array([painting.points.get(part, (np.nan, np.nan)) for part in PARTS]) / plan.image_size
+    return boxes.astype(np.float32), points.astype(np.float32)
 
 
 def _cores() -> int:

@@ -12,7 +12,7 @@ from fgvc.data.bird_shapes import MARK_SHAPES, mark_outlines, tail_point, turned
 from fgvc.data.bird_species import Species
 from fgvc.images import Pixels
 
-RIM = 1.3
+RIM = 1.6
 """Area of a mark's dark rim over the area of its bright core."""
 
 MIDDLE_FILL = 0.68

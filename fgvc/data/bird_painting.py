@@ -20,8 +20,10 @@ from fgvc.data.bird_shapes import beak_gape, tail_point
 from fgvc.data.bird_species import Species
 from fgvc.images import Pixels
 
-PARTS = ("eye", "beak", "crown", "cheek", "nape", "throat", "breast")
-PARTS += ("belly", "back", "shoulder", "wing", "rump", "tail", "leg")
+PARTS: tuple[str, ...] = (
+    *("eye", "beak", "crown", "cheek", "nape", "throat", "breast"),
+    *("belly", "back", "shoulder", "wing", "rump", "tail", "leg"),
+)
 """The body parts whose points are known, in the order they are stored in."""
 
 Box = tuple[float, float, float, float]

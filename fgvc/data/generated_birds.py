@@ -59,6 +59,7 @@ class GeneratedBirds(DataSource):
             _check(f"{split}_per_class", count, int(split == "train"), 100_000)
         _check("image_size", image_size, 64, 512)
         _check("mark_size", mark_size, 0.01, 0.1)
+        _check("num_processes", 1 if num_processes is None else num_processes, 1, 1024)
         _check("seed", seed, 0, 2**63 - 1)
         species = design(num_orders, families_per_order, genera_per_family, species_per_genus)
         self.splits = tuple(split for split in SPLITS if per_class[split])

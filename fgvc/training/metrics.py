@@ -29,6 +29,29 @@ def rank_of_target(scores: Tensor, targets: Tensor) -> Tensor:
     return (ahead | ((scores == own) & before)).sum(dim=1)
 
 
+class Mean(Metric):
+    """The mean of a number over images; exact where processes hold different numbers of them (Lightning's is not)."""
+
+    full_state_update = False
+
+    total: Tensor
+    weight: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
+        self.add_state("weight", torch.tensor(0, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, value: Tensor, size: int) -> None:
+        """Take the mean () over a batch of `size` images."""
+        self.total = self.total + value.detach() * size
+        self.weight = self.weight + size
+
+    def compute(self) -> Tensor:
+        """Return () float32; NaN where there was no image."""
+        return (self.total / self.weight).float()
+
+
 class LevelAccuracy(Metric):
     """Top-1, top-k and mean-per-class accuracy of one level, with three counts per class as its whole state.
 

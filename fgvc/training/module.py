@@ -18,7 +18,7 @@ from fgvc.heads.base import Head
 from fgvc.recognizers.base import Recognizer
 from fgvc.taxonomy import Taxonomy
 from fgvc.training import tta as test_time
-from fgvc.training.metrics import HierarchyMetrics
+from fgvc.training.metrics import HierarchyMetrics, Mean
 from fgvc.training.mixing import mix
 from fgvc.training.optimizers import build_optimizer, warmup_cosine
 
@@ -83,7 +83,7 @@ class FineGrainedModule(pl.LightningModule):
             self.recognizer.to(memory_format=torch.channels_last)
         if compile:
             self.recognizer.compile()
-        self.metrics = nn.ModuleDict()
+        self.metrics, self.losses = nn.ModuleDict(), nn.ModuleDict()
         self._lr, self._weight_decay = lr, weight_decay
 
     def forward(self, images: Tensor) -> Prediction:
@@ -160,13 +160,23 @@ class FineGrainedModule(pl.LightningModule):
         named = {f"{stage}/loss": loss}
         if len(terms) > 1:
             named |= {f"{stage}/loss_{name}": term for name, term in terms.items()}
-        self.log_dict(named, on_step=False, on_epoch=True, batch_size=size, sync_dist=stage != "train")
+        if stage == "train":
+            self.log_dict(named, on_step=False, on_epoch=True, batch_size=size)
+            return
+        for name, value in named.items():
+            self._mean(name).update(value, size)
 
     def _count(self, prediction: Prediction, labels: Tensor, stage: Stage) -> None:
         self._scores = self.taxonomy.complete(prediction.logits)
         self._metric(stage).update(self._scores, labels)
         for name, view in prediction.views.items():
             self._metric(f"{stage}/{name}").update(self.taxonomy.complete(view.logits), labels)
+
+    def _mean(self, name: str) -> Mean:
+        if name not in self.losses:
+            self.losses[name] = Mean().to(self.device)
+        mean: Any = self.losses[name]
+        return mean  # type: ignore[no-any-return]
 
     def _metric(self, name: str) -> HierarchyMetrics:
         if name not in self.metrics:
@@ -181,11 +191,11 @@ class FineGrainedModule(pl.LightningModule):
                 torch.distributed.broadcast(buffer, 0)
 
     def on_validation_epoch_end(self) -> None:
-        """Log accuracy at every level."""
+        """Log loss and accuracy at every level."""
         self._log_metrics("val")
 
     def on_test_epoch_end(self) -> None:
-        """Log accuracy at every level."""
+        """Log loss and accuracy at every level."""
         self._log_metrics("test")
 
     def _log_metrics(self, stage: Stage) -> None:
@@ -195,6 +205,12 @@ class FineGrainedModule(pl.LightningModule):
                 counted: Any = metric
                 self.log_dict({f"{name}/{key}": value for key, value in counted.compute().items()}, sync_dist=True)
                 counted.reset()
+        self._mean(f"{stage}/loss")
+        for name, loss in self.losses.items():
+            if name.partition("/")[0] == stage:
+                mean: Any = loss
+                self.log(name, mean.compute(), sync_dist=True)
+                mean.reset()
 
     def _tell_class_counts(self, counts: Tensor) -> None:
         for module in self.recognizer.modules():

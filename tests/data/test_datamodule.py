@@ -1,4 +1,5 @@
 import csv
+import itertools
 from collections import Counter
 from types import SimpleNamespace
 
@@ -254,8 +255,8 @@ def test_processes_share_the_images_among_them(source):
         for split, loader in (("train", data.train_dataloader()), ("test", data.test_dataloader())):
             parts[split].append([int(i) for batch in loader for i in batch.index])
     assert [len(part) for part in parts["train"]] == [12, 12, 12]  # 13 each, in full batches of 4
-    assert len(set(sum(parts["train"], []))) == 36
-    assert sorted(sum(parts["test"], [])) == list(range(7))
+    assert len(set(itertools.chain(*parts["train"]))) == 36
+    assert sorted(itertools.chain(*parts["test"])) == list(range(7))
 
 
 def test_balance_reaches_the_sampler(source):

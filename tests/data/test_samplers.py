@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import numpy as np
@@ -56,10 +57,10 @@ def test_classes_are_drawn_as_often_as_their_weights_say(balance):
     weights = slow_weights(LONG_TAIL, balance)
     classes = np.unique(LONG_TAIL)
     observed = [np.count_nonzero(drawn == label) for label in classes]
-    expected = [len(drawn) * weights[LONG_TAIL == label].sum() for label in classes]
+    expected = [len(drawn) * weights[label == LONG_TAIL].sum() for label in classes]
     assert chisquare(observed, expected).pvalue > 1e-3
     if balance != "repeat_factor":  # no class here is rarer than 1 in 1000
-        uniform = [len(drawn) * np.mean(LONG_TAIL == label) for label in classes]
+        uniform = [len(drawn) * np.mean(label == LONG_TAIL) for label in classes]
         assert chisquare(observed, uniform).pvalue < 1e-9
 
 
@@ -93,7 +94,7 @@ def test_ranks_are_disjoint_equally_long_and_leave_out_less_than_one_round(size,
     samplers = [TrainSampler(labels, rank=rank, world_size=world_size) for rank in range(world_size)]
     parts = [indices(sampler, 2) for sampler in samplers]
     assert {len(part) for part in parts} == {len(sampler) for sampler in samplers} == {size // world_size}
-    together = sum(parts, [])
+    together = list(itertools.chain(*parts))
     assert len(set(together)) == len(together) > size - world_size
     assert set(together) <= set(range(size))
 
@@ -103,7 +104,7 @@ def test_what_an_epoch_leaves_out_differs_between_epochs():
     left_out = set()
     for epoch in range(30):
         parts = [indices(TrainSampler(labels, rank=rank, world_size=2), epoch) for rank in range(2)]
-        left_out |= set(range(7)) - set(sum(parts, []))
+        left_out |= set(range(7)) - set(itertools.chain(*parts))
     assert len(left_out) > 4
 
 
@@ -122,7 +123,7 @@ def test_evaluation_covers_every_image_once(size, world_size):
     parts = [list(sampler) for sampler in samplers]
     assert [len(sampler) for sampler in samplers] == [len(part) for part in parts]
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
-    assert sorted(sum(parts, [])) == [(0, index) for index in range(size)]
+    assert sorted(itertools.chain(*parts)) == [(0, index) for index in range(size)]
 
 
 def test_evaluation_of_one_process_is_in_the_order_of_the_records():

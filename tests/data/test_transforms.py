@@ -1,4 +1,5 @@
 import hashlib
+import itertools
 import multiprocessing
 import os
 import pickle
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageEnhance
 
 from fgvc.data import transforms
 from fgvc.data.transforms import A, Augmentation, EvalTransform, TrainTransform
@@ -126,12 +127,12 @@ def test_flip_crop_and_jitter_are_independent_of_each_other_and_of_their_neighbo
 def test_brightness_contrast_and_saturation_are_drawn_apart(monkeypatch):
     seen = []
 
-    class Spy(A.ColorJitter):
+    class Spy(transforms._Jitter):
         def get_params(self):
             seen.append(super().get_params())
             return seen[-1]
 
-    monkeypatch.setattr(A, "ColorJitter", Spy)
+    monkeypatch.setattr(transforms, "_Jitter", Spy)
     transform, image = TrainTransform(8, Augmentation(color_jitter=0.2)), photo(16, 16)
     for index in range(300):
         transform(image, (0, 0, index))
@@ -140,6 +141,42 @@ def test_brightness_contrast_and_saturation_are_drawn_apart(monkeypatch):
     assert values.max() <= 1.2
     assert values.std() > 0.1  # uniform over 0.8 .. 1.2 has 0.115
     assert np.abs(np.corrcoef(values.T) - np.eye(3)).max() < 0.25
+
+
+ORDERS = list(itertools.permutations(["brightness", "contrast", "saturation"]))
+
+
+def slow_jitter(image, changes):
+    """One change after the other in float64, as the words are defined: blend with black, mean grey or own grey."""
+    pixels = image.astype(np.float64)
+    for name, factor in changes:
+        grey = pixels[..., 0] * 0.299 + pixels[..., 1] * 0.587 + pixels[..., 2] * 0.114
+        other = {"brightness": 0.0, "contrast": grey.mean(), "saturation": grey[..., None]}[name]
+        pixels = factor * pixels + (1 - factor) * other
+    return pixels.clip(0, 255)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("factors", [(1.2, 0.8, 1.2), (0.0, 1.1, 1.1), (1.2, 0.0, 1.1), (1.1, 1.1, 0.0)])
+def test_jitter_is_that_of_a_slow_float_loop_in_every_order(order, factors):
+    image = photo(32, 40)
+    by_name = dict(zip(("brightness", "contrast", "saturation"), factors, strict=True))
+    expected = slow_jitter(image, [(name, by_name[name]) for name in order])
+    drawn = transforms._Jitter(hue=(0, 0), p=1.0).apply(image, **by_name)
+    assert (drawn.dtype, drawn.shape) == (np.uint8, image.shape)
+    assert np.abs(drawn - expected).max() < 1  # OpenCV computes in fixed point
+
+
+def test_jitter_is_near_pillow_s_own():
+    image = photo(64, 64)
+    steps = [(ImageEnhance.Brightness, 1.15), (ImageEnhance.Contrast, 0.85), (ImageEnhance.Color, 1.2)]
+    expected = Image.fromarray(image)
+    for enhance, factor in steps:
+        expected = enhance(expected).enhance(factor)
+    drawn = transforms._Jitter(hue=(0, 0), p=1.0).apply(image, 1.15, 0.85, 1.2)
+    difference = np.abs(drawn - np.asarray(expected, dtype=float))
+    assert difference.mean() < 3  # Pillow rounds and clips after each of the three
+    assert difference.mean() < np.abs(image - np.asarray(expected, dtype=float)).mean() / 3
 
 
 def test_the_same_seed_gives_the_same_bytes_in_any_order_and_in_another_process():
@@ -245,7 +282,7 @@ def test_every_operation_of_the_policy_is_drawn_about_equally_often():
         generator = np.random.default_rng([0, 0, index])
         transform._compose.set_random_state(generator, random.Random(int(generator.integers(2**63))))
         applied = [name for name, _ in transform._compose(image=image)["applied_transforms"]]
-        for name in set(applied) - {"RandomResizedCrop", "HorizontalFlip", "ColorJitter"}:
+        for name in set(applied) - {"RandomResizedCrop", "HorizontalFlip", "_Jitter"}:
             counts[name] = counts.get(name, 0) + 1
     assert len(counts) == 9
     # 300 * 3 / 9 = 100 each, give or take 8.

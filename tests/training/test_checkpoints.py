@@ -60,6 +60,6 @@ def test_a_checkpoint_that_holds_code_is_refused_and_runs_nothing(path, capsys):
 
 
 def test_a_checkpoint_of_other_classes_does_not_fit(path):
-    with pytest.raises(FgvcError, match="does not fit the model of the config.*size mismatch") as caught:
+    with pytest.raises(FgvcError, match=r"does not fit the model of the config.*size mismatch") as caught:
         load_weights(recognizer(0, Taxonomy.flat("ab")), path)
     assert "\n" not in str(caught.value)
