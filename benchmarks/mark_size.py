@@ -55,7 +55,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[96, 384], help="image sides to compare")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the head and the order of the pictures")
-    parser.add_argument("--mark-size", type=float, default=0.04, help="as in GeneratedBirds")
+    parser.add_argument("--mark-size", type=float, default=0.03, help="as in GeneratedBirds")
     parser.add_argument("--num-orders", type=int, default=1, help="16 species each")
     parser.add_argument("--train-per-class", type=int, default=40)
     parser.add_argument("--test-per-class", type=int, default=20)

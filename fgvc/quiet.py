@@ -28,6 +28,8 @@ USELESS_WARNINGS = (
     r"Metadata Warning, tag .*",
     r"Tag data larger than file.*",
     r"Image size \(\d+ pixels\) exceeds limit .*",
+    # A process without images takes part in the sum all the same.
+    r".*``compute`` method of metric .* was called before the ``update`` method.*",
     # A frozen backbone stays in evaluation mode on purpose.
     r".*module\(s\) in eval mode at the start of training.*",
 )

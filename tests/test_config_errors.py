@@ -18,7 +18,9 @@ def said(photos, tmp_path, monkeypatch, capsys):
     """Return what `fgvc fit` with some wrong words says: one line, exit code 2, and nothing was written."""
     monkeypatch.chdir(tmp_path)
 
-    def run(*words, base=(*data_flags(photos), *NET, *CPU)):
+    whole = [*data_flags(photos), *NET, *CPU]
+
+    def run(*words, base=whole):
         code = main(["fit", *base, *words])
         out, err = capsys.readouterr()
         assert (code, out) == (2, "")
@@ -38,7 +40,7 @@ NESTED = "--model.recognizer.init_args.head.init_args"
         (["--modle.lr", "1"], "modle.lr: unknown key; did you mean 'model.lr'?"),
         (["--model.lrr=1"], "model.lrr: unknown key; did you mean 'model.lr'?"),
         (["--trainer.max_epoch", "1"], "trainer.max_epoch: unknown key; did you mean 'trainer.max_epochs'?"),
-        (["--data.augmentation.flop", "1"], "data.augmentation.flop: unknown key; did you mean 'data.augmentation.flip'?"),
+        (["--data.crop_fractoin", "1"], "data.crop_fractoin: unknown key; did you mean 'data.crop_fraction'?"),
         ([f"{NESTED}.dropot", "0.1"], "model.recognizer.head: unknown key 'dropot'; did you mean 'dropout'?"),
         (["--phases", "[{name: head, epoch: 1}]"], "phases: unknown key 'epoch'; did you mean 'epochs'?"),
         (["stray"], "stray: unknown key"),
@@ -56,8 +58,14 @@ NESTED = "--model.recognizer.init_args.head.init_args"
         (["--data.source", "ImageFolde"], "data.source: no class 'ImageFolde'; did you mean 'ImageFolder'?"),
         (["--data.source.init_args.root", "nowhere"], "nowhere: no such folder of photographs"),
         (["--data.batch_size", "40"], "data.batch_size: 40, but there are only 6 training images"),
-        (["--trainer.max_epochs=-1"], "trainer.max_epochs: -1 has no end, but the learning rate falls to one; give a number"),
-        (["--phases", "[{name: haed, epochs: 1}]"], "phase 'haed': WholeImage knows ['all', 'head']; did you mean 'head'?"),
+        (
+            ["--trainer.max_epochs=-1"],
+            "trainer.max_epochs: -1 has no end, but the learning rate falls to one; give a number",
+        ),
+        (
+            ["--phases", "[{name: haed, epochs: 1}]"],
+            "phase 'haed': WholeImage knows ['all', 'head']; did you mean 'head'?",
+        ),
         (["--ema", "1.5"], "ema.decay: 1.5; it must be at least 0 and below 1 (usual: 0.999)"),
     ],
 )  # fmt: skip

@@ -1,7 +1,6 @@
 """The house rules about imports and files, read from the source with `ast`."""
 
 import ast
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -137,12 +136,13 @@ def test_every_file_has_a_test_of_its_name():
     for file in sorted((REPO / "fgvc").rglob("*.py")):
         inside = file.relative_to(REPO / "fgvc")
         if file.name != "__init__.py" and str(inside) not in TESTED_ELSEWHERE:
-            test = REPO / "tests" / inside.with_name(f"test_{file.name.strip('_')}")
+            test = REPO / "tests" / inside.with_name(f"test_{file.stem.strip('_')}.py")
             missing += [] if test.is_file() else [str(test.relative_to(REPO))]
     assert missing == []
 
 
 def test_the_wheel_lists_every_folder():
+    tomllib = pytest.importorskip("tomllib")  # Python 3.11
     listed = set(tomllib.loads((REPO / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
     folders = {".".join(f.parent.relative_to(REPO).parts) for f in (REPO / "fgvc").rglob("*.py")}
     configs = {f.parent.relative_to(REPO / "configs") for f in (REPO / "configs").rglob("*.yaml")}

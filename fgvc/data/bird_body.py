@@ -88,14 +88,14 @@ def shaded(rng: Rng, colour: Pixels, cover: Pixels, layer: Layer, pose: Pose) ->
     height, width = cover.shape
     small = (max(1, width // 3), max(1, height // 3))
     reach = max(1.0, 0.03 * pose.unit)
-    relief = cv2.resize(cover, small, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
-    relief = cv2.GaussianBlur(relief, (0, 0), reach, borderType=cv2.BORDER_CONSTANT)
-    across, down = cv2.Sobel(relief, cv2.CV_32F, 1, 0), cv2.Sobel(relief, cv2.CV_32F, 0, 1)
-    glow = 1 + np.clip(0.22 * reach * (across * float(rng.uniform(-0.7, 0.7)) - down), -0.4, 0.25)
+    flat = cv2.resize(cover, small, interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    relief = cv2.GaussianBlur(flat, (0, 0), reach, borderType=cv2.BORDER_CONSTANT)
+    across, down = (np.asarray(cv2.Sobel(relief, cv2.CV_32F, *axes)) for axes in ((1, 0), (0, 1)))
+    glow = 1 + np.clip(0.22 * reach * (across * float(rng.uniform(-0.7, 0.7)) + down), -0.4, 0.25)
     soft = cv2.GaussianBlur(glow, (0, 0), reach * 0.5)
     field = cv2.resize(soft, (width, height), interpolation=cv2.INTER_LINEAR)
-    field = cv2.multiply(field, _feathers_of(pose, layer, height, width), scale=1 / 200)
-    return np.asarray(cv2.multiply(colour, cv2.merge([field] * 3), dtype=cv2.CV_8U), dtype=np.uint8)
+    light = cv2.multiply(field, _feathers_of(pose, layer, height, width), scale=1 / 200)
+    return np.asarray(cv2.multiply(colour, cv2.merge([light] * 3), dtype=cv2.CV_8U), dtype=np.uint8)
 
 
 def _feathers_of(pose: Pose, layer: Layer, height: int, width: int) -> npt.NDArray[np.float32]:

@@ -126,7 +126,8 @@ def read_annotations(folder: Path) -> dict[str, Fractions]:
         FgvcError: the file is missing or damaged.
     """
     try:
-        with np.load(folder / "annotations.npz", allow_pickle=False) as stored:
+        # Opened here, because numpy leaves a damaged file open.
+        with (folder / "annotations.npz").open("rb") as file, np.load(file, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         advice = "delete the folder to start anew"

@@ -49,7 +49,7 @@ class GeneratedBirds(DataSource):
         val_per_class: int = 5,
         test_per_class: int = 10,
         image_size: int = 384,
-        mark_size: float = 0.04,
+        mark_size: float = 0.03,
         seed: int = 0,
         root: str | None = None,
         num_processes: int | None = None,

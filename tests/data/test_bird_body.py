@@ -35,7 +35,7 @@ def test_a_bird_is_one_piece_and_reaches_where_its_pose_says(kind):
 def test_orders_families_and_genera_look_different_in_the_same_pose():
     pictures = {}
     for species in design(4, 2, 2, 1):
-        _, pose, layer = bird(species, 5)
+        _, _, layer = bird(species, 5)
         pictures[species.path[:3]] = averaged(layer.colour).tobytes()
     assert len(set(pictures.values())) == len(pictures)
 

@@ -77,7 +77,7 @@ def test_writing_that_is_interrupted_leaves_nothing(tmp_path, monkeypatch, failu
         write_once(PLAN, tmp_path / "birds")
     assert list(tmp_path.iterdir()) == []
     if isinstance(caught.value, FgvcError):
-        assert "No space left on device; make room" in str(caught.value)
+        assert "(No space left on device); make room" in str(caught.value)
 
 
 def test_of_two_writers_the_first_to_finish_stays(tmp_path, monkeypatch):
@@ -97,7 +97,7 @@ def test_of_two_writers_the_first_to_finish_stays(tmp_path, monkeypatch):
 
 def test_a_cache_that_cannot_be_written_is_a_usage_error(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match="cannot be written .*; set `root` or FGVC_CACHE"):
+    with pytest.raises(UsageError, match=r"cannot be written .*; set `root` or FGVC_CACHE"):
         write_once(PLAN, tmp_path / "file" / "birds")
 
 

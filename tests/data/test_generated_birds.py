@@ -1,7 +1,11 @@
 """Generated birds as a data source."""
 
+import inspect
+from pathlib import Path
+
 import numpy as np
 import pytest
+import yaml
 
 from fgvc.data import generated_birds
 from fgvc.data.bird_species import MARKS
@@ -88,8 +92,7 @@ def test_more_pictures_leave_the_first_ones_as_they_are_in_another_folder(birds)
     assert more.folder != birds.folder and tuple(more.splits) == ("train", "test")
     first = list(birds.records("train"))
     for old, new in zip(first, list(more.records("train"))[: len(first)], strict=True):
-        with open(old.path, "rb") as a, open(new.path, "rb") as b:
-            assert a.read() == b.read() and old.label == new.label
+        assert Path(old.path).read_bytes() == Path(new.path).read_bytes() and old.label == new.label
 
 
 @pytest.mark.parametrize(
@@ -108,6 +111,15 @@ def test_numbers_out_of_range_are_refused_before_anything_is_painted(tmp_path, a
     with pytest.raises(UsageError, match=message):
         GeneratedBirds(**arguments, root=str(tmp_path))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_yaml_states_the_default_of_every_argument():
+    text = (Path(__file__).parents[2] / "configs" / "data" / "generated_birds.yaml").read_text(encoding="utf-8")
+    source = yaml.safe_load(text)["data"]["source"]
+    defaults = {name: one.default for name, one in inspect.signature(GeneratedBirds).parameters.items()}
+    assert source["class_path"] == "GeneratedBirds"
+    assert source["init_args"] | {"num_processes": None} == defaults
+    assert all("#" in line for line in text.splitlines()[5:])
 
 
 def test_a_split_that_is_not_there_is_named(birds):

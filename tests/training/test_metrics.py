@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fgvc.taxonomy import Taxonomy
-from fgvc.training.metrics import HierarchyMetrics, LevelAccuracy, rank_of_target
+from fgvc.training.metrics import HierarchyMetrics, LevelAccuracy, Mean, rank_of_target
 
 # Runs as a process of its own: rank 1 of two.
 OTHER_RANK = """
@@ -196,3 +196,15 @@ def test_a_flat_taxonomy_has_one_level_and_metrics_add_nothing_to_a_checkpoint()
     assert list(metrics.state_dict()) == []
     metrics.update({"class": torch.eye(2)}, torch.tensor([0, 1]))
     assert set(metrics.compute()) == {"class/top1", "class/top5", "class/mean_per_class"}
+
+
+def test_a_mean_weighs_batches_by_their_images():
+    mean = Mean()
+    with pytest.warns(UserWarning, match="before the ``update`` method"):
+        assert math.isnan(mean.compute())
+    for value, size in ((2.0, 4), (5.0, 1)):
+        mean.update(torch.tensor(value), size)
+    assert float(mean.compute()) == pytest.approx((4 * 2 + 5) / 5)
+    mean.reset()
+    mean.update(torch.tensor(7.0), 3)
+    assert float(mean.compute()) == 7

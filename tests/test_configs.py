@@ -1,0 +1,127 @@
+"""Every YAML of `configs/` is found and run: a new one needs no line here."""
+
+import importlib
+import json
+import math
+from pathlib import Path
+
+import pytest
+import yaml
+from tiny_run import CPU, NET, data_flags, make_photos, read_csv
+
+from fgvc.__main__ import main
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+METHODS, DATA, WHOLE = (sorted(CONFIGS.glob(pattern)) for pattern in ("methods/*.yaml", "data/*.yaml", "*.yaml"))
+SHORT = [
+    "--trainer.limit_train_batches",
+    "2",
+    "--trainer.limit_val_batches",
+    "1",
+    "--trainer.num_sanity_val_steps",
+    "0",
+]
+SMALL = ["--data.batch_size", "2", "--data.num_workers", "0"]
+
+
+def stem(path):
+    return path.stem
+
+
+def fake_arguments(name, root):
+    """Return the arguments of a source over fake data, made by the `make_fake(root)` of tests/fakes/<stem>.py."""
+    try:
+        module = importlib.import_module(f"fakes.{name}")
+    except ModuleNotFoundError:
+        pytest.fail(
+            f"configs/data/{name}.yaml is never run: add tests/fakes/{name}.py with make_fake(root) -> init_args"
+        )
+    return module.make_fake(root)
+
+
+def source_flags(arguments):
+    words = {key: value if isinstance(value, str) else json.dumps(value) for key, value in arguments.items()}
+    return [word for key, value in words.items() for word in (f"--data.source.init_args.{key}", value)]
+
+
+def shrink(tree):
+    """Return a config with timm's smallest networks, small images and one epoch per phase."""
+    if isinstance(tree, list):
+        return [shrink(value) for value in tree]
+    if not isinstance(tree, dict):
+        return tree
+    small = {key: shrink(value) for key, value in tree.items()}
+    if str(tree.get("class_path", "")).endswith("Backbone"):
+        name = str(tree.get("init_args", {}).get("name", ""))
+        small["init_args"] = {"name": "test_vit" if "vit" in name else "test_resnet", "weights": "none"}
+    for key, value in {"image_size": 64, "source_size": 96, "epochs": 1}.items():
+        if small.get(key) is not None:
+            small[key] = value
+    if "trainer" in small:
+        small["trainer"]["max_epochs"] = max(1, len(small.get("phases") or []))
+    return small
+
+
+def fit(*words):
+    return main(["fit", *words, *CPU, *SHORT, "--name", "run"])
+
+
+def check_run():
+    rows = read_csv(Path("runs/run/metrics.csv"))
+    losses = [float(row[key]) for row in rows for key in row if key.endswith("/loss") and row[key]]
+    assert losses and all(map(math.isfinite, losses))
+    assert Path("runs/run/model/fgvc.json").is_file()
+
+
+def test_stems_are_unique():
+    stems = [path.stem for path in CONFIGS.rglob("*.yaml")]
+    assert len(stems) == len(set(stems))
+    assert len(METHODS) >= 4 and len(DATA) >= 5 and WHOLE
+    assert len(stems) == len(METHODS) + len(DATA) + len(WHOLE)  # none lies where nobody looks
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    return make_photos(tmp_path_factory.mktemp("data") / "photos", train=3, val=1, test=1)
+
+
+@pytest.mark.parametrize("config", METHODS, ids=stem)
+def test_every_method_trains(config, photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / config.name).write_text(yaml.safe_dump(shrink(yaml.safe_load(config.read_text()))))
+    assert fit("--config", config.name, *data_flags(photos, batch_size=2)) == 0
+    check_run()
+
+
+@pytest.mark.parametrize("config", DATA, ids=stem)
+def test_every_data_set_trains_and_is_tested(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = fake_arguments(config.stem, tmp_path / "fake")
+    flags = ["--config", config.stem, *source_flags(arguments), *SMALL, "--data.val_fraction", "0"]
+    assert fit(*flags, *NET, "--trainer.max_epochs", "1") == 0
+    check_run()
+    assert main(["test", "runs/run", "--trainer.limit_test_batches", "1"]) == 0
+    assert len(read_csv(Path("runs/run/predictions_test.csv"))) == 2
+
+
+@pytest.mark.parametrize("config", WHOLE, ids=stem)
+def test_every_complete_config_trains(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tree = yaml.safe_load(config.read_text())
+    kind = tree["data"]["source"]["class_path"]
+    same = [file for file in DATA if yaml.safe_load(file.read_text())["data"]["source"]["class_path"] == kind]
+    arguments = fake_arguments(same[0].stem, tmp_path / "fake")
+    (tmp_path / config.name).write_text(yaml.safe_dump(shrink(tree)))
+    assert fit("--config", config.name, *source_flags(arguments), *SMALL) == 0
+    check_run()
+
+
+def test_a_data_set_without_fake_data_is_reported(tmp_path):
+    with pytest.raises(pytest.fail.Exception, match=r"add tests/fakes/unheard_of.py with make_fake\(root\)"):
+        fake_arguments("unheard_of", tmp_path)
+
+
+def test_no_config_names_a_machine_or_the_network():
+    for config in CONFIGS.rglob("*.yaml"):
+        text = config.read_text()
+        assert "http" not in text and not any(f" {root}" in text for root in ("/home", "/mnt", "/data", "/root"))

@@ -1,0 +1,176 @@
+"""A new method and a new data set are one file and one YAML each, outside fgvc or inside; nothing else is touched."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny_run import CPU, make_photos, read_csv
+
+from fgvc.__main__ import main
+
+REPO = Path(__file__).parents[1]
+
+POOLING = '''
+from fgvc.pooling.base import Pooling
+
+
+class MiddlePooling(Pooling):
+    """The mean of the largest and the smallest activation, times a factor."""
+
+    def __init__(self, in_channels: int, factor: float = 0.5) -> None:
+        super().__init__(in_channels)
+        self.factor = factor
+
+    def forward(self, features):
+        return (features.amax(dim=(2, 3)) + features.amin(dim=(2, 3))) * self.factor
+'''
+
+METHOD = (
+    POOLING
+    + '''
+
+from torch import nn
+from fgvc.backbone import Backbone
+from fgvc.datatypes import Prediction
+from fgvc.heads.base import Head, PoolingFactory
+from fgvc.recognizers.base import BackboneFactory, HeadFactory, Recognizer
+
+
+class TwoLayerHead(Head):
+    def __init__(self, taxonomy, backbone, pooling: PoolingFactory = MiddlePooling, hidden: int = 8) -> None:
+        super().__init__(taxonomy, backbone, pooling)
+        self.first = nn.Linear(self.pooling.out_features, hidden)
+        self.second = nn.Linear(hidden, taxonomy.num_classes)
+
+    def forward(self, features):
+        embedding = self.first(self.pooling(features.map)).relu()
+        return Prediction({self.taxonomy.leaf_level: self.second(embedding)}, embedding)
+
+
+class TwoLooks(Recognizer):
+    """Look at the picture and at its mirror image."""
+
+    def __init__(
+        self, taxonomy, image_size: int, backbone: BackboneFactory = Backbone, head: HeadFactory = TwoLayerHead
+    ) -> None:
+        super().__init__(taxonomy, image_size)
+        self.backbone = backbone(image_size)
+        self.head = head(taxonomy, self.backbone)
+
+    def forward(self, images):
+        first, second = (self.head(self.backbone(view)) for view in (images, images.flip(-1)))
+        level = self.taxonomy.leaf_level
+        both = {level: (first.logits[level] + second.logits[level]) / 2}
+        return Prediction(both, first.embedding, views={"mirror": second})
+
+    def loss(self, prediction, labels):
+        mirror = self.head.loss(prediction.views["mirror"], labels)["classes"]
+        return {"both": self.head.loss(prediction, labels)["classes"], "mirror": mirror}
+'''
+)
+
+SOURCE = '''
+from pathlib import Path
+
+from fgvc.data.base import DataSource
+from fgvc.datatypes import Records
+from fgvc.taxonomy import Taxonomy
+
+
+class Lines(DataSource):
+    """A text file of paths; the folder is the label."""
+
+    splits = ("train", "val", "test")
+
+    def __init__(self, file: str) -> None:
+        self.lines = Path(file).read_text().splitlines()
+        self._taxonomy = Taxonomy.flat(sorted({Path(line).parent.name for line in self.lines}), "species")
+
+    @property
+    def taxonomy(self):
+        return self._taxonomy
+
+    def records(self, split):
+        mine = [line for line in self.lines if Path(line).parts[0] == split]
+        return Records(mine, [self._taxonomy.find(Path(line).parent.name) for line in mine], "photos")
+'''
+
+DATA_YAML = "data: {{source: {{class_path: {}, init_args: {{file: lines.txt}}}}, batch_size: 2, num_workers: 0}}\n"
+BACKBONE = "{class_path: Backbone, init_args: {name: test_resnet, weights: none}}"
+SHORT = [*CPU, "--trainer.max_epochs", "1"]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    photos = make_photos(tmp_path / "photos", train=3, val=1, test=1)
+    lines = [path.relative_to(photos).as_posix() for path in sorted(photos.rglob("*.png"))]
+    (tmp_path / "lines.txt").write_text("\n".join(lines))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_method_and_a_data_set_of_ones_own_are_a_file_and_a_yaml_each(folder, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (folder / "my_source.py").write_text(SOURCE)
+    (folder / "my_data.yaml").write_text(DATA_YAML.format("my_source.Lines"))
+    (folder / "two_looks.py").write_text(METHOD)
+    (folder / "my_method.yaml").write_text(
+        f"""
+model:
+  image_size: 32
+  recognizer:
+    class_path: two_looks.TwoLooks
+    init_args:
+      backbone: {BACKBONE}
+      head: {{class_path: two_looks.TwoLayerHead, init_args: {{hidden: 6}}}}
+"""
+    )
+    try:
+        assert main(["fit", "--config", "my_data.yaml", "--config", "my_method.yaml", *SHORT]) == 0
+        assert main(["test", "runs/my_data-my_method"]) == 0
+    finally:
+        for name in ("my_source", "two_looks"):
+            sys.modules.pop(name, None)
+    row = next(row for row in read_csv(Path("runs/my_data-my_method/metrics.csv")) if row["val/species/top1"])
+    assert {"val/loss_both", "val/loss_mirror", "val/mirror/species/top1"} <= set(row)
+    assert "test/mirror/species/top1" in json.loads(Path("runs/my_data-my_method/test.json").read_text())
+    assert len(read_csv(Path("runs/my_data-my_method/predictions_test.csv"))) == 3
+    assert "no model file" in capsys.readouterr().err
+
+
+def test_inside_the_house_the_short_name_is_known_and_a_model_is_saved(folder):
+    house = folder / "house"
+    for part in ("fgvc", "configs", "data/cub"):
+        shutil.copytree(REPO / part, house / part, ignore=shutil.ignore_patterns("__pycache__", "*.jpg"))
+    before = contents(house)
+    (house / "fgvc/pooling/middle.py").write_text(POOLING)
+    (house / "fgvc/data/lines.py").write_text(SOURCE)
+    (house / "configs/data/lines.yaml").write_text(DATA_YAML.format("Lines"))
+    (house / "configs/methods/middle.yaml").write_text(
+        f"""
+model:
+  image_size: 32
+  recognizer:
+    class_path: WholeImage
+    init_args:
+      backbone: {BACKBONE}
+      head: {{class_path: LinearHead, init_args: {{pooling: {{class_path: MiddlePooling, init_args: {{factor: 2}}}}}}}}
+"""
+    )
+    environment = {**os.environ, "PYTHONPATH": str(house), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-m", "fgvc", "fit", "--config", "lines", "--config", "middle", *SHORT]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    described = json.loads((folder / "runs/lines-middle/model/fgvc.json").read_text())
+    pooling = described["architecture"]["init_args"]["head"]["init_args"]["pooling"]
+    assert pooling == {"class_path": "MiddlePooling", "init_args": {"factor": 2.0}}
+    after = contents(house)
+    assert {name: after[name] for name in before} == before and len(after) == len(before) + 4
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
