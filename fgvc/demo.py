@@ -8,7 +8,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
+
 from fgvc.__main__ import main as fgvc
+from fgvc.contact_sheet import Tile, contact_sheet, save
+from fgvc.data.generated_birds import GeneratedBirds
+from fgvc.images import decode
 
 SHORT = ("--trainer.max_epochs", "1", "--trainer.limit_train_batches", "8", "--trainer.limit_val_batches", "2")
 
@@ -18,12 +23,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="fgvc.demo", description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("demo"), help="the folder to write into")
     parser.add_argument("--short", action="store_true", help="a few steps only, to see that everything works")
-    options = parser.parse_args(argv)
+    options, keys = parser.parse_known_args(argv)  # what is left are keys of `fgvc fit`
     start = time.perf_counter()
     run = options.output / "quickstart"
     table, sheet = options.output / "predictions.csv", options.output / "contact_sheet.jpg"
     fit = ["fit", "--config", "quickstart", "--runs", str(options.output), "--name", run.name, "--overwrite", "true"]
-    for words in (fit + list(SHORT if options.short else ()), ["test", str(run)]):
+    for words in ([*fit, *(SHORT if options.short else ()), *keys], ["test", str(run)]):
         if code := fgvc(words):
             return code
     truth = dict(_photographs(run))

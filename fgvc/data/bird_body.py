@@ -100,19 +100,20 @@ def shaded(rng: Rng, colour: Pixels, cover: Pixels, layer: Layer, pose: Pose) ->
 
 def _feathers_of(pose: Pose, layer: Layer, height: int, width: int) -> npt.NDArray[np.float32]:
     """Return (h, w) feathers around 200, turned and scaled as the bird is."""
+    texture = _feathers()
     back = np.linalg.inv(pose.matrix).T * FEATHERS_PER_UNIT
-    start = back @ (np.array([layer.x, layer.y]) - pose.offset)
+    start = back @ (np.array([layer.x, layer.y]) - pose.offset) + len(texture) / 2
     how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     affine = np.hstack([back, start[:, None]])
-    laid = cv2.warpAffine(_feathers(), affine, (width, height), flags=how, borderMode=cv2.BORDER_WRAP)
+    laid = cv2.warpAffine(texture, affine, (width, height), flags=how, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(laid, dtype=np.float32)
 
 
 @lru_cache(maxsize=1)
 def _feathers() -> Pixels:
-    """Return a (192, 192) texture of overlapping rounded feathers with mean near 200; it repeats seamlessly."""
-    side, across = 192, 16
-    y, x = np.mgrid[0:side, 0:side].astype(np.float64)
+    """Return a (768, 768) texture of overlapping rounded feathers with mean near 200; larger than any bird."""
+    across = 16
+    y, x = np.mgrid[0:768, 0:768].astype(np.float64)
     shifted = x + (y // (across / 2) % 2) * across / 2
     u, v = shifted % across / across - 0.5, y % (across / 2) / (across / 2)
     edge = np.clip(1 - np.abs(v - (1 - 2.4 * u**2)) * 3.2, 0, 1)

@@ -78,7 +78,8 @@ class TrainTransform:
     def __init__(self, size: int, augmentation: Augmentation) -> None:
         if size < 1:
             raise UsageError(f"data.image_size: {size}; it must be at least 1")
-        self._compose = A.Compose(_steps(size, augmentation.check()), save_applied_params=True, strict=True)
+        steps = _steps(size, augmentation.check())
+        self._compose = A.Compose(steps, save_applied_params=True, strict=True, is_check_shapes=False)
 
     def __call__(self, image: Pixels, seed: Sequence[int]) -> tuple[Pixels, npt.NDArray[np.float32]]:
         """Draw one version of a picture.
@@ -128,9 +129,12 @@ def color_matrix(
         mean: (3,) of the picture.
         brightness, contrast, saturation: factors, 1 for no change.
     """
-    linear = brightness * contrast * (saturation * np.eye(3) + (1 - saturation) * GREY)
-    towards = brightness * (1 - contrast) * (GREY @ mean)
-    return np.column_stack([linear, np.full(3, towards)])
+    linear, grey = brightness * contrast, float(GREY @ mean)
+    matrix = np.empty((3, 4))
+    matrix[:, :3] = linear * (1 - saturation) * GREY
+    matrix[:, 3] = brightness * (1 - contrast) * grey
+    matrix.flat[::5] += linear * saturation
+    return matrix
 
 
 def _steps(size: int, wanted: Augmentation) -> list[Any]:
