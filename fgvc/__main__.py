@@ -71,13 +71,15 @@ def _dispatch(words: list[str]) -> int:
 def _message(error: FgvcError) -> str:
     """Return the one line; torch wraps what a loader's process raises in that process's whole trace."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[-1].partition(f"{type(error).__name__}: ")[2] or lines[-1] if len(lines) > 1 else lines[0]
+    if lines[0].startswith("Caught "):
+        return lines[-1].partition(f"{type(error).__name__}: ")[2] or lines[-1]
+    return " ".join(lines)
 
 
 def _fail(message: str, code: int) -> int:
     if os.environ.get("FGVC_DEBUG"):
         traceback.print_exc()
-    print(f"fgvc: {' '.join(message.splitlines())}", file=sys.stderr)
+    print(f"fgvc: {message}", file=sys.stderr)
     return code
 
 

@@ -4,6 +4,7 @@ import time
 from importlib.metadata import version
 
 import pytest
+from torch._utils import ExceptionWrapper
 
 import fgvc
 from fgvc import __main__, predict_command
@@ -57,10 +58,23 @@ def test_an_unknown_command_is_one_line_and_exit_code_2(capsys):
     assert err.count("\n") == 1
 
 
+def worker_error() -> Exception:
+    """Return an error as it arrives from a data loader's worker process."""
+    try:
+        raise FgvcError("x.jpg: broken")
+    except FgvcError:
+        wrapper = ExceptionWrapper(where="in DataLoader worker process 0")
+    with pytest.raises(FgvcError) as caught:
+        wrapper.reraise()
+    assert "Traceback" in str(caught.value)
+    return caught.value
+
+
 @pytest.mark.parametrize(
     ("error", "code", "line"),
     [
         (FgvcError("a\nb.jpg: broken"), 1, "fgvc: a b.jpg: broken\n"),
+        (worker_error(), 1, "fgvc: x.jpg: broken\n"),
         (UsageError("no such thing"), 2, "fgvc: no such thing\n"),
         (KeyboardInterrupt(), 130, "fgvc: interrupted\n"),
         (
