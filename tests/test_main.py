@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 import time
@@ -112,7 +113,8 @@ def test_a_reader_that_has_gone_is_no_error():
         "reader.wait()\n"
         "sys.exit(subprocess.run([sys.executable, '-m', 'fgvc', '--help'], stdout=reader.stdin).returncode)\n"
     )
-    done = python("-c", script)
+    buffered = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    done = python("-c", script, env=buffered)
     assert (done.returncode, done.stderr) == (0, "")
 
 

@@ -76,4 +76,4 @@ def balanced(ground: Points, wanted: Points, ratio: float) -> tuple[Points, Poin
     step = wanted - ground
     room = np.where(step > 0, ground - 8, 247 - ground) * ratio
     share = np.clip(room / np.maximum(np.abs(step), 1), 0, 1)
-    return ground + step * share, ground * 0.6
+    return ground + step * share, ground - step * share / ratio
