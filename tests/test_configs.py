@@ -100,8 +100,8 @@ def test_every_data_set_trains_and_is_tested(config, tmp_path, monkeypatch):
     flags = ["--config", config.stem, *source_flags(arguments), *SMALL, "--data.val_fraction", "0"]
     assert fit(*flags, *NET, "--trainer.max_epochs", "1") == 0
     check_run()
-    assert main(["test", "runs/run", "--trainer.limit_test_batches", "1"]) == 0
-    assert len(read_csv(Path("runs/run/predictions_test.csv"))) == 2
+    assert main(["test", "runs/run"]) == 0
+    assert len(read_csv(Path("runs/run/predictions_test.csv"))) >= 4
 
 
 @pytest.mark.parametrize("config", WHOLE, ids=stem)

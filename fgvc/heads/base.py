@@ -77,4 +77,5 @@ class Head(nn.Module, ABC):
         """
         level = self.taxonomy.leaf_level
         targets = self.taxonomy.targets(labels, level)
-        return {"classes": class_loss(prediction.logits[level] + self.log_prior, targets, self.label_smoothing)}
+        logits = prediction.logits[level] + self.log_prior if self.training else prediction.logits[level]
+        return {"classes": class_loss(logits, targets, self.label_smoothing)}

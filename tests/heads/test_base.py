@@ -67,6 +67,9 @@ def test_logit_adjustment_is_the_papers_loss():
         for n, y in ((0, 2), (1, 0))
     ]
     assert float(found) == pytest.approx(sum(terms) / 2, rel=1e-5)
+    scored = head.eval().loss(Prediction({"species": logits}, torch.zeros(2, 6)), torch.tensor([2, 0]))["classes"]
+    plain = [math.log(sum(math.exp(f[n][k] - f[n][y]) for k in range(5))) for n, y in ((0, 2), (1, 0))]
+    assert float(scored) == pytest.approx(sum(plain) / 2, rel=1e-5)  # the prior belongs to training alone
 
 
 def test_a_class_without_images_keeps_a_finite_prior_which_stays_out_of_the_weights():
