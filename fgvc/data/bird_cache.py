@@ -116,7 +116,7 @@ def _rename_unless_there(draft: Path, folder: Path) -> None:
         draft.rename(folder)
     except OSError:
         if not folder.exists():
-            raise
+            pass
 
 
 def read_annotations(folder: Path) -> dict[str, Fractions]:
@@ -163,7 +163,7 @@ def _mapped(work: "partial[tuple[Fractions, Fractions]]", count: int, processes:
         method = "fork" if sys.platform == "linux" else "spawn"
         pool = multiprocessing.get_context(method).Pool(processes, cv2.setNumThreads, (0,))
     with pool:
-        yield from pool.imap_unordered(work, range(count), chunksize=8)
+        yield from pool.imap(work, range(count), chunksize=8)
 
 
 def _paint_file(plan: Plan, draft: Path, split: str, index: int) -> tuple[Fractions, Fractions]:

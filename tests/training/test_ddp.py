@@ -11,13 +11,14 @@ from tiny_run import NET, data_flags, make_photos, read_csv
 
 from fgvc.__main__ import main
 
+pytestmark = pytest.mark.timeout(900)  # four times the imports of any other test
 TWO = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
 
 
 def fgvc(folder, *words):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "fgvc", *words]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=280)
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=400)
 
 
 @pytest.fixture(scope="module")
