@@ -42,7 +42,7 @@ def main() -> None:
         train, test = (_tensors(source, split, size) for split in ("train", "test"))
         for seed in options.seeds:
             start = time.perf_counter()
-            model = _train(_network(options, source.taxonomy.num_classes), *train, options, seed)
+            model = _train(_network(options, source.taxonomy.num_classes, seed), *train, options, seed)
             shares = _accuracies(_scores(model, test[0], options), test[1], source.taxonomy)
             species[size].append(shares[source.taxonomy.leaf_level])
             cells = " | ".join(f"{100 * shares[level]:.1f}" for level in levels)
@@ -68,8 +68,8 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _network(options: argparse.Namespace, num_classes: int) -> nn.Module:
-    torch.manual_seed(0)
+def _network(options: argparse.Namespace, num_classes: int, seed: int) -> nn.Module:
+    torch.manual_seed(seed)
     extra: dict[str, Any] = dict(word.split("=", 1) for word in options.model_arg)
     net: nn.Module = timm.create_model(
         options.backbone, pretrained=not options.weights, num_classes=num_classes, **extra

@@ -116,7 +116,7 @@ def _rename_unless_there(draft: Path, folder: Path) -> None:
         draft.rename(folder)
     except OSError:
         if not folder.exists():
-            pass
+            raise
 
 
 def read_annotations(folder: Path) -> dict[str, Fractions]:

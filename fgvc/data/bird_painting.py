@@ -69,7 +69,9 @@ def paint(species: Species, rng: Rng, size: int = 384, mark_size: float = 0.03, 
     cover = _on_picture(layer.cover, layer, size)
     hidden = _plants_in_front(rng, canvas, habitat, cover, mark)
     pixels = scenery.light(rng, canvas)
-    seen = (mark > 40) & (hidden < 200)
+    free = np.where(hidden < 200, mark, 0)
+    # A mark of two pixels may fill none of them well.
+    seen = free > min(40, int(free.max()) - 1)
     return Painting(pixels, _box(cover > 100), _box(seen), _points(pose, species, cover, hidden))
 
 

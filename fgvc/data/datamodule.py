@@ -73,6 +73,7 @@ class FineGrainedData(pl.LightningDataModule):
         self.seed = seed
         self._train_transform = TrainTransform(self.resize.size, augmentation)
         self._eval_transform = EvalTransform(self.resize)
+        self._records: dict[str, Records] = {}
         self._positions = _positions(source, val_fraction, split_seed)
 
     @property
@@ -95,8 +96,10 @@ class FineGrainedData(pl.LightningDataModule):
     def records(self, split: str) -> Records:
         """Return the files and labels of train, val or test."""
         name, positions = self._read_from(split)
-        records = self.source.records(name)
-        return records if positions is None else records.subset(positions.tolist())
+        if split not in self._records:  # at millions of records a subset takes seconds
+            records = self.source.records(name)
+            self._records[split] = records if positions is None else records.subset(positions.tolist())
+        return self._records[split]
 
     def annotations(self, split: str, index: int) -> Annotations:
         """Return what the source knows about one record of a split."""

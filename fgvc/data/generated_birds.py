@@ -29,7 +29,8 @@ class GeneratedBirds(DataSource):
         val_per_class: validation pictures per species; 0 for no val split.
         test_per_class: test pictures per species; 0 for no test split.
         image_size: side of the pictures in pixels, 64 to 512.
-        mark_size: width of the mark over the side of the picture, for a bird of middle size; 0.01 to 0.1.
+        mark_size: width of the mark over the side of the picture, for a bird of middle size; 0.01 to 0.1, and at
+            least 2 pixels.
         seed: changes every picture.
         root: the folder of the cache. Default: the environment variable FGVC_CACHE, else ~/.cache/fgvc.
         num_processes: how many processes paint; by default one per core.
@@ -59,6 +60,7 @@ class GeneratedBirds(DataSource):
             _check(f"{split}_per_class", count, int(split == "train"), 100_000)
         _check("image_size", image_size, 64, 512)
         _check("mark_size", mark_size, 0.01, 0.1)
+        _check("mark_size * image_size (pixels of the mark)", mark_size * image_size, 2, 52)
         _check("num_processes", 1 if num_processes is None else num_processes, 1, 1024)
         _check("seed", seed, 0, 2**63 - 1)
         species = design(num_orders, families_per_order, genera_per_family, species_per_genus)

@@ -95,6 +95,16 @@ def test_of_two_writers_the_first_to_finish_stays(tmp_path, monkeypatch):
     assert contents(folder) == {"mine": b"first"}
 
 
+def test_a_draft_that_cannot_be_renamed_is_an_error(tmp_path, monkeypatch):
+    def refuse(draft, folder):
+        raise OSError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(FgvcError, match=r"writing failed \(Permission denied\)"):
+        write_once(PLAN, tmp_path / "birds")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_cache_that_cannot_be_written_is_a_usage_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match=r"cannot be written .*; set `root` or FGVC_CACHE"):

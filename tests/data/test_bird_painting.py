@@ -63,6 +63,12 @@ def test_a_picture_depends_on_its_generator_only():
     assert (first.pixels != other.pixels).mean() > 0.5
 
 
+def test_the_smallest_marks_are_located_too():
+    for number in range(16):
+        x1, y1, x2, y2 = pair(number, size=64, mark_size=2 / 64)[0].mark_box
+        assert 1 <= x2 - x1 <= 5 and 1 <= y2 - y1 <= 5
+
+
 def test_pictures_vary_in_size_side_light_and_what_is_hidden():
     paintings = [paint(SPECIES[i % 4], np.random.default_rng([1, i]), 96) for i in range(60)]
     spans = [max(p.object_box[2] - p.object_box[0], p.object_box[3] - p.object_box[1]) / 96 for p in paintings]

@@ -100,6 +100,7 @@ def test_more_pictures_leave_the_first_ones_as_they_are_in_another_folder(birds)
     [
         ({"image_size": 1024}, "image_size is 1024; choose 64 to 512"),
         ({"mark_size": 0.5}, "mark_size is 0.5; choose 0.01 to 0.1"),
+        ({"mark_size": 0.02, "image_size": 80}, "pixels of the mark.* is 1.6; choose 2 to"),
         ({"train_per_class": 0}, "train_per_class is 0; choose 1 to"),
         ({"test_per_class": -1}, "test_per_class is -1; choose 0 to"),
         ({"seed": -1}, "seed is -1; choose 0 to"),
