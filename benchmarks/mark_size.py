@@ -9,6 +9,7 @@ Species differ in one small mark only, so a model that cannot see it knows the g
 import argparse
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,9 @@ from fgvc.images import EvalResize, decode, resize_for_eval
 from fgvc.taxonomy import Taxonomy
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     """Train, test and print one row per size and seed, then the difference between the sizes."""
-    options = _options()
+    options = _options(argv)
     source = GeneratedBirds(
         num_orders=options.num_orders,
         train_per_class=options.train_per_class,
@@ -43,29 +44,30 @@ def main() -> None:
         for seed in options.seeds:
             start = time.perf_counter()
             model = _train(_network(options, source.taxonomy.num_classes, seed), *train, options, seed)
-            shares = _accuracies(_scores(model, test[0], options), test[1], source.taxonomy)
+            shares = accuracies(_scores(model, test[0], options), test[1], source.taxonomy)
             species[size].append(shares[source.taxonomy.leaf_level])
             cells = " | ".join(f"{100 * shares[level]:.1f}" for level in levels)
             print(f"| {size} | {seed} | {cells} | {(time.perf_counter() - start) / 60:.1f} |", flush=True)
     means = {size: 100 * float(np.mean(values)) for size, values in species.items()}
     print(f"species: {means[max(means)] - means[min(means)]:+.1f} points from {min(means)} to {max(means)} px")
+    return 0
 
 
-def _options() -> argparse.Namespace:
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[96, 384], help="image sides to compare")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the head and the order of the pictures")
     parser.add_argument("--mark-size", type=float, default=0.03, help="as in GeneratedBirds")
     parser.add_argument("--num-orders", type=int, default=1, help="16 species each")
-    parser.add_argument("--train-per-class", type=int, default=40)
-    parser.add_argument("--test-per-class", type=int, default=20)
+    parser.add_argument("--train-per-class", type=int, default=30)
+    parser.add_argument("--test-per-class", type=int, default=15)
     parser.add_argument("--backbone", default="mobilenetv2_100", help="a name of timm.list_models()")
     parser.add_argument("--weights", help="a local safetensors file; without it timm downloads its own")
     parser.add_argument("--model-arg", action="append", default=[], help="NAME=VALUE for timm.create_model")
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--lr", type=float, default=1e-3)
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
 def _network(options: argparse.Namespace, num_classes: int, seed: int) -> nn.Module:
@@ -106,13 +108,13 @@ def _train(net: nn.Module, images: Tensor, labels: Tensor, options: argparse.Nam
     bar = tqdm(range(steps), desc=f"training at {images.shape[-1]} px", unit="step", file=sys.stderr)
     for step in bar:
         if step % (len(images) // options.batch_size) == 0:
-            order = iter(torch.randperm(len(images)).split(options.batch_size))
+            order = iter(torch.randperm(len(images)).tensor_split(steps // options.epochs))
         chosen = next(order)
         flip = torch.rand(len(chosen), 1, 1, 1) < 0.5
         batch = torch.where(flip, images[chosen].flip(3), images[chosen])
         loss = nn.functional.cross_entropy(net(_normalised(batch, net)), labels[chosen], label_smoothing=0.1)
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
         schedule.step()
         bar.set_postfix(loss=f"{loss.item():.2f}")
@@ -122,10 +124,11 @@ def _train(net: nn.Module, images: Tensor, labels: Tensor, options: argparse.Nam
 @torch.no_grad()
 def _scores(net: nn.Module, images: Tensor, options: argparse.Namespace) -> Tensor:
     """Return the logits (N, K)."""
-    return torch.cat([net(_normalised(part, net)) for part in images.split(options.batch_size)])
+    parts = images.tensor_split(-(-len(images) // options.batch_size))
+    return torch.cat([net(_normalised(part, net)) for part in parts])
 
 
-def _accuracies(logits: Tensor, labels: Tensor, taxonomy: Taxonomy) -> dict[str, float]:
+def accuracies(logits: Tensor, labels: Tensor, taxonomy: Taxonomy) -> dict[str, float]:
     """Return level -> share of the N pictures whose best class of that level is the true one."""
     scores = taxonomy.complete({taxonomy.leaf_level: logits})
     hits = {level: scores[level].argmax(1) == taxonomy.targets(labels, level) for level in taxonomy.levels}
@@ -133,4 +136,4 @@ def _accuracies(logits: Tensor, labels: Tensor, taxonomy: Taxonomy) -> dict[str,
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())
