@@ -184,12 +184,6 @@ class FineGrainedModule(pl.LightningModule):
         metric: Any = self.metrics[name]
         return metric  # type: ignore[no-any-return]
 
-    def on_validation_epoch_start(self) -> None:
-        """Give every process the first one's batch statistics: they are the ones that are saved."""
-        if torch.distributed.is_initialized():
-            for buffer in self.recognizer.buffers():
-                torch.distributed.broadcast(buffer, 0)
-
     def on_validation_epoch_end(self) -> None:
         """Log loss and accuracy at every level."""
         self._log_metrics("val")
