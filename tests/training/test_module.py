@@ -336,7 +336,8 @@ def test_ten_thousand_classes_stay_small(monkeypatch):
     # a table of classes by classes would be 800 MB
     tree = Taxonomy(["genus", "species"], [(f"g{i // 5}", f"s{i}") for i in range(10_000)])
     module = make_module(tree)
-    monkeypatch.setattr(module, "log_dict", lambda *_, **__: None)
+    for word in ("log", "log_dict"):
+        monkeypatch.setattr(module, word, lambda *_, **__: None)
     channels = module.recognizer.backbone.channels
     monkeypatch.setattr(module.recognizer.backbone, "forward", lambda x: Features(torch.rand(len(x), channels, 1, 1)))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
