@@ -8,9 +8,11 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+import fgvc.attention
 import fgvc.heads
 import fgvc.pooling
-import fgvc.recognizers  # noqa: F401 - the three folders import their own modules
+import fgvc.recognizers  # noqa: F401 - the slot folders import their own modules
+from fgvc.attention.base import Attention
 from fgvc.backbone import Backbone
 from fgvc.errors import UsageError, did_you_mean
 from fgvc.heads.base import Head
@@ -19,7 +21,7 @@ from fgvc.recognizers.base import Recognizer
 from fgvc.taxonomy import Taxonomy
 
 Plain = dict[str, Any]
-SLOTS: tuple[type, ...] = (Recognizer, Backbone, Head, Pooling)
+SLOTS: tuple[type, ...] = (Recognizer, Backbone, Attention, Head, Pooling)
 
 
 def known_classes() -> dict[str, type]:

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 
+import fgvc.attention
 import fgvc.data
 import fgvc.heads
 import fgvc.pooling
@@ -27,11 +27,13 @@ from fgvc.model_file import Model, read_weights, save
 from fgvc.shipped import config_file
 from fgvc.training import processes, run_folder
 from fgvc.training.checkpoints import load_weights
+from fgvc.training.crop_health import CropHealth
 from fgvc.training.ema import EMA
 from fgvc.training.module import FineGrainedModule
-from fgvc.training.phases import Phase, PhaseSchedule
+from fgvc.training.phases import Phase, PhaseSchedule, last_phase_start
 from fgvc.training.prediction_table import PredictionTable
-from fgvc.training.progress import StderrProgressBar
+from fgvc.training.progress import StderrProgressBar, print_summary
+from fgvc.training.warm_start import init_from
 
 
 class RunCLI(LightningCLI):
@@ -79,6 +81,8 @@ class RunCLI(LightningCLI):
         parser.add_argument("--ema", type=float, default=0.0, help="largest decay of averaged weights; 0 for none")
         parser.add_argument("--phases", type=list[Phase] | None, default=None, help="stages; see PhaseSchedule")
         parser.add_argument("--cycle_phases", type=bool, default=False, help="start again after the last phase")
+        start = "a run or model folder: start from its weights, as far as they fit, also from another method's"
+        parser.add_argument("--init_from", type=str | None, default=None, help=start)
         parser.add_argument("--ckpt_path", type=str | None, default=None, help="a checkpoint to validate or test")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
         parser.link_arguments("seed_everything", "model.seed", compute_fn=int)
@@ -99,6 +103,8 @@ class RunCLI(LightningCLI):
         """Make the trainer, and the run folder it writes into now that data, model and trainer stand."""
         if self.command == "fit":
             self.datamodule.train_dataloader()  # too few images for a batch: say so before anything is written
+            if self.config["init_from"]:
+                init_from(self.model.recognizer, self.config["init_from"])
         wanted = self.config_init["trainer"]
         if wanted.get("logger") is None:
             kwargs["logger"] = self._loggers() if self.command == "fit" else False
@@ -120,13 +126,13 @@ class RunCLI(LightningCLI):
         return [CSVLogger(**place), TensorBoardLogger(**place, sub_dir="tensorboard", default_hp_metric=False)]
 
     def _callbacks(self) -> list[Callback]:
-        callbacks: list[Callback] = [StderrProgressBar(refresh_rate=1 if sys.stderr.isatty() else 50)]
+        callbacks: list[Callback] = [StderrProgressBar(refresh_rate=1 if sys.stderr.isatty() else 50), CropHealth()]
         if self.command != "fit":
             return callbacks
         if self.config_init["phases"]:
             callbacks.append(PhaseSchedule(self.config_init["phases"], self.config_init["cycle_phases"]))
         if self.config["ema"]:
-            callbacks.append(EMA(self.config["ema"], start_epoch=_last_phase_start(self.config_init["phases"])))
+            callbacks.append(EMA(self.config["ema"], start_epoch=last_phase_start(self.config_init["phases"])))
         return [*callbacks, *self._checkpoints()]
 
     def _checkpoints(self) -> list[Callback]:
@@ -201,7 +207,7 @@ def _fit(cli: RunCLI) -> None:
     }
     model = Model(cli.model.recognizer.eval(), architecture, cli.datamodule.resize, {}, provenance)
     path = save(model, cli.folder / run_folder.MODEL)
-    _print_summary(f"trained {cli.trainer.current_epoch} epochs", values, "val/")
+    print_summary(f"trained {cli.trainer.current_epoch} epochs", values, "val/")
     print(f"model: {path}\nnext:  fgvc test {cli.folder}\n       fgvc predict {cli.folder} PHOTO...", file=sys.stderr)
 
 
@@ -224,13 +230,9 @@ def _evaluate(cli: RunCLI, command: str, run: Path | None) -> None:
         split = {"validate": "val"}.get(command, command)
         if run:
             run_folder.write(run / f"{command}.json", json.dumps(values, indent=1))
-        _print_summary(f"{len(cli.datamodule.records(split))} {split} images", values, f"{split}/")
+        print_summary(f"{len(cli.datamodule.records(split))} {split} images", values, f"{split}/")
         if command == "test":
             print(f"every answer: {table.path}", file=sys.stderr)
-
-
-def _last_phase_start(phases: list[Phase] | None) -> int:
-    return sum(phase.epochs for phase in (phases or [])[:-1])
 
 
 def _without_weights(config: Any) -> None:
@@ -240,11 +242,3 @@ def _without_weights(config: Any) -> None:
             config["init_args"]["weights"] = "none"
         for value in vars(config).values():
             _without_weights(value)
-
-
-def _print_summary(title: str, values: Mapping[str, float], prefix: str) -> None:
-    print(f"\n{title}", file=sys.stderr)
-    for name, value in values.items():
-        if name.startswith(prefix):
-            shown = f"{value:.4f}" if "loss" in name else f"{100 * value:.2f} %"
-            print(f"  {name:<40} {shown:>9}", file=sys.stderr)

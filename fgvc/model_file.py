@@ -110,6 +110,17 @@ def read_weights(recognizer: Recognizer, folder: str | Path) -> None:
     _fill(recognizer, home / WEIGHTS)
 
 
+def read_state(folder: str | Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of the model in a folder by name.
+
+    Raises:
+        ModelFileError: no model there, or a damaged one.
+    """
+    home = _home(Path(folder))
+    _described(home / DESCRIPTION)
+    return _state(home / WEIGHTS)
+
+
 def _home(folder: Path) -> Path:
     for candidate in (folder, folder / "model"):
         if (candidate / DESCRIPTION).is_file():
@@ -135,11 +146,17 @@ def _described(path: Path) -> dict[str, Any]:
 
 
 def _fill(recognizer: Recognizer, path: Path) -> None:
+    state = _state(path)
     try:
-        state: dict[str, torch.Tensor] = load_file(path)
         recognizer.load_state_dict(state)
-    except (OSError, SafetensorError) as error:
-        raise ModelFileError(f"{path}: damaged or missing ({error}); copy it again") from None
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise ModelFileError(f"{path}: does not belong to {DESCRIPTION} beside it ({reason})") from None
+
+
+def _state(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        state: dict[str, torch.Tensor] = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ModelFileError(f"{path}: damaged or missing ({error}); copy it again") from None
+    return state

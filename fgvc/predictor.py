@@ -18,7 +18,7 @@ from fgvc.errors import FgvcError, UsageError
 from fgvc.images import ImageError, Pixels, resize_for_eval
 from fgvc.inputs import Picture, expand, in_threads, is_single, pixels_of
 from fgvc.model_file import Model
-from fgvc.regions import to_photograph
+from fgvc.regions import within
 from fgvc.results import Guess, Result, Results
 from fgvc.taxonomy import Taxonomy
 
@@ -143,7 +143,7 @@ class Predictor:
         pixels = torch.from_numpy(np.stack([read.pixels for read in batch]))
         scores, boxes = self.scores(pixels.permute(0, 3, 1, 2))
         if boxes is not None:
-            boxes = to_photograph(boxes, torch.from_numpy(np.stack([read.view for read in batch])))
+            boxes = within(boxes, torch.from_numpy(np.stack([read.view for read in batch])))
         # A stable sort, so that equal scores are told in the order of the classes on every machine.
         ranked, leaves = scores[self.taxonomy.leaf_level].sort(dim=1, descending=True, stable=True)
         for i, read in enumerate(batch):

@@ -11,13 +11,13 @@ REPO = Path(__file__).parents[1]
 FLOORS = {
     "errors": 0,
     "taxonomy": 1, "datatypes": 1, "images": 1, "regions": 1, "backbone": 1, "pooling": 1, "shipped": 1, "quiet": 1,
-    "heads": 2, "few_shot": 2, "data": 2,
+    "heads": 2, "attention": 2, "few_shot": 2, "data": 2,
     "recognizers": 3,
     "training": 4, "architecture": 4, "model_file": 4,
     "inputs": 5, "results": 5, "predictor": 5, "contact_sheet": 5, "config_errors": 5,
 }  # fmt: skip
 DOORS = 6  # every other file right under fgvc/
-SLOTS = {"pooling", "heads", "few_shot", "recognizers"}
+SLOTS = {"pooling", "heads", "attention", "few_shot", "recognizers"}
 LIGHTNING = {"pytorch_lightning", "lightning", "lightning_fabric"}
 # Files whose tests bear another name.
 TESTED_ELSEWHERE: dict[str, str] = {}

@@ -34,6 +34,9 @@ class DataSource(ABC):
     splits: Sequence[str] = ("train", "test")
     """The splits that this data set has of its own, among train, val and test."""
 
+    head_parts: tuple[str, ...] = ()
+    """Which of the annotated points belong to the head, where most marks of a species sit."""
+
     @property
     @abstractmethod
     def taxonomy(self) -> Taxonomy:

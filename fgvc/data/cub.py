@@ -56,6 +56,8 @@ class CUB(DataSource):
         UsageError: an unknown protocol or tree, or a file of the archive that is missing or damaged.
     """
 
+    head_parts = ("beak", "crown", "forehead", "left eye", "nape", "right eye", "throat")
+
     def __init__(
         self, root: str = "data/CUB_200_2011", protocol: Protocol = "standard", tree: Tree = "clements"
     ) -> None:

@@ -40,6 +40,8 @@ class GeneratedBirds(DataSource):
         FgvcError: writing failed, or the written folder was damaged.
     """
 
+    head_parts = ("crown", "eye", "cheek", "nape", "throat")
+
     def __init__(
         self,
         num_orders: int = 3,

@@ -41,6 +41,9 @@ class Head(nn.Module, ABC):
         prior_strength: tau of the logit adjustment: while training, tau * log(share of the class in the training
             images) is added to the leaf logits, so that rare classes are not drowned (Menon et al., "Long-tail learning
             via logit adjustment", ICLR 2021). 0 switches it off.
+
+    Attributes:
+        embedding_size: D.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class Head(nn.Module, ABC):
         super().__init__()
         self.taxonomy = taxonomy
         self.pooling = pooling(backbone.channels)
+        self.embedding_size: int = self.pooling.out_features
         self.label_smoothing = label_smoothing
         self.prior_strength = prior_strength
         self.register_buffer("log_prior", torch.zeros(taxonomy.num_classes), persistent=False)

@@ -31,6 +31,7 @@ class Recognizer(nn.Module, ABC):
         self.taxonomy = taxonomy
         self.image_size = image_size
         self.phase = "all"
+        self._stilled: list[nn.Parameter] = []  # what the phase took the gradient from
 
     @abstractmethod
     def forward(self, images: Tensor) -> Prediction:
@@ -40,6 +41,15 @@ class Recognizer(nn.Module, ABC):
     def loss(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
         """Return the named terms of the current phase, to be summed; labels (N,) int64 node ids."""
 
+    def measures(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
+        """Return named numbers () that are logged beside the loss and not trained on; labels (N,) int64 node ids."""
+        return {}
+
+    def frozen(self, phase: str) -> Iterator[nn.Module]:
+        """Iterate over the modules that stand still in a phase."""
+        if phase == "head":
+            yield from self.backbones()
+
     def enter(self, phase: str) -> None:
         """Start a phase: choose what is trained.
 
@@ -47,9 +57,12 @@ class Recognizer(nn.Module, ABC):
             UsageError: the recognizer knows no such phase.
         """
         self.check_phase(phase)
+        for parameter in self._stilled:
+            parameter.requires_grad_(True)
         self.phase = phase
-        for backbone in self.backbones():
-            backbone.requires_grad_(phase != "head")
+        self._stilled = [p for module in self.frozen(phase) for p in module.parameters() if p.requires_grad]
+        for parameter in self._stilled:
+            parameter.requires_grad_(False)
         self.train(self.training)
 
     def check_phase(self, phase: str) -> None:
@@ -59,13 +72,26 @@ class Recognizer(nn.Module, ABC):
             raise UsageError(f"phase {phase!r}: {known}{did_you_mean(phase, self.phases)}")
 
     def train(self, mode: bool = True) -> "Recognizer":
-        """Set the mode; backbones that are not trained stay in evaluation mode: their batch statistics stand still."""
+        """Set the mode; what is not trained stays in evaluation mode: its batch statistics stand still."""
         super().train(mode)
-        if self.phase == "head":
-            for backbone in self.backbones():
-                backbone.eval()
+        for module in self.frozen(self.phase):
+            module.eval()
         return self
 
     def backbones(self) -> Iterator[Backbone]:
         """Iterate over the backbones inside."""
         return (module for module in self.modules() if isinstance(module, Backbone))
+
+
+class Scale(nn.Module):
+    """A backbone and its head: what looks at the images of one scale.
+
+    Args:
+        head: names what the backbone sees.
+        backbone: its own; None where it shares another scale's.
+    """
+
+    def __init__(self, head: Head, backbone: Backbone | None) -> None:
+        super().__init__()
+        self.head = head
+        self.backbone = backbone

@@ -85,6 +85,8 @@ class FineGrainedModule(pl.LightningModule):
             self.recognizer.compile()
         self.metrics, self.losses = nn.ModuleDict(), nn.ModuleDict()
         self._lr, self._weight_decay = lr, weight_decay
+        self.boxes: Tensor | None = None
+        """(N, K, 4) xyxy fractions of the images of the last batch: where the recognizer looked closer, or None."""
 
     def forward(self, images: Tensor) -> Prediction:
         """Images (N, 3, S, S) uint8 or float in 0..255 -> Prediction."""
@@ -153,13 +155,16 @@ class FineGrainedModule(pl.LightningModule):
                 other = self.recognizer.loss(prediction, labels[mixed.permutation])
                 terms = {name: mixed.lam * term + (1 - mixed.lam) * other[name] for name, term in terms.items()}
         loss = torch.stack(list(terms.values())).sum()
-        self._log_losses(terms, loss, stage, len(labels))
+        self.boxes = None if prediction.boxes is None else prediction.boxes.detach()
+        with torch.no_grad():
+            measures = self.recognizer.measures(prediction, labels)
+        self._log_losses(terms | {k: v for k, v in measures.items() if k not in terms}, loss, stage, len(labels))
         return loss
 
     def _log_losses(self, terms: dict[str, Tensor], loss: Tensor, stage: Stage, size: int) -> None:
         named = {f"{stage}/loss": loss}
         if len(terms) > 1:
-            named |= {f"{stage}/loss_{name}": term for name, term in terms.items()}
+            named |= {f"{stage}/loss_{name}": term.detach() for name, term in terms.items()}
         if stage == "train":
             self.log_dict(named, on_step=False, on_epoch=True, batch_size=size)
             return

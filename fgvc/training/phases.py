@@ -40,6 +40,11 @@ def phase_at(phases: Sequence[Phase], epoch: int, cycle: bool) -> Phase:
     return phases[-1]
 
 
+def last_phase_start(phases: Sequence[Phase] | None) -> int:
+    """Return the first epoch of the last phase; 0 where there are no phases."""
+    return sum(phase.epochs for phase in (phases or [])[:-1])
+
+
 class PhaseSchedule(pl.Callback):
     """Enter the phase of each training epoch on module and datamodule.
 

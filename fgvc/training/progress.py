@@ -1,6 +1,7 @@
-"""Lightning's progress bar, on stderr: stdout belongs to data."""
+"""What a person sees of a run, on stderr: stdout belongs to data."""
 
 import sys
+from collections.abc import Mapping
 from contextlib import redirect_stdout
 from typing import Any
 
@@ -38,3 +39,12 @@ class StderrProgressBar(TQDMProgressBar):
         shown = super().get_metrics(trainer, pl_module)
         shown.pop("v_num", None)
         return shown
+
+
+def print_summary(title: str, values: Mapping[str, float], prefix: str) -> None:
+    """Print the numbers whose names begin with `prefix`: losses as they are, shares in percent."""
+    print(f"\n{title}", file=sys.stderr)
+    for name, value in values.items():
+        if name.startswith(prefix):
+            shown = f"{value:.4f}" if "loss" in name else f"{100 * value:.2f} %"
+            print(f"  {name:<40} {shown:>9}", file=sys.stderr)
