@@ -16,6 +16,7 @@ Fine-grained image classification.
   fgvc validate RUN [--KEY VALUE ...]                        score a run on its validation images
   fgvc test RUN [--KEY VALUE ...]                            score a run on its test images
   fgvc predict MODEL INPUT... [--output out.csv]             name what is in photographs
+  fgvc explain MODEL INPUT... --output DIR                   draw where the model looked and what it saw there
 
 DATA and METHOD are YAML files, or the stems of those that come with fgvc: `fgvc configs` lists them.
 `fgvc COMMAND --help` lists the keys; `fgvc fit ... --print_config` shows the whole config.
@@ -56,6 +57,10 @@ def _dispatch(words: list[str]) -> int:
         from fgvc import predict_command
 
         return int(predict_command.main(rest))
+    elif command == "explain":
+        from fgvc import explain_command
+
+        return int(explain_command.main(rest))
     elif command == "configs":
         from fgvc.shipped import config_stems
 
@@ -63,7 +68,7 @@ def _dispatch(words: list[str]) -> int:
     else:
         from fgvc.errors import UsageError, did_you_mean
 
-        known = ["fit", "validate", "test", "predict", "configs"]
+        known = ["fit", "validate", "test", "predict", "explain", "configs"]
         raise UsageError(f"no command {command!r}; there are {', '.join(known)}{did_you_mean(command, known)}")
     return 0
 

@@ -107,6 +107,26 @@ def shorten(text: str, font: Font, width: float) -> str:
     return text + "…"
 
 
+def write(pen: ImageDraw.ImageDraw, text: str, x: float, y: float, size: int, colour: str, room: float) -> float:
+    """Write a text with its upper left corner at (x, y), shortened to `room` pixels; return its width in pixels."""
+    font = font_for(text, size)
+    if not _is_plain(text) and font is _plain_font(size):
+        text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    text = shorten(text, font, room)
+    pen.text((x, y), text, fill=colour, font=font)
+    return font.getlength(text)
+
+
+def as_words(name: str) -> str:
+    """Return the name of a class as people write it: folders and tables have underscores for blanks."""
+    return name.replace("_", " ")
+
+
+def font_for(text: str, size: int) -> Font:
+    """Return a font that knows the letters of a text: Pillow's own knows plain ones only, others are the system's."""
+    return _plain_font(size) if _is_plain(text) else _wide_font(size) or _plain_font(size)
+
+
 def _draw(sheet: Image.Image, tile: Tile, x: int, y: int, size: int) -> None:
     pen = ImageDraw.Draw(sheet)
     thumbnail, _ = resize_for_eval(tile.image, EvalResize(size))
@@ -121,24 +141,11 @@ def _draw(sheet: Image.Image, tile: Tile, x: int, y: int, size: int) -> None:
     letters = max(9, size // 13)
     lines = rail + 2 * frame + letters // 4
     percent = f"{tile.score * 100:.0f} %"
-    room = size - _font("0", letters).getlength(percent) - letters / 2
-    _write(pen, tile.label, x, lines, letters, INK, room)
-    pen.text((x + size, lines), percent, fill=tile.colour, font=_font("0", letters), anchor="ra")
+    room = size - font_for("0", letters).getlength(percent) - letters / 2
+    write(pen, as_words(tile.label), x, lines, letters, INK, room)
+    pen.text((x + size, lines), percent, fill=tile.colour, font=font_for("0", letters), anchor="ra")
     if tile.truth is not None and tile.truth != tile.label:
-        _write(pen, f"is {tile.truth}", x, lines + round(letters * 1.3), letters, GREY, size)
-
-
-def _write(pen: ImageDraw.ImageDraw, name: str, x: int, y: int, size: int, colour: str, room: float) -> None:
-    shown = name.replace("_", " ")
-    font = _font(shown, size)
-    if not _is_plain(shown) and font is _plain_font(size):
-        shown = unicodedata.normalize("NFKD", shown).encode("ascii", "ignore").decode()
-    pen.text((x, y), shorten(shown, font, room), fill=colour, font=font)
-
-
-def _font(text: str, size: int) -> Font:
-    """Pillow's own font knows plain letters only; a name with others asks for a font of the system."""
-    return _plain_font(size) if _is_plain(text) else _wide_font(size) or _plain_font(size)
+        write(pen, f"is {as_words(tile.truth)}", x, lines + round(letters * 1.3), letters, GREY, size)
 
 
 def _is_plain(text: str) -> bool:

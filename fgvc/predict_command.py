@@ -39,7 +39,7 @@ def main(argv: list[str]) -> int:
     from fgvc.predictor import load  # seconds: after what can be refused without it
 
     predictor = load(arguments.model, arguments.device)
-    pictures, total = _pictures(arguments.inputs)
+    pictures, total = pictures_of(arguments.inputs)
     tally = Tally(total)
     _write(arguments, predictor, tally.watched(predictor.predict_iter(pictures, arguments.top_k, arguments.batch_size)))
     written = [str(arguments.output or "stdout")]
@@ -61,10 +61,10 @@ class Tally:
     seconds: float = 0.0
     shown: list[Result] = field(default_factory=list)
 
-    def watched(self, results: Iterable[Result]) -> Iterator[Result]:
+    def watched(self, results: Iterable[Result], doing: str = "predicting") -> Iterator[Result]:
         """Pass the results on under a progress bar, counting them and keeping a few for the sheet."""
         start = time.perf_counter()
-        for result in tqdm(results, "predicting", self.total, unit=" images", delay=1, leave=False):
+        for result in tqdm(results, doing, self.total, unit=" images", delay=1, leave=False):
             if result.error:
                 self.failed += 1
                 self.first_error = self.first_error or result.error
@@ -117,13 +117,18 @@ def _check(arguments: argparse.Namespace) -> None:
     for path in (arguments.output, arguments.sheet):
         if path and path.exists() and not arguments.overwrite:
             raise UsageError(f"{path}: exists already; choose another name, or give --overwrite")
-    for name in arguments.inputs:
+    check_inputs(arguments.inputs)
+
+
+def check_inputs(inputs: list[str]) -> None:
+    """Raise UsageError for a picture or folder that is not there."""
+    for name in inputs:
         if name != "-" and not Path(name).exists():
             raise UsageError(f"{name}: no such picture or folder")
 
 
-def _pictures(inputs: list[str]) -> tuple[Iterable[Picture], int | None]:
-    """Return the pictures and how many there are, where that can be known beforehand."""
+def pictures_of(inputs: list[str]) -> tuple[Iterable[Picture], int | None]:
+    """Return the pictures of the words of a command line, and how many there are where that can be known beforehand."""
     named: Iterator[Picture] = (
         picture for name in inputs for picture in expand(_listed_on_stdin() if name == "-" else name)
     )

@@ -3,7 +3,7 @@
 Shape letters: N images, S side of the square that is read, C classes of a level, L levels, K boxes per image.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -111,16 +111,44 @@ class Predictor:
         """
         with torch.inference_mode():
             prediction = self._recognizer(images.to(self.device))
-            calibrated = {
-                level: logits.float() / self.model.temperatures.get(level, 1.0)
-                for level, logits in prediction.logits.items()
-            }
-            scores = {
-                level: logs.exp().clamp_max(1).cpu() for level, logs in self.taxonomy.complete(calibrated).items()
-            }
+            scores = self.probabilities(prediction.logits)
+        return scores, None if prediction.boxes is None else prediction.boxes.float().cpu()
+
+    def probabilities(self, logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Turn logits, level -> (N, C), into what `scores` answers: calibrated, at every level, on the CPU.
+
+        Raises:
+            FgvcError: something that is no number.
+        """
+        calibrated = {level: x.float() / self.model.temperatures.get(level, 1.0) for level, x in logits.items()}
+        scores = {level: logs.exp().clamp_max(1).cpu() for level, logs in self.taxonomy.complete(calibrated).items()}
         if not all(bool(values.isfinite().all()) for values in scores.values()):
             raise FgvcError("the network's scores are not numbers (NaN): its weights are damaged; copy it again")
-        return scores, None if prediction.boxes is None else prediction.boxes.float().cpu()
+        return scores
+
+    def answers(self, scores: Mapping[str, Tensor], boxes: Tensor | None, top_k: int) -> list[Result]:
+        """Put names to numbers.
+
+        Args:
+            scores: level -> (N, C) probabilities.
+            boxes: (N, K, 4) xyxy as fractions of the photographs, or None.
+            top_k: how many guesses to give.
+
+        Returns:
+            One Result per image, without its path.
+        """
+        # A stable sort, so that equal scores are told in the order of the classes on every machine.
+        ranked, leaves = scores[self.taxonomy.leaf_level].sort(dim=1, descending=True, stable=True)
+        results = []
+        for i in range(len(ranked)):
+            top = [
+                Guess(self._name(leaf), score, self.taxonomy.lineage(leaf))
+                for leaf, score in zip(leaves[i, :top_k].tolist(), ranked[i, :top_k].tolist(), strict=True)
+            ]
+            found = None if boxes is None else [(b[0], b[1], b[2], b[3]) for b in boxes[i].tolist()]
+            above = self._lineage_scores(scores, i, int(leaves[i, 0]))
+            results.append(Result(None, top[0].label, top[0].score, top[0].lineage, above, top, found))
+        return results
 
     def _stream(self, pictures: Iterable[Picture], top_k: int, batch_size: int) -> Iterator[Result]:
         read = in_threads(self._read, pictures, ahead=2 * batch_size)
@@ -144,27 +172,14 @@ class Predictor:
         scores, boxes = self.scores(pixels.permute(0, 3, 1, 2))
         if boxes is not None:
             boxes = within(boxes, torch.from_numpy(np.stack([read.view for read in batch])))
-        # A stable sort, so that equal scores are told in the order of the classes on every machine.
-        ranked, leaves = scores[self.taxonomy.leaf_level].sort(dim=1, descending=True, stable=True)
-        for i, read in enumerate(batch):
-            top = [
-                Guess(self._name(leaf), score, self.taxonomy.lineage(leaf))
-                for leaf, score in zip(leaves[i, :top_k].tolist(), ranked[i, :top_k].tolist(), strict=True)
-            ]
-            yield Result(
-                read.path,
-                label=top[0].label,
-                score=top[0].score,
-                lineage=top[0].lineage,
-                lineage_scores=self._lineage_scores(scores, i, int(leaves[i, 0])),
-                top=top,
-                boxes=None if boxes is None else [(b[0], b[1], b[2], b[3]) for b in boxes[i].tolist()],
-            )
+        for read, result in zip(batch, self.answers(scores, boxes, top_k), strict=True):
+            result.path = read.path
+            yield result
 
     def _name(self, leaf: int) -> str:
         return self.taxonomy.path(leaf)[-1]
 
-    def _lineage_scores(self, scores: dict[str, Tensor], i: int, leaf: int) -> dict[str, float]:
+    def _lineage_scores(self, scores: Mapping[str, Tensor], i: int, leaf: int) -> dict[str, float]:
         """Walk up from the leaf, so that the answer never contradicts itself."""
         above = self.taxonomy.ancestors[leaf].tolist()
         return {level: float(scores[level][i, node]) for level, node in zip(self.taxonomy.levels, above, strict=True)}

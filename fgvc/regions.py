@@ -85,6 +85,27 @@ def boxcar(low: Tensor, high: Tensor, places: Tensor, sharpness: float) -> Tenso
     return rise - (sharpness * (places - high[..., None])).sigmoid()
 
 
+def erase(images: Tensor, boxes: Tensor, fill: Tensor, sharpness: float) -> Tensor:
+    """Paint over a box with soft edges; differentiable in the boxes.
+
+    Args:
+        images: (N, C, H, W) uint8 or float.
+        boxes: (N, 4) xyxy fractions of the images.
+        fill: (1, C, 1, 1) what is painted.
+        sharpness: slope of the edges, see `boxcar`.
+
+    Returns:
+        (N, C, H, W) float32.
+    """
+    with torch.autocast(images.device.type, enabled=False):
+        boxes, masks = boxes.float(), []
+        for axis, pixels in ((0, images.shape[3]), (1, images.shape[2])):
+            places = (torch.arange(pixels, device=boxes.device, dtype=boxes.dtype) + 0.5) / pixels
+            masks.append(boxcar(boxes[:, axis], boxes[:, axis + 2], places, sharpness))
+        mask = masks[1][:, None, :, None] * masks[0][:, None, None, :]
+        return images.float().lerp(fill.float(), mask)
+
+
 def bounded_boxes(raw: Tensor, side_min: float, side_max: float) -> Tensor:
     """Turn any numbers into boxes that lie inside the image, with sides between two bounds; smooth everywhere.
 

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -91,14 +92,20 @@ def writer_for(path: Path) -> Writer:
 
 
 def write_csv(results: Iterable[Result], file: TextIO, levels: Sequence[str], top_k: int) -> None:
-    """Write one row per picture: path, label, score, each level and its score, the next guesses, error."""
+    """Write one row per picture: path, label, score, each level and its score, the next guesses, boxes, error.
+
+    The column `boxes` is there where the first picture that could be read has boxes: a JSON list of [x1, y1, x2, y2] as
+    fractions of the upright photograph.
+    """
+    results, boxed = _boxed(results)
     ranks = range(2, top_k + 1)
-    names = [f"level_{level}" if level in ("path", "label", "score", "error") else level for level in levels]
+    names = [f"level_{level}" if level in ("path", "label", "score", "boxes", "error") else level for level in levels]
     writer = csv.writer(file, lineterminator="\n")  # \n, so that cut and awk see a clean last column
     writer.writerow(
         ["path", "label", "score"]
         + [column for name in names for column in (name, f"{name}_score")]
         + [column for rank in ranks for column in (f"top{rank}_label", f"top{rank}_score")]
+        + ["boxes"] * boxed
         + ["error"]
     )
     for result in results:
@@ -108,6 +115,7 @@ def write_csv(results: Iterable[Result], file: TextIO, levels: Sequence[str], to
         for rank in ranks:
             known = rank <= len(result.top)
             row += [result.top[rank - 1].label, _digits(result.top[rank - 1].score)] if known else ["", ""]
+        row += [_json_boxes(result.boxes)] * boxed
         writer.writerow([*row, result.error or ""])
 
 
@@ -157,6 +165,21 @@ def unencodable(suffix: str) -> str:
 
 def _digits(score: float | None) -> str:
     return "" if score is None else f"{score:.6f}"
+
+
+def _boxed(results: Iterable[Result]) -> tuple[Iterable[Result], bool]:
+    """Return the results, and whether they have boxes; takes no more of them than it needs to know."""
+    stream = iter(results)
+    begun = []
+    for result in stream:
+        begun.append(result)
+        if not result.error:
+            break
+    return chain(begun, stream), any(result.boxes is not None for result in begun)
+
+
+def _json_boxes(boxes: list[Box] | None) -> str:
+    return "" if boxes is None else json.dumps([[round(x, 6) for x in box] for box in boxes])
 
 
 def _json(result: Result) -> str:

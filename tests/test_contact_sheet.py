@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-from PIL import Image, ImageFont
+from PIL import Image, ImageDraw, ImageFont
 
-from fgvc.contact_sheet import Tile, contact_sheet, save, shorten
+from fgvc.contact_sheet import Tile, as_words, contact_sheet, save, shorten, write
 from fgvc.errors import FgvcError, UsageError
 
 GREEN, RED, BLUE = (46, 139, 87), (200, 69, 47), (59, 110, 165)
@@ -72,6 +72,15 @@ def test_a_long_name_ends_with_an_ellipsis_inside_its_room():
     assert 90 < font.getlength(cut) <= 120
     assert shorten("Wren", font, 120) == "Wren"
     assert shorten(name, font, 1) == "…"
+
+
+def test_a_text_is_as_wide_as_it_says():
+    for text in ("Wren", "Black-throated Green Warbler", "Grünspecht"):
+        picture = Image.new("RGB", (200, 40), "white")
+        width = write(ImageDraw.Draw(picture), text, 10, 5, 14, "black", 120)
+        ink = np.nonzero((np.asarray(picture) < 128).any(axis=(0, 2)))[0]
+        assert ink.min() >= 9 and abs(ink.max() - (10 + width)) <= 3 and width <= 120
+    assert as_words("Barn_Owl") == "Barn Owl"
 
 
 def test_nothing_is_written_over_the_next_tile():

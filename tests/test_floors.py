@@ -15,6 +15,7 @@ FLOORS = {
     "recognizers": 3,
     "training": 4, "architecture": 4, "model_file": 4,
     "inputs": 5, "results": 5, "predictor": 5, "contact_sheet": 5, "config_errors": 5,
+    "heat_map": 5, "explanation": 5, "overlays": 5, "explain_drawing": 5,
 }  # fmt: skip
 DOORS = 6  # every other file right under fgvc/
 SLOTS = {"pooling", "heads", "attention", "few_shot", "recognizers"}

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-
 from torchvision.ops import box_iou as their_iou
 from torchvision.ops import masks_to_boxes, roi_align
 

@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -26,13 +27,13 @@ def test_csv_has_one_row_per_picture_and_parses_back(tmp_path):
         assert list(csv.reader(file)) == [
             [
                 *("path", "label", "score", "family", "family_score", "species", "species_score"),
-                *("top2_label", "top2_score", "error"),
+                *("top2_label", "top2_score", "boxes", "error"),
             ],
             [
                 *("a b/1.jpg", 'the "Barn" Owl', "0.750000", "Owls, true", "0.800000", 'the "Barn" Owl', "0.750000"),
-                *("Kauz", "0.125000", ""),
+                *("Kauz", "0.125000", "[[0.0, 0.25, 0.5, 1.0]]", ""),
             ],
-            ["naïve.jpg", *[""] * 8, "naïve.jpg: the file is empty"],
+            ["naïve.jpg", *[""] * 9, "naïve.jpg: the file is empty"],
         ]
     assert b"\r" not in (tmp_path / "out.csv").read_bytes()
 
@@ -49,13 +50,32 @@ def test_json_and_json_lines_parse_back(tmp_path):
     assert second["label"] is None and second["error"] == BAD.error and "naïve" in lines[1]
 
 
+def test_boxes_have_a_column_only_where_the_model_answers_them(tmp_path):
+    whole, crops = replace(GOOD, boxes=None), replace(GOOD, boxes=[(0.1, 0.2, 1 / 3, 1.0), (0.0, 0.0, 1.0, 1.0)])
+    for name, results, column in (
+        ("whole", [whole, whole], None),
+        ("crops", [crops, BAD], ["[[0.1, 0.2, 0.333333, 1.0], [0.0, 0.0, 1.0, 1.0]]", ""]),
+        ("late", [BAD, BAD, crops], ["", "", "[[0.1, 0.2, 0.333333, 1.0], [0.0, 0.0, 1.0, 1.0]]"]),
+        ("none", [BAD], None),
+    ):
+        Results(results).save(tmp_path / f"{name}.csv")
+        with (tmp_path / f"{name}.csv").open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert [row["error"] for row in rows] == [result.error or "" for result in results]
+        assert [row["path"] for row in rows] == [result.path for result in results]
+        assert ("boxes" in rows[0]) == (column is not None)
+        if column:
+            assert [row["boxes"] for row in rows] == column
+
+
 @pytest.mark.parametrize(("write", "lines_before"), [(write_csv, 1), (write_json, 0), (write_jsonl, 0)])
 def test_each_row_is_written_before_the_next_result_is_asked_for(write, lines_before):
     file = io.StringIO()
 
     def stream():
         for i in range(50):
-            assert file.getvalue().count("\n") == i + lines_before
+            # The first result tells the CSV whether it has a column of boxes.
+            assert file.getvalue().count("\n") == i + lines_before * (i > 0)
             yield GOOD
 
     write(stream(), file, ["species"], 2)
@@ -80,9 +100,10 @@ def test_a_file_name_that_is_not_utf8_survives(tmp_path):
 
 def test_a_level_named_like_a_column_gets_a_name_of_its_own(tmp_path):
     with open_whole(tmp_path / "out.csv") as file:
-        write_csv([], file, ["path", "species"], 1)
+        write_csv([], file, ["path", "species", "boxes"], 1)
     header = (tmp_path / "out.csv").read_text().strip()
-    assert header == "path,label,score,level_path,level_path_score,species,species_score,error"
+    levels = "level_path,level_path_score,species,species_score,level_boxes,level_boxes_score"
+    assert header == f"path,label,score,{levels},error"
 
 
 def test_an_unknown_suffix_is_refused(tmp_path):

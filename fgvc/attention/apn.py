@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, smooth_l1_loss
 
 from fgvc.attention.base import Attention
-from fgvc.pooling.scda import selected_boxes
 from fgvc.backbone import Backbone
 from fgvc.errors import UsageError
-from fgvc.regions import bounded_boxes, centred_boxes
+from fgvc.pooling.scda import selected_boxes
+from fgvc.regions import bounded_boxes, centred_boxes, fitted
 
 
 def peak_boxes(features: Tensor, side: float) -> Tensor:
@@ -32,6 +32,32 @@ def peak_boxes(features: Tensor, side: float) -> Tensor:
     return centred_boxes(centre / torch.tensor([width, height], device=features.device), side)
 
 
+def spread_boxes(features: Tensor, spread: float, side_min: float, square: bool) -> Tensor:
+    """Return boxes around the mean place of each map, reaching `spread` standard deviations to every side.
+
+    The map is read as weights: the sum of its positive channels. Unlike a mask's box it is no multiple of a cell, which
+    matters on the 5 x 5 grid of a small picture.
+
+    Args:
+        features: (N, C, h, w).
+        spread: in standard deviations.
+        side_min, square: see `regions.fitted`.
+
+    Returns:
+        (N, 4) xyxy inside 0..1.
+    """
+    weights = features.clamp_min(0).sum(dim=1) + torch.finfo(features.dtype).tiny
+    weights = weights / weights.sum(dim=(1, 2), keepdim=True)
+    ends = []
+    for line in (weights.sum(dim=1), weights.sum(dim=2)):  # along x, along y
+        places = (torch.arange(line.shape[1], device=line.device, dtype=line.dtype) + 0.5) / line.shape[1]
+        mean = (line * places).sum(dim=1)
+        reach = spread * (line * (places - mean[:, None]) ** 2).sum(dim=1).sqrt()
+        ends.append((mean - reach, mean + reach))
+    (left, right), (top, bottom) = ends
+    return fitted(torch.stack((left, top, right, bottom), dim=1).clamp(0, 1), side_min, square)
+
+
 class APN(Attention):
     """Map -> pooled to a grid -> (optional 1 x 1 convolution) -> fully connected, tanh -> fully connected -> box.
 
@@ -47,9 +73,9 @@ class APN(Attention):
         square: one side for width and height, as published, or two.
         side_min, side_max: bounds of the sides, as fractions of the image.
         start: where learning starts: `peak`, a square of side `start_side` around the strongest place of the map, as
-            published, or `mask`, the box around SCDA's mask.
+            published; `mask`, the box around SCDA's mask; or `spread`, see `spread_boxes`.
         start_side: side of that square.
-        start_margin: share of each side that is added around the mask's box.
+        start_spread: reach of the box of `spread`, in standard deviations.
 
     Raises:
         UsageError: bounds outside 0 < min < max <= 1.
@@ -64,9 +90,9 @@ class APN(Attention):
         square: bool = True,
         side_min: float = 1 / 3,
         side_max: float = 1.0,
-        start: Literal["peak", "mask"] = "peak",
+        start: Literal["peak", "mask", "spread"] = "peak",
         start_side: float = 0.5,
-        start_margin: float = 0.0,
+        start_spread: float = 1.5,
     ) -> None:
         super().__init__(backbone)
         if not 0 < side_min < side_max <= 1:
@@ -74,7 +100,7 @@ class APN(Attention):
         channels = reduce_to or backbone.channels
         self.grid, self.square = grid, square
         self.side_min, self.side_max = side_min, side_max
-        self.start, self.start_side, self.start_margin = start, start_side, start_margin
+        self.start, self.start_side, self.start_spread = start, start_side, start_spread
         self.reduce = nn.Conv2d(backbone.channels, channels, 1) if reduce_to else nn.Identity()
         self.hidden = nn.Linear(channels * grid * grid, hidden)
         self.box = nn.Linear(hidden, 3 if square else 4)
@@ -91,7 +117,9 @@ class APN(Attention):
         """Map (N, C, h, w) -> (N, 4): where learning starts."""
         if self.start == "peak":
             return peak_boxes(features, self.start_side)
-        return selected_boxes(features, self.side_min, self.square, self.start_margin)
+        if self.start == "spread":
+            return spread_boxes(features, self.start_spread, self.side_min, self.square)
+        return selected_boxes(features, self.side_min, self.square)
 
     def start_loss(self, boxes: Tensor, features: Tensor) -> Tensor:
         """Return the smooth L1 distance between boxes (N, 4) and `start_boxes`."""

@@ -24,9 +24,7 @@ class SCDABox(Attention):
         UsageError: a side outside 0..1 or a negative margin.
     """
 
-    def __init__(
-        self, backbone: Backbone, side_min: float = 1 / 3, square: bool = False, margin: float = 0.0
-    ) -> None:
+    def __init__(self, backbone: Backbone, side_min: float = 1 / 3, square: bool = False, margin: float = 0.0) -> None:
         super().__init__(backbone)
         if not 0 <= side_min <= 1 or margin < 0:
             raise UsageError(f"SCDABox: side_min {side_min} must lie in 0..1, margin {margin} must not be negative")

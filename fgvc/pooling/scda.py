@@ -20,7 +20,7 @@ def selection_masks(features: Tensor) -> Tensor:
     Args:
         features: (N, C, h, w).
     """
-    total = features.sum(dim=1)
+    total = features.float().sum(dim=1)
     return largest_component(total > total.mean(dim=(1, 2), keepdim=True))
 
 
@@ -68,9 +68,8 @@ class SCDAPooling(Pooling):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map (N, C, h, w) -> (N, 2 C)."""
-        masks = selection_masks(features.detach())[:, None]
-        mean = (features * masks).sum(dim=(2, 3)) / masks.sum(dim=(2, 3)).clamp_min(1)
-        # An empty mask (a map of one value) has no maximum: everything is selected then.
-        shut = ~masks & masks.any(dim=3, keepdim=True).any(dim=2, keepdim=True)
-        highest = features.masked_fill(shut, -torch.inf).amax(dim=(2, 3))
+        masks = selection_masks(features.detach())
+        masks = (masks | ~masks.any(dim=2).any(dim=1)[:, None, None])[:, None]  # a map of one value: all is selected
+        mean = (features * masks).sum(dim=(2, 3)) / masks.sum(dim=(2, 3))
+        highest = features.masked_fill(~masks, -torch.inf).amax(dim=(2, 3))
         return torch.cat((normalize(mean), normalize(highest)), dim=1)

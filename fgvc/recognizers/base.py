@@ -1,8 +1,10 @@
 """What every recognizer offers: images -> Prediction, and the loss of that prediction."""
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from fgvc.backbone import Backbone
@@ -13,6 +15,15 @@ from fgvc.taxonomy import Taxonomy
 
 BackboneFactory = Callable[[int], Backbone]
 HeadFactory = Callable[[Taxonomy, Backbone], Head]
+
+
+def mean_probability(predictions: Sequence[Prediction]) -> dict[str, Tensor]:
+    """Return level -> (N, classes of that level): the log of the mean softmax of several predictions."""
+    return {
+        level: torch.stack([one.logits[level].float().log_softmax(dim=1) for one in predictions]).logsumexp(dim=0)
+        - math.log(len(predictions))
+        for level in predictions[0].logits
+    }
 
 
 class Recognizer(nn.Module, ABC):

@@ -3,10 +3,9 @@
 Shape letters: N images, S side of the source image, K leaves, D width of an embedding, C channels, h, w grid of a map.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,44 +13,38 @@ from torch.nn.functional import normalize
 
 from fgvc.attention.apn import APN
 from fgvc.attention.base import AttentionFactory
+from fgvc.attention.objectives import evidence, ranking_loss
 from fgvc.backbone import Backbone
 from fgvc.datatypes import Prediction
 from fgvc.errors import UsageError
 from fgvc.heads.base import class_loss
 from fgvc.heads.linear import LinearHead
-from fgvc.recognizers.base import BackboneFactory, HeadFactory, Recognizer, Scale
-from fgvc.regions import crop_and_resize, downscale, whole, within
+from fgvc.recognizers.base import BackboneFactory, HeadFactory, Recognizer, Scale, mean_probability
+from fgvc.regions import crop_and_resize, downscale, erase, whole, within
 from fgvc.taxonomy import Taxonomy
 
-RANKS = {"probability": torch.exp, "log_probability": lambda scores: scores}
 
+class Step(NamedTuple):
+    """What a step closer leaves for the loss of its attention.
 
-def ranking_loss(coarse: Tensor, fine: Tensor, targets: Tensor, margin: float, on: str = "probability") -> Tensor:
-    """Return the mean of max(0, p_coarse - p_fine + margin) over images whose class is known; 0 where none is.
-
-    The coarse scale is detached: the loss cannot fall because the coarse scale gets worse.
-
-    Args:
-        coarse, fine: (N, K) logits of two scales.
-        targets: (N,) int64; -1 is unknown.
-        margin: by how much the finer scale is to be better.
-        on: compare `probability` (of the true class), as published, or `log_probability`, whose gradient does not
-            vanish where an image is wrong or all but right.
+    box: (N, 4) the attention's answer, as a fraction of what the coarser scale sees.
+    start: () how far it lies from where learning starts, or None where nothing is learnt.
+    erased: the coarser scale's answer to what it sees without the box, or None where nobody asks.
     """
-    known = targets >= 0
-    place = targets.clamp_min(0)[:, None]
-    before, after = (RANKS[on](x.float().log_softmax(dim=1).gather(1, place)[:, 0]) for x in (coarse.detach(), fine))
-    return ((before - after + margin).clamp_min(0) * known).sum() / known.sum().clamp_min(1)
+
+    box: Tensor
+    start: Tensor | None
+    erased: Prediction | None
 
 
 @dataclass
 class Closer(Prediction):
-    """A prediction that remembers what its loss needs.
+    """A prediction that remembers what its loss needs, one entry per step closer.
 
-    starts: for each step closer, how far its box lies from where learning starts, (); None where nothing is learnt.
+    steps: the attention's answers.
     """
 
-    starts: list[Tensor | None] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
 
 
 class RACNN(Recognizer):
@@ -64,7 +57,8 @@ class RACNN(Recognizer):
         locate: the attentions alone learn where to start (their `start_loss`).
         recognise: backbones, heads and fusion learn to classify; the attentions stand still.
         refine: the same, but the first scale stands still too, at a quarter of its cost.
-        attend: the attentions alone learn from the ranking loss.
+        attend: the attentions alone learn: from the ranking loss, as published, and, where their weights are not 0,
+            from what the coarser scale can still tell without the box, and from the size of the box.
         all: everything at once. head: heads and fusion only.
 
     Args:
@@ -79,9 +73,14 @@ class RACNN(Recognizer):
             is the mean of the scales' probabilities.
         crop: the gradient reaches the box through the `mask` of `regions.boxcar`, as published, or through the
             `sampler`.
-        sharpness: slope of the mask, per side of the image.
+        sharpness: slope of the edges of the mask and of what is painted over, per side of the image.
         margin: of the ranking loss.
         rank_on: see `ranking_loss`.
+        rank_weight: of the ranking loss.
+        erase_weight: of the true class's log-probability when the box is painted over: what lies outside the box
+            should tell nothing. It asks the coarser scale, which knows its training images well, a question to
+            which "all of the image" is no answer that costs nothing:
+        shrink_weight: of the mean side of the box.
 
     Raises:
         UsageError: fewer than two scales.
@@ -104,6 +103,9 @@ class RACNN(Recognizer):
         sharpness: float = 90.0,
         margin: float = 0.05,
         rank_on: Literal["probability", "log_probability"] = "probability",
+        rank_weight: float = 1.0,
+        erase_weight: float = 0.0,
+        shrink_weight: float = 0.0,
     ) -> None:
         super().__init__(taxonomy, image_size)
         if num_scales < 2:
@@ -117,7 +119,8 @@ class RACNN(Recognizer):
             if number < num_scales - 1:
                 self.attentions.append(attention(trunk))
         self.margin, self.rank_on = margin, rank_on
-        self.sharpness = sharpness if crop == "mask" else None
+        self.weights = {"rank": rank_weight, "erase": erase_weight, "shrink": shrink_weight}
+        self.crop, self.sharpness = crop, sharpness
         width = sum(scale.head.embedding_size for scale in self.scales)  # type: ignore[union-attr, misc]
         self.fusion = nn.Linear(width, taxonomy.num_classes) if fusion == "descriptors" else None
 
@@ -125,31 +128,28 @@ class RACNN(Recognizer):
         """Images (N, 3, S, S) -> Closer, whose views are scale1, scale2 ... and fused."""
         seen, frame = downscale(images, self.image_size), whole(images)
         views: dict[str, Prediction] = {}
-        starts: list[Tensor | None] = []
+        steps: list[Step] = []
         for number in range(len(self.scales)):
             features = self._trunk(number)(seen)
             views[f"scale{number + 1}"] = view = self._head(number)(features)
             view.boxes = frame
             if number < len(self.attentions):
-                attention: Any = self.attentions[number]
-                looked = features.map.detach()
-                box = attention(looked)
-                starts.append(attention.start_loss(box, looked))
-                frame = within(box[:, None], frame[:, 0])
-                seen = crop_and_resize(images, frame, self.crop_size, self.sharpness)[:, 0]
-        return self._fused(views, starts)
+                steps.append(self._step(number, seen, features.map.detach()))
+                frame = within(steps[-1].box[:, None], frame[:, 0])
+                seen = crop_and_resize(images, frame, self.crop_size, self._mask())[:, 0]
+        return self._fused(views, steps)
 
     def loss(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
         """Return the terms of the phase; labels (N,) int64 node ids."""
         terms: dict[str, Tensor] = {}
         if self.phase == "locate":
-            starts = prediction.starts if isinstance(prediction, Closer) else []
-            return {f"locate{i + 1}": start for i, start in enumerate(starts) if start is not None}
+            starts = prediction.steps if isinstance(prediction, Closer) else []
+            return {f"locate{i + 1}": step.start for i, step in enumerate(starts) if step.start is not None}
         if self.phase != "attend":
             for name, view in prediction.views.items():
                 terms |= {f"{name}_{term}": value for term, value in self._view_loss(name, view, labels).items()}
         if self.phase in ("attend", "all"):
-            terms |= self.measures(prediction, labels)
+            terms |= self._attention_loss(prediction, labels)
         return terms
 
     def measures(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
@@ -162,11 +162,39 @@ class RACNN(Recognizer):
             for i in range(len(logits) - 1)
         }
 
+    def _attention_loss(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
+        level = self.taxonomy.leaf_level
+        targets = self.taxonomy.targets(labels, level)
+        terms = {
+            n: self.weights["rank"] * v for n, v in self.measures(prediction, labels).items() if self.weights["rank"]
+        }
+        for i, step in enumerate(prediction.steps if isinstance(prediction, Closer) else []):
+            if step.erased is not None:
+                terms[f"erase{i + 1}"] = self.weights["erase"] * evidence(step.erased.logits[level], targets)
+            if self.weights["shrink"]:
+                terms[f"shrink{i + 1}"] = self.weights["shrink"] * (step.box[:, 2:] - step.box[:, :2]).mean()
+        return terms
+
+    def _step(self, number: int, seen: Tensor, looked: Tensor) -> Step:
+        """Decide where to look closer, from what a scale sees (N, 3, s, s) and its map (N, C, h, w)."""
+        attention: Any = self.attentions[number]
+        box = attention(looked)
+        erased = None
+        if self.weights["erase"] and self.phase in ("attend", "all"):
+            trunk = self._trunk(number)
+            erased = self._head(number)(trunk(erase(seen, box, trunk.mean, self.sharpness)))
+        return Step(box, attention.start_loss(box, looked), erased)
+
+    def _mask(self) -> float | None:
+        return self.sharpness if self.crop == "mask" else None
+
     def check_phase(self, phase: str) -> None:
         """Raise UsageError for a phase that the recognizer does not know, or in which nothing would be learnt."""
         super().check_phase(phase)
         if phase in ("locate", "attend") and not any(True for _ in self.attentions.parameters()):
-            raise UsageError(f"phase {phase!r}: {type(self.attentions[0]).__name__} learns nothing; leave the phase out")
+            raise UsageError(
+                f"phase {phase!r}: {type(self.attentions[0]).__name__} learns nothing; leave the phase out"
+            )
         if phase == "refine" and self.scales[-1].backbone is None:
             raise UsageError("phase 'refine': the scales share one backbone, so none can stand still; use 'recognise'")
 
@@ -182,15 +210,12 @@ class RACNN(Recognizer):
             yield self.scales[0]
         yield from super().frozen(phase)
 
-    def _fused(self, views: dict[str, Prediction], starts: list[Tensor | None]) -> Closer:
+    def _fused(self, views: dict[str, Prediction], steps: list[Step]) -> Closer:
         scales, level = list(views.values()), self.taxonomy.leaf_level
         embedding = torch.cat([normalize(view.embedding.float()) for view in scales], dim=1)
-        if self.fusion is not None:
-            logits = {level: self.fusion(embedding.detach())}
-        else:
-            logits = {name: _mean_probability([view.logits[name] for view in scales]) for name in scales[0].logits}
+        logits = mean_probability(scales) if self.fusion is None else {level: self.fusion(embedding.detach())}
         boxes = torch.cat([view.boxes for view in scales[1:] if view.boxes is not None], dim=1)
-        return Closer(logits, embedding, boxes, {**views, "fused": Prediction(logits, embedding)}, starts)
+        return Closer(logits, embedding, boxes, {**views, "fused": Prediction(logits, embedding)}, steps)
 
     def _view_loss(self, name: str, view: Prediction, labels: Tensor) -> dict[str, Tensor]:
         if name != "fused":
@@ -207,8 +232,3 @@ class RACNN(Recognizer):
 
     def _head(self, number: int) -> Any:
         return self.scales[number].head
-
-
-def _mean_probability(logits: list[Tensor]) -> Tensor:
-    """Return the log of the mean softmax of (N, K) logits."""
-    return torch.stack([one.float().log_softmax(dim=1) for one in logits]).logsumexp(dim=0) - math.log(len(logits))

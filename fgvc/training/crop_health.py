@@ -134,7 +134,5 @@ def _union(names: list[str]) -> list[str]:
 def _shapes(boxes: Tensor) -> dict[str, Tensor]:
     """Return `box<k>_side` and `box<k>_at_border`, each (N,), for boxes (N, K, 4)."""
     return {
-        f"box{k + 1}_{name}": values
-        for k in range(boxes.shape[1])
-        for name, values in box_shape(boxes[:, k]).items()
+        f"box{k + 1}_{name}": values for k in range(boxes.shape[1]) for name, values in box_shape(boxes[:, k]).items()
     }

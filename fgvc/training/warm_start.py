@@ -54,4 +54,3 @@ def counterpart(name: str, value: Tensor, state: Mapping[str, Tensor]) -> str | 
             return name
         name = name.partition(".")[2]
     return None
-

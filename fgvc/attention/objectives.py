@@ -1,0 +1,41 @@
+"""What teaches an attention where to look: pure functions of the answers of two looks.
+
+Shape letters: N images, K classes.
+"""
+
+import torch
+from torch import Tensor
+
+RANKS = {"probability": torch.exp, "log_probability": lambda scores: scores}
+
+
+def ranking_loss(coarse: Tensor, fine: Tensor, targets: Tensor, margin: float, on: str = "probability") -> Tensor:
+    """Return the mean of max(0, p_coarse - p_fine + margin) over images whose class is known; 0 where none is.
+
+    The coarse scale is detached: the loss cannot fall because the coarse scale gets worse.
+
+    Args:
+        coarse, fine: (N, K) logits of two scales.
+        targets: (N,) int64; -1 is unknown.
+        margin: by how much the finer scale is to be better.
+        on: compare `probability` (of the true class), as published, or `log_probability`, whose gradient does not
+            vanish where an image is wrong or all but right.
+    """
+    known = targets >= 0
+    place = targets.clamp_min(0)[:, None]
+    before, after = (RANKS[on](x.float().log_softmax(dim=1).gather(1, place)[:, 0]) for x in (coarse.detach(), fine))
+    total: Tensor = ((before - after + margin).clamp_min(0) * known).sum()
+    return total / known.sum().clamp_min(1)
+
+
+def evidence(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean log-probability of the true class over images whose class is known; 0 where none is.
+
+    Args:
+        logits: (N, K).
+        targets: (N,) int64; -1 is unknown.
+    """
+    known = targets >= 0
+    log_probability = logits.float().log_softmax(dim=1).gather(1, targets.clamp_min(0)[:, None])[:, 0]
+    total: Tensor = (log_probability * known).sum()
+    return total / known.sum().clamp_min(1)

@@ -1,0 +1,230 @@
+import json
+import math
+from functools import partial
+
+import pytest
+import torch
+from tiny_model import TAXONOMY
+from torch import nn
+from torch.nn.functional import adaptive_avg_pool2d, normalize
+
+from fgvc.architecture import build
+from fgvc.attention.apn import APN
+from fgvc.attention.centre import CentreBox
+from fgvc.attention.objectives import ranking_loss
+from fgvc.backbone import Backbone, Features
+from fgvc.errors import UsageError
+from fgvc.heads.linear import LinearHead
+from fgvc.recognizers.ra_cnn import RACNN
+from fgvc.regions import crop_and_resize, downscale, within
+from fgvc.taxonomy import Taxonomy
+
+TINY = partial(Backbone, name="test_resnet", weights="none")
+TWO = Taxonomy.flat(["dark", "bright"])
+
+
+def make(**arguments) -> RACNN:
+    torch.manual_seed(0)
+    model = RACNN(TAXONOMY, 32, TINY, attention=partial(APN, hidden=16, grid=3), **arguments)
+    for attention in model.attentions:
+        nn.init.normal_(attention.box.weight, std=50.0)  # so that images get different boxes
+    return model
+
+
+def images(number: int = 4, side: int = 80) -> torch.Tensor:
+    return torch.randint(256, (number, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def test_each_scale_sees_what_the_attention_before_it_chose():
+    model = make(num_scales=3, crop_size=48).eval()
+    source = images()
+    answer = model(source)
+    seen, frame = downscale(source, 32), torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(4, 4)
+    embeddings = []
+    for i in range(3):
+        features = model.scales[i].backbone(seen)
+        by_hand = model.scales[i].head(features)
+        torch.testing.assert_close(answer.views[f"scale{i + 1}"].logits["species"], by_hand.logits["species"])
+        torch.testing.assert_close(answer.views[f"scale{i + 1}"].boxes[:, 0], frame)
+        embeddings.append(by_hand.embedding)
+        if i < 2:
+            box = model.attentions[i](features.map)
+            assert box.std(dim=0).max() > 1e-3
+            frame = within(box[:, None], frame)[:, 0]
+            seen = crop_and_resize(source, frame[:, None], 48, sharpness=90.0)[:, 0]
+            torch.testing.assert_close(answer.boxes[:, i], frame)
+    side = torch.cat([e / e.norm(dim=1, keepdim=True) for e in embeddings], dim=1)
+    expected = side @ model.fusion.weight.T + model.fusion.bias
+    torch.testing.assert_close(answer.logits["species"], expected)
+    assert answer.views["fused"].logits["species"] is answer.logits["species"]
+    assert (answer.boxes[:, 1, 2:] - answer.boxes[:, 1, :2]).max() < 0.75  # a box in a box
+
+
+def test_fusion_by_the_average_is_the_log_of_the_mean_probability():
+    answer = make(fusion="average").eval()(images())
+    scales = [answer.views[f"scale{i}"].logits["species"].double().softmax(dim=1) for i in (1, 2)]
+    torch.testing.assert_close(answer.logits["species"].double().exp(), (scales[0] + scales[1]) / 2)
+
+
+@pytest.mark.parametrize(
+    ("phase", "learning", "still"),
+    [
+        ("all", ["scales.0", "scales.1", "attentions.0", "fusion"], []),
+        (
+            "head",
+            ["scales.0.head", "scales.1.head", "fusion"],
+            ["scales.0.backbone", "scales.1.backbone", "attentions"],
+        ),
+        ("locate", ["attentions.0"], ["scales", "fusion"]),
+        ("attend", ["attentions.0"], ["scales", "fusion"]),
+        ("recognise", ["scales.0", "scales.1", "fusion"], ["attentions"]),
+        ("refine", ["scales.1", "fusion"], ["scales.0", "attentions"]),
+    ],
+)
+def test_each_phase_trains_its_part_and_nothing_else(phase, learning, still):
+    model = make().train()
+    model.enter("attend")
+    model.enter(phase)
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    sum(model.loss(model(images(8)), torch.arange(8) % 5).values()).backward()
+    for name, parameter in model.named_parameters():
+        assert (parameter.grad is not None) == any(name.startswith(part) for part in learning), name
+    for part in still:
+        for name, module in model.get_submodule(part).named_modules():
+            assert not module.training, (part, name)
+    moved = {name for name, buffer in model.named_buffers() if not torch.equal(buffer, before[name])}
+    assert not any(name.startswith(part) for name in moved for part in still)
+
+
+def test_the_published_alternation_has_the_published_terms():
+    model = make(num_scales=3).train()
+    labels = torch.tensor([0, 1, 2, -1])
+    for phase, names in {
+        "locate": ["locate1", "locate2"],
+        "attend": ["rank1", "rank2"],
+        "recognise": ["scale1_classes", "scale2_classes", "scale3_classes", "fused_classes"],
+    }.items():
+        model.enter(phase)
+        answer = model(images())
+        terms = model.loss(answer, labels)
+        assert list(terms) == names
+    logits = [answer.views[f"scale{i}"].logits["species"] for i in (1, 2, 3)]
+    measured = model.measures(answer, labels)
+    for i in (0, 1):
+        assert measured[f"rank{i + 1}"] == ranking_loss(logits[i], logits[i + 1], labels, 0.05)
+
+
+def test_one_backbone_may_serve_all_scales_and_is_stored_once():
+    own, shared = make(num_scales=3), make(num_scales=3, share_backbone=True)
+    assert sum(1 for _ in own.backbones()) == 3 and sum(1 for _ in shared.backbones()) == 1
+    assert not any(key.startswith("scales.1.backbone") for key in shared.state_dict())
+    shared.train()
+    sum(shared.loss(shared(images()), torch.arange(4)).values()).backward()
+    assert all(parameter.grad is not None for parameter in shared.parameters())
+    with pytest.raises(UsageError, match="share one backbone"):
+        shared.enter("refine")
+
+
+def test_phases_of_an_attention_that_learns_nothing_are_refused():
+    model = RACNN(TAXONOMY, 32, TINY, attention=partial(CentreBox, side=0.5))
+    assert model.eval()(images()).boxes[0, 0].tolist() == [0.25, 0.25, 0.75, 0.75]
+    for phase in ("locate", "attend"):
+        with pytest.raises(UsageError, match="CentreBox learns nothing"):
+            model.check_phase(phase)
+    with pytest.raises(UsageError, match="num_scales 1"):
+        make(num_scales=1)
+
+
+def test_a_model_file_rebuilds_it():
+    plain = {
+        "class_path": "RACNN",
+        "init_args": {
+            "backbone": {"class_path": "Backbone", "init_args": {"name": "test_resnet", "weights": "none"}},
+            "attention": {"class_path": "APN", "init_args": {"hidden": 16, "grid": 3, "square": False}},
+            "num_scales": 3,
+            "crop": "sampler",
+        },
+    }
+    first = build(json.loads(json.dumps(plain)), TAXONOMY, 32).eval()
+    second = build(plain, TAXONOMY, 32).eval()
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(first(images()).logits["species"], second(images()).logits["species"])
+
+
+def test_bf16_stays_finite():
+    model = make(num_scales=3).train()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        for phase in model.phases:
+            model.enter(phase)
+            answer = model(images())
+            loss = sum(model.loss(answer, torch.arange(4)).values())
+            assert loss.isfinite() and answer.boxes.isfinite().all()
+            loss.backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
+class Light(Backbone):
+    """A backbone that cannot be wrong: its map is the image itself, coarsely."""
+
+    def __init__(self, image_size: int) -> None:
+        nn.Module.__init__(self)
+        self.channels, self.stride = 3, image_size // 8
+
+    def forward(self, pixels: torch.Tensor) -> Features:
+        return Features(adaptive_avg_pool2d(pixels.float() / 255, 8))
+
+
+def searcher(crop: str, place: tuple[float, float]) -> RACNN:
+    """A model that is sure of `bright` in proportion to the light it sees, and looks at `place` first."""
+    model = RACNN(TWO, 64, Light, attention=partial(APN, hidden=8, grid=8), crop=crop, margin=1.0)
+    for scale in model.scales:
+        nn.init.zeros_(scale.head.classifier.weight)
+        with torch.no_grad():
+            scale.head.classifier.weight[1] = 3.0
+            scale.head.classifier.bias[1] = -1.0
+    with torch.no_grad():
+        model.attentions[0].box.bias.copy_(torch.tensor([*(math.log(p / (1 - p)) for p in place), -0.7]))
+    model.enter("attend")
+    return model.train()
+
+
+def lamp(x: int, y: int) -> torch.Tensor:
+    """A soft light on a dark image."""
+    axis = torch.arange(128.0)
+    glow = torch.exp(-((axis[:, None] - y) ** 2 + (axis - x) ** 2) / (2 * 30**2))
+    return (glow * 255).round().to(torch.uint8).expand(1, 3, 128, 128)
+
+
+@pytest.mark.parametrize("crop", ["mask", "sampler"])
+@pytest.mark.parametrize(("x", "y"), [(100, 64), (28, 64), (64, 100), (64, 28)])
+def test_the_gradient_of_the_attention_points_to_the_light(crop, x, y):
+    model = searcher(crop, (0.5, 0.5))
+    model.loss(model(lamp(x, y)), torch.tensor([1]))["rank1"].backward()
+    slope = model.attentions[0].box.bias.grad[:2]
+    aim = torch.tensor([x - 64.0, y - 64.0])
+    along = aim.nonzero()[0, 0]
+    assert (slope[along] * aim[along]).item() < 0  # the loss falls towards the light
+    assert slope[1 - along].abs() < 0.2 * slope[along].abs()
+
+
+@pytest.mark.parametrize("crop", ["mask", "sampler"])
+def test_a_misplaced_attention_recovers_by_the_ranking_loss_alone(crop):
+    model = searcher(crop, (0.1, 0.9))
+    optimizer = torch.optim.Adam(model.attentions.parameters(), lr=0.05)
+    losses = []
+    for _ in range(80):
+        loss = model.loss(model(lamp(92, 40)), torch.tensor([1]))["rank1"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    left, top, right, bottom = model(lamp(92, 40)).boxes[0, 0].tolist()
+    assert left < 92 / 128 < right and top < 40 / 128 < bottom
+    assert losses[-1] < losses[0] - 0.03 and max(losses[-20:]) < losses[0]
+
+
+def test_the_embedding_is_the_scales_embeddings_of_length_one():
+    answer = make().eval()(images())
+    parts = [normalize(answer.views[f"scale{i}"].embedding) for i in (1, 2)]
+    torch.testing.assert_close(answer.embedding, torch.cat(parts, dim=1))
+    assert isinstance(make().scales[0].head, LinearHead)
