@@ -55,7 +55,6 @@ def draw(photograph: Pixels, explanation: Explanation, name: str = "photograph")
     seen = [(view, view.box) for view in explanation.views if view.box is not None]
     marks = [COLOURS[i % len(COLOURS)] for i in range(len(seen))]
     boxes = [(view.name, box, mark) for (view, box), mark in zip(seen, marks, strict=True)]
-    boxes += [("", box, PAPER) for found, box in explanation.named_boxes() if found is None]
     rows = [_headline(explanation), _row(_overview(whole, boxes, explanation, name), HALF)]
     columns = min(max(len(seen), 2), 4)
     side = (WIDTH - GAP * (columns - 1)) // columns

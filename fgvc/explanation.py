@@ -26,8 +26,8 @@ WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 class View:
     """A part of the method.
 
-    name: scale1, part1, fused ...
-    top: its best leaves, best first. They are calibrated with the temperatures of the final answer.
+    name: scale1, part1, fused ...; box1, box2 ... for a box that no part of the method names alone.
+    top: its best leaves, best first, calibrated with the temperatures of the final answer; empty for such a box.
     box: what it saw, xyxy as fractions of the upright photograph; None where it joins what others saw.
     heat: (h, w) 0..1 over its box, for the class of the final answer; None where it has no box or nobody asked.
     """
@@ -105,22 +105,24 @@ def explain(predictor: Predictor, photograph: Pixels, top_k: int = 3, heat: bool
         found = heat_maps(recognizer, images)
     else:
         with torch.inference_mode():
-            found = Heat(recognizer(images), None, {})
+            found = Heat(recognizer(images), None, {}, None)
     prediction, frame = found.prediction, torch.from_numpy(seen)[None]
     with torch.inference_mode():
         scores = predictor.probabilities(prediction.logits)
     boxes = None if prediction.boxes is None else within(_on_cpu(prediction.boxes), frame)
-    result = predictor.answers(scores, boxes, top_k)[0]
-    return Explanation(
-        **vars(result),
+    explanation = Explanation(
+        **vars(predictor.answers(scores, boxes, top_k)[0]),
         width=photograph.shape[1],
         height=photograph.shape[0],
         seen=_box(frame),
         heat=_first(found.whole),
-        views=[
-            _view(name, view, predictor, frame, top_k, found.views.get(name)) for name, view in prediction.views.items()
-        ],
+        views=[_view(n, v, predictor, frame, top_k, found.views.get(n)) for n, v in prediction.views.items()],
     )
+    for i, (name, box) in enumerate(explanation.named_boxes()):
+        if name is None:
+            heat_map = None if found.boxes is None else _first(found.boxes[:, i])
+            explanation.views.append(View(f"box{i + 1}", [], box, heat_map))
+    return explanation
 
 
 def _view(name: str, view: Prediction, predictor: Predictor, frame: Tensor, top_k: int, heat: Tensor | None) -> View:

@@ -102,7 +102,7 @@ def test_every_fact_is_drawn():
         replace(changed, heat=np.eye(3, dtype=np.float32)),
         replace(changed, heat=None),
         replace(changed, seen=(0.1, 0.0, 0.9, 1.0)),
-        replace(changed, boxes=[(0.2, 0.2, 0.6, 0.6)]),  # a box that no view saw
+        replace(changed, views=[*changed.views, View("box3", [], (0.2, 0.2, 0.6, 0.6))]),  # nobody guessed there
         replace(changed, views=[changed.views[0], replace(view, name="head")]),
         replace(changed, views=[changed.views[0], replace(view, top=TOP[::-1])]),
         replace(changed, views=[changed.views[0], replace(view, heat=None)]),

@@ -5,7 +5,7 @@ import pytest
 import torch
 from tiny_model import TAXONOMY, tiny_model
 
-from fgvc.backbone import Features
+from fgvc.backbone import Backbone, Features
 from fgvc.datatypes import Prediction
 from fgvc.errors import FgvcError
 from fgvc.explanation import Explanation, View, explain
@@ -13,8 +13,34 @@ from fgvc.images import EvalResize
 from fgvc.model_file import Model
 from fgvc.predictor import Predictor
 from fgvc.recognizers.base import Recognizer
+from fgvc.regions import crop_and_resize
 
 LEFT, LOW = [0.0, 0.0, 0.5, 1.0], [0.25, 0.5, 0.75, 1.0]
+
+
+class Joined(Recognizer):
+    """Reads three boxes, in one call or in three, and names them by one classifier; no views."""
+
+    def __init__(self, in_one_call=True):
+        super().__init__(TAXONOMY, 64)
+        torch.manual_seed(0)
+        self.backbone = Backbone(64, "test_resnet", "none")
+        self.classifier = torch.nn.Linear(3 * self.backbone.channels, 5)
+        self.fixed = torch.tensor([[LEFT, LOW, [0.5, 0.0, 1.0, 0.5]]])
+        self.in_one_call = in_one_call
+
+    def forward(self, images):
+        boxes = self.fixed.expand(len(images), 3, 4)
+        crops = crop_and_resize(images, boxes, 64)
+        if self.in_one_call:
+            maps = self.backbone(crops.flatten(0, 1)).map.unflatten(0, crops.shape[:2])
+        else:
+            maps = torch.stack([self.backbone(crops[:, i]).map for i in range(3)], dim=1)
+        embedding = maps.mean(dim=(3, 4)).flatten(1)
+        return Prediction({"species": self.classifier(embedding)}, embedding, boxes)
+
+    def loss(self, prediction, labels):
+        return {}
 
 
 class Known(Recognizer):
@@ -126,6 +152,26 @@ def test_two_views_of_the_same_box_are_told_apart_and_a_box_without_a_view_has_n
     assert [name for name, _ in same.named_boxes()] == ["part1", "part2"]
     lone = Explanation(None, boxes=[(0.0, 0.0, 0.5, 0.5)], views=[View("crop", [], (0.0, 0.0, 0.6, 0.5))])
     assert lone.named_boxes() == [(None, (0.0, 0.0, 0.5, 0.5))]
+
+
+@pytest.mark.parametrize("in_one_call", [True, False])
+def test_boxes_without_views_become_views_with_their_share_of_the_evidence(in_one_call):
+    model = Joined(in_one_call).eval()
+    found = explain(Predictor(Model(model, {}, EvalResize(64))), photograph(64, 64))
+    assert [(view.name, view.top) for view in found.views] == [("box1", []), ("box2", []), ("box3", [])]
+    assert [view.box for view in found.views] == found.boxes and found.heat is None
+    image = torch.from_numpy(photograph(64, 64)).permute(2, 0, 1)[None]
+    with torch.no_grad():
+        maps = model.backbone(crop_and_resize(image, model.fixed, 64)[0]).map
+        logits = model(image).logits["species"][0]
+    leaf = int(logits.argmax())
+    weight = model.classifier.weight.detach()
+    others = [k for k in range(5) if k != leaf]
+    slope = (weight[leaf] - torch.softmax(logits[others], 0) @ weight[others]).unflatten(0, (3, -1))
+    expected = torch.stack([torch.einsum("c,chw->hw", slope[i], maps[i]).clamp_min(0) for i in range(3)])
+    assert len({float(part.max()) for part in expected}) == 3 and float(expected.max()) > 0
+    for view, part in zip(found.views, expected / expected.max(), strict=True):
+        np.testing.assert_allclose(view.heat, part, atol=1e-3)
 
 
 def test_without_a_map_that_is_read_and_without_being_asked_there_is_no_heat():

@@ -218,6 +218,60 @@ def test_parts_that_share_a_call_get_their_own_maps(by_image):
     assert heat.whole is None  # no call saw the whole image
 
 
+class OneBox(Recognizer):
+    """Sees one box only, with or without a view that says so; or the whole image first, for the same classifier."""
+
+    def __init__(self, box, views, glance):
+        super().__init__(TAXONOMY, 64)
+        self.backbone = Backbone(64, "test_resnet", "none")
+        self.classifier = nn.Linear(self.backbone.channels, 5)
+        self.box, self.views, self.glance = torch.tensor([[box]]), views, glance
+
+    def forward(self, images):
+        boxes = self.box.expand(len(images), 1, 4)
+        embedding = torch.zeros(())
+        if self.glance:
+            embedding = self.backbone(images).map.mean(dim=(2, 3))
+        embedding = embedding + self.backbone(crop_and_resize(images, boxes, 64)[:, 0]).map.mean(dim=(2, 3))
+        answer = Prediction({"species": self.classifier(embedding)}, embedding, boxes)
+        return Prediction(answer.logits, embedding, boxes, {"crop": answer} if self.views else {})
+
+    def loss(self, prediction, labels):
+        return {}
+
+
+@pytest.mark.parametrize("views", [True, False])
+@pytest.mark.parametrize(
+    ("box", "glance", "whole"),
+    [
+        ([0.0, 0.0, 0.5, 0.5], False, False),
+        ([0.0, 0.0, 0.5, 0.5], True, True),
+        ([0.0, 0.0, 1.0, 1.0], True, True),
+    ],
+)
+def test_the_map_of_a_box_is_never_taken_for_that_of_the_whole_image(box, glance, whole, views):
+    torch.manual_seed(6)
+    heat = heat_maps(OneBox(box, views, glance).eval(), pictures(64))
+    assert (heat.whole is not None) == whole
+    assert list(heat.views) == (["crop"] if views else []) and (heat.boxes is not None) == (not views)
+
+
+def test_the_boxes_of_several_images_keep_their_images():
+    torch.manual_seed(3)
+    model, images = Parts(TAXONOMY, 64).eval(), pictures(64, 3)
+    forward = model.forward
+
+    def without_views(x):
+        found = forward(x)
+        return Prediction(found.logits, found.embedding, found.boxes)
+
+    model.forward = without_views
+    heat = heat_maps(model, images)
+    assert heat.views == {} and heat.boxes.shape == (3, 2, 2, 2) and heat.boxes.std() > 0.05
+    for i in range(3):
+        torch.testing.assert_close(heat_maps(model, images[i : i + 1]).boxes[0], heat.boxes[i], atol=1e-4, rtol=0)
+
+
 class InPlace(Head):
     """Changes its map, and reads one corner of it."""
 

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.special import expit
 from torchvision.ops import box_iou as their_iou
 from torchvision.ops import masks_to_boxes, roi_align
 
@@ -14,6 +15,7 @@ from fgvc.regions import (
     centred_boxes,
     crop_and_resize,
     downscale,
+    erase,
     fitted,
     inside,
     overlap,
@@ -150,6 +152,23 @@ def test_the_boxcar_rises_as_sharply_as_is_said():
     rise = places[(mask > 0.1) & (mask < 0.9) & (places < 0.6)]
     assert (rise[-1] - rise[0]).item() == pytest.approx(4.394 / 90, rel=1e-3)
     assert mask[60_000].item() == pytest.approx(1, abs=1e-6) and mask[0].item() < 1e-6
+
+
+def test_an_erased_box_is_filled_with_soft_edges():
+    image = torch.rand(2, 3, 50, 40, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 255
+    boxes = torch.tensor([[0.25, 0.2, 0.75, 0.6], [0.0, 0.0, 1.0, 1.0]], requires_grad=True)
+    fill = torch.tensor([10.0, 20.0, 30.0]).view(1, 3, 1, 1)
+    painted = erase(image, boxes, fill, sharpness=200.0)
+    for n, c, y, x in ((0, 0, 20, 20), (0, 2, 2, 2), (1, 1, 25, 20), (0, 1, 25, 10)):
+        left, top, right, bottom = boxes[n].tolist()
+        u, v = (x + 0.5) / 40, (y + 0.5) / 50
+        share = (expit(200 * (u - left)) - expit(200 * (u - right))) * (
+            expit(200 * (v - top)) - expit(200 * (v - bottom))
+        )
+        expected = image[n, c, y, x].item() * (1 - share) + fill[0, c, 0, 0].item() * share
+        assert painted[n, c, y, x].item() == pytest.approx(expected, abs=1e-2)
+    (painted[0] - fill[0]).abs().mean().backward()
+    assert boxes.grad[0, 0] > 0 and boxes.grad[0, 2] < 0  # a smaller box leaves more of the image
 
 
 @pytest.mark.parametrize("numbers", [3, 4])

@@ -247,5 +247,4 @@ def _read_numbers(path: Path, columns: int) -> npt.NDArray[np.float64]:
 
 
 def _read_csv(relative: str) -> list[dict[str, str]]:
-    with facts(relative).open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    return list(csv.DictReader(facts(relative).read_text(encoding="utf-8").splitlines()))

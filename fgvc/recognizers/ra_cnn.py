@@ -54,12 +54,15 @@ class RACNN(Recognizer):
     for Fine-grained Image Recognition", CVPR 2017.
 
     Phases, for PhaseSchedule:
-        locate: the attentions alone learn where to start (their `start_loss`).
-        recognise: backbones, heads and fusion learn to classify; the attentions stand still.
+        all: backbones, heads and fusion learn to classify, while the attentions follow their start (`start_loss`).
+        locate: the attentions alone learn where to start.
+        recognise: as `all`, but the attentions stand still.
         refine: the same, but the first scale stands still too, at a quarter of its cost.
         attend: the attentions alone learn: from the ranking loss, as published, and, where their weights are not 0,
             from what the coarser scale can still tell without the box, and from the size of the box.
-        all: everything at once. head: heads and fusion only.
+        head: heads and fusion only.
+    The classification never trains an attention: on training images that a network knows by heart, the best box is all
+    of the image.
 
     Args:
         taxonomy, image_size: see Recognizer.
@@ -135,21 +138,21 @@ class RACNN(Recognizer):
             view.boxes = frame
             if number < len(self.attentions):
                 steps.append(self._step(number, seen, features.map.detach()))
-                frame = within(steps[-1].box[:, None], frame[:, 0])
+                box = steps[-1].box if self.phase == "attend" else steps[-1].box.detach()
+                frame = within(box[:, None], frame[:, 0])
                 seen = crop_and_resize(images, frame, self.crop_size, self._mask())[:, 0]
         return self._fused(views, steps)
 
     def loss(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
         """Return the terms of the phase; labels (N,) int64 node ids."""
+        if self.phase == "attend":
+            return self._attention_loss(prediction, labels)
         terms: dict[str, Tensor] = {}
-        if self.phase == "locate":
-            starts = prediction.steps if isinstance(prediction, Closer) else []
-            return {f"locate{i + 1}": step.start for i, step in enumerate(starts) if step.start is not None}
-        if self.phase != "attend":
-            for name, view in prediction.views.items():
-                terms |= {f"{name}_{term}": value for term, value in self._view_loss(name, view, labels).items()}
-        if self.phase in ("attend", "all"):
-            terms |= self._attention_loss(prediction, labels)
+        if self.phase in ("all", "locate"):
+            steps = prediction.steps if isinstance(prediction, Closer) else []
+            terms = {f"locate{i + 1}": step.start for i, step in enumerate(steps) if step.start is not None}
+        for name, view in prediction.views.items() if self.phase != "locate" else ():
+            terms |= {f"{name}_{term}": value for term, value in self._view_loss(name, view, labels).items()}
         return terms
 
     def measures(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
@@ -180,7 +183,7 @@ class RACNN(Recognizer):
         attention: Any = self.attentions[number]
         box = attention(looked)
         erased = None
-        if self.weights["erase"] and self.phase in ("attend", "all"):
+        if self.weights["erase"] and self.phase == "attend":
             trunk = self._trunk(number)
             erased = self._head(number)(trunk(erase(seen, box, trunk.mean, self.sharpness)))
         return Step(box, attention.start_loss(box, looked), erased)

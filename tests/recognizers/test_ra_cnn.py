@@ -16,7 +16,7 @@ from fgvc.backbone import Backbone, Features
 from fgvc.errors import UsageError
 from fgvc.heads.linear import LinearHead
 from fgvc.recognizers.ra_cnn import RACNN
-from fgvc.regions import crop_and_resize, downscale, within
+from fgvc.regions import crop_and_resize, downscale, erase, within
 from fgvc.taxonomy import Taxonomy
 
 TINY = partial(Backbone, name="test_resnet", weights="none")
@@ -100,6 +100,7 @@ def test_the_published_alternation_has_the_published_terms():
     model = make(num_scales=3).train()
     labels = torch.tensor([0, 1, 2, -1])
     for phase, names in {
+        "all": ["locate1", "locate2", "scale1_classes", "scale2_classes", "scale3_classes", "fused_classes"],
         "locate": ["locate1", "locate2"],
         "attend": ["rank1", "rank2"],
         "recognise": ["scale1_classes", "scale2_classes", "scale3_classes", "fused_classes"],
@@ -112,6 +113,34 @@ def test_the_published_alternation_has_the_published_terms():
     measured = model.measures(answer, labels)
     for i in (0, 1):
         assert measured[f"rank{i + 1}"] == ranking_loss(logits[i], logits[i + 1], labels, 0.05)
+
+
+def test_classification_never_trains_the_attention():
+    model = make(crop="sampler").train()
+    answer = model(images())
+    terms = model.loss(answer, torch.arange(4))
+    sum(value for name, value in terms.items() if not name.startswith("locate")).backward()
+    assert all(parameter.grad is None for parameter in model.attentions.parameters())
+    assert model.scales[0].head.classifier.weight.grad.abs().sum() > 0
+
+
+def test_what_is_left_without_the_box_and_its_size_may_teach_the_attention():
+    model = make(crop="sampler", sharpness=30.0, rank_weight=0.0, erase_weight=2.0, shrink_weight=0.5).train()
+    model.enter("attend")
+    source, labels = images(), torch.tensor([0, 1, 2, -1])
+    answer = model(source)
+    terms = model.loss(answer, labels)
+    assert list(terms) == ["erase1", "shrink1"]
+    box = answer.steps[0].box
+    assert terms["shrink1"].item() == pytest.approx(0.5 * (box[:, 2:] - box[:, :2]).mean().item())
+    trunk = model.scales[0].backbone
+    painted = erase(downscale(source, 32), box, trunk.mean, 30.0)
+    logits = model.scales[0].head(trunk(painted)).logits["species"].double().log_softmax(dim=1)
+    assert terms["erase1"].item() == pytest.approx(2 * logits[range(3), range(3)].mean().item(), rel=1e-4)
+    sum(terms.values()).backward()
+    assert model.attentions[0].box.bias.grad.abs().max() > 0
+    model.eval()
+    assert make().eval()(source).steps[0].erased is None
 
 
 def test_one_backbone_may_serve_all_scales_and_is_stored_once():
