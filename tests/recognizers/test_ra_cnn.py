@@ -13,10 +13,12 @@ from fgvc.attention.apn import APN
 from fgvc.attention.centre import CentreBox
 from fgvc.attention.objectives import ranking_loss
 from fgvc.backbone import Backbone, Features
+from fgvc.data.generated_birds import GeneratedBirds
 from fgvc.errors import UsageError
 from fgvc.heads.linear import LinearHead
+from fgvc.images import decode
 from fgvc.recognizers.ra_cnn import RACNN
-from fgvc.regions import crop_and_resize, downscale, erase, within
+from fgvc.regions import box_iou, crop_and_resize, downscale, erase, fitted, within
 from fgvc.taxonomy import Taxonomy
 
 TINY = partial(Backbone, name="test_resnet", weights="none")
@@ -257,3 +259,45 @@ def test_the_embedding_is_the_scales_embeddings_of_length_one():
     parts = [normalize(answer.views[f"scale{i}"].embedding) for i in (1, 2)]
     torch.testing.assert_close(answer.embedding, torch.cat(parts, dim=1))
     assert isinstance(make().scales[0].head, LinearHead)
+
+
+@pytest.fixture(scope="module")
+def birds(tmp_path_factory):
+    """Pictures (N, 3, 96, 96), labels and the birds' boxes of two genera that differ in their plumage."""
+    source = GeneratedBirds(1, 1, 2, 1, 24, 0, 0, image_size=96, mark_size=0.04, root=str(tmp_path_factory.mktemp("b")))
+    records = source.records("train")
+    pictures = torch.stack([torch.from_numpy(decode(record.path)).permute(2, 0, 1) for record in records])
+    boxes = [source.annotations("train", i).boxes["object"] for i in range(len(records))]
+    return pictures, torch.from_numpy(records.labels).long(), torch.tensor(boxes)
+
+
+def test_a_misplaced_attention_recovers_on_generated_birds(birds):
+    pictures, labels, boxes = birds
+    torch.manual_seed(0)
+    apn = partial(APN, hidden=16, reduce_to=8, grid=3, side_min=0.3, side_max=0.8)
+    model = RACNN(TWO, 48, TINY, attention=apn, crop="sampler", margin=1.0, rank_on="log_probability").train()
+    fine = model.scales[1]
+    optimizer = torch.optim.Adam(fine.parameters(), 3e-3)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(60):  # the second scale learns to tell the birds apart, wherever they stand in its crop
+        shift = (torch.rand(len(boxes), 2, generator=generator) - 0.5).repeat(1, 2) * 0.3
+        crops = crop_and_resize(pictures, fitted((boxes + shift).clamp(0, 1), side_min=0.3)[:, None], 48)[:, 0]
+        loss = fine.head.loss(fine.head(fine.backbone(crops)), labels)["classes"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        model.attentions[0].box.bias.copy_(torch.tensor([-2.2, -2.2, 0.0]))  # the upper left corner
+    model.enter("attend")
+    optimizer = torch.optim.Adam(model.attentions.parameters(), 0.02)
+    losses, overlaps = [], []
+    for _ in range(50):
+        answer = model(pictures)
+        loss = model.loss(answer, labels)["rank1"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+        overlaps.append(box_iou(answer.boxes[:, 0].detach(), boxes).mean().item())
+    assert overlaps[-1] > overlaps[0] + 0.15
+    assert losses[-1] < losses[0] and max(losses[-10:]) < losses[0]  # it falls and stays down
