@@ -35,7 +35,7 @@ class AnnotatedBox(Attention):
 
 
 class TellBoxes(pl.Callback):
-    """Hand the annotated boxes of each batch to the AnnotatedBox of the recognizer."""
+    """Hand the annotated boxes of each batch to the AnnotatedBox that sees the whole image."""
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Sample, batch_idx: int) -> None:  # noqa: D102
         self._tell(trainer, pl_module, batch, "train")
@@ -53,8 +53,8 @@ class TellBoxes(pl.Callback):
     def _tell(self, trainer: Any, pl_module: Any, batch: Sample, split: str) -> None:
         known = [trainer.datamodule.annotations(split, index).boxes for index in batch.index.tolist()]
         boxes = torch.tensor([boxes.get("object", WHOLE) for boxes in known])
-        for attention in pl_module.recognizer.attentions:
-            attention.boxes = seen_in(boxes, batch.view.cpu())
+        # A later attention sees the crop, and all of it is the object.
+        pl_module.recognizer.attentions[0].boxes = seen_in(boxes, batch.view.cpu())
 
 
 def seen_in(boxes: Tensor, views: Tensor) -> Tensor:

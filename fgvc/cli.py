@@ -33,7 +33,7 @@ from fgvc.training.module import FineGrainedModule
 from fgvc.training.phases import Phase, PhaseSchedule, last_phase_start
 from fgvc.training.prediction_table import PredictionTable
 from fgvc.training.progress import StderrProgressBar, print_summary
-from fgvc.training.warm_start import init_from
+from fgvc.training.warm_start import find, init_from
 
 
 class RunCLI(LightningCLI):
@@ -81,7 +81,7 @@ class RunCLI(LightningCLI):
         parser.add_argument("--ema", type=float, default=0.0, help="largest decay of averaged weights; 0 for none")
         parser.add_argument("--phases", type=list[Phase] | None, default=None, help="stages; see PhaseSchedule")
         parser.add_argument("--cycle_phases", type=bool, default=False, help="start again after the last phase")
-        start = "a run or model folder: start from its weights, as far as they fit, also from another method's"
+        start = "a run or model folder, also of another method: start from its weights in place of pretrained ones"
         parser.add_argument("--init_from", type=str | None, default=None, help=start)
         parser.add_argument("--ckpt_path", type=str | None, default=None, help="a checkpoint to validate or test")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
@@ -92,10 +92,13 @@ class RunCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Refuse a taken name before any work; a model that is read from a file asks for no pretrained weights."""
+        self.kept, start = self.config.clone(), self.config["init_from"]
         if self.command == "fit":
             self.folder = Path(self.config["runs"], self.config["name"])
             if processes.is_first():
                 run_folder.check(self.folder, self.config["overwrite"])
+                self.kept["init_from"] = start and str(find(start))  # `latest` will soon be this run
+            self.bare = bool(start) and _without_weights(self.config["model"], "pretrained")
         else:
             _without_weights(self.config["model"])
 
@@ -103,8 +106,8 @@ class RunCLI(LightningCLI):
         """Make the trainer, and the run folder it writes into now that data, model and trainer stand."""
         if self.command == "fit":
             self.datamodule.train_dataloader()  # too few images for a batch: say so before anything is written
-            if self.config["init_from"]:
-                init_from(self.model.recognizer, self.config["init_from"])
+            if start := self.kept["init_from"] if processes.is_first() else None:  # DDP tells the others
+                print(f"start from {start}: {init_from(self.model.recognizer, start, self.bare)}", file=sys.stderr)
         wanted = self.config_init["trainer"]
         if wanted.get("logger") is None:
             kwargs["logger"] = self._loggers() if self.command == "fit" else False
@@ -116,9 +119,8 @@ class RunCLI(LightningCLI):
         except (MisconfigurationException, ValueError, TypeError) as error:
             raise UsageError(f"trainer: {' '.join(str(error).split())}") from None
         if self.command == "fit" and processes.is_first():
-            kept = self.config.clone()
-            kept["overwrite"] = False  # whoever repeats the run from its config has not asked for that
-            run_folder.create(self.folder, self.parser.dump(kept, skip_link_targets=True, skip_none=False))
+            self.kept["overwrite"] = False  # whoever repeats the run from its config has not asked for that
+            run_folder.create(self.folder, self.parser.dump(self.kept, skip_link_targets=True, skip_none=False))
         return trainer
 
     def _loggers(self) -> list[Any]:
@@ -235,10 +237,12 @@ def _evaluate(cli: RunCLI, command: str, run: Path | None) -> None:
             print(f"every answer: {table.path}", file=sys.stderr)
 
 
-def _without_weights(config: Any) -> None:
-    """Set the weights of every backbone in a parsed config to none."""
-    if isinstance(config, jsonargparse.Namespace):
-        if str(config.get("class_path", "")).rpartition(".")[2] == "Backbone":
-            config["init_args"]["weights"] = "none"
-        for value in vars(config).values():
-            _without_weights(value)
+def _without_weights(config: Any, only: str | None = None) -> bool:
+    """Set the weights of every backbone in a parsed config to none, or `only` these; return whether there were any."""
+    if not isinstance(config, jsonargparse.Namespace):
+        return False
+    found = [_without_weights(value, only) for value in vars(config).values()]
+    if str(config.get("class_path", "")).rpartition(".")[2] == "Backbone":
+        found.append(only in (None, config["init_args"]["weights"]))
+        config["init_args"]["weights"] = "none" if found[-1] else config["init_args"]["weights"]
+    return any(found)

@@ -2,12 +2,12 @@
 
 Runs in float32 with autocast off: a bf16 sampling grid is off by half a pixel at 400.
 Shape letters: N images, K boxes per image, P points, C channels, H, W sides of the source image, S its side where it is
-square, s side wanted, h, w a grid.
+square, s side wanted, T taps of the filter, h, w a grid.
 """
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import embedding_bag, interpolate
 
 
 def downscale(images: Tensor, size: int) -> Tensor:
@@ -29,8 +29,8 @@ def downscale(images: Tensor, size: int) -> Tensor:
 def crop_and_resize(images: Tensor, boxes: Tensor, size: int, sharpness: float | None = None) -> Tensor:
     """Cut boxes out of images and bring each to s x s pixels, antialiased; differentiable in images and boxes.
 
-    A box lies along the axes, so resampling it is two small matrix products, rows and columns. Their weights are those
-    of an antialiased triangle filter: the same picture as Pillow's `resize(box=..., resample=BILINEAR)`.
+    A box lies along the axes, so it is resampled along rows, then along columns, with the weights of an antialiased
+    triangle filter: the same picture as Pillow's `resize(box=..., resample=BILINEAR)`.
 
     Args:
         images: (N, C, H, W) uint8 or float.
@@ -44,30 +44,48 @@ def crop_and_resize(images: Tensor, boxes: Tensor, size: int, sharpness: float |
         (N, K, C, s, s) float32.
     """
     number, channels, height, width = images.shape
+    crops = number * boxes.shape[1]
     with torch.autocast(images.device.type, enabled=False):
         boxes = boxes.float()
-        rows = _weights(boxes[..., 1], boxes[..., 3], size, height, sharpness)
-        columns = _weights(boxes[..., 0], boxes[..., 2], size, width, sharpness)
-        lines = images.permute(0, 2, 1, 3).float().reshape(number, height, channels * width)
-        cut = torch.bmm(rows.flatten(1, 2), lines).view(number, -1, size * channels, width)
-        cut = torch.matmul(cut, columns.transpose(2, 3)).view(number, -1, size, channels, size)
-        return cut.transpose(3, 4).contiguous().permute(0, 1, 4, 2, 3)  # channels last in memory
+        rows = _taps(boxes[..., 1], boxes[..., 3], size, height, sharpness)
+        columns = _taps(boxes[..., 0], boxes[..., 2], size, width, sharpness)
+        lines = images.permute(0, 2, 3, 1).contiguous().float().view(number, height, width * channels)
+        cut = _weighted_sums(lines, *(part.flatten(1, 2) for part in rows)).view(crops, size, width, channels)
+        cut = cut.transpose(1, 2).reshape(crops, width, size * channels)
+        cut = _weighted_sums(cut, *(part.flatten(0, 1) for part in columns))
+        cut = cut.view(number, boxes.shape[1], size, size, channels)
+        return cut.transpose(2, 3).contiguous().permute(0, 1, 4, 2, 3)  # channels last in memory
 
 
-def _weights(low: Tensor, high: Tensor, size: int, pixels: int, sharpness: float | None) -> Tensor:
-    """Return (N, K, s, pixels): what each pixel of a line of the source adds to each pixel of the crop."""
-    centres = torch.arange(pixels, device=low.device, dtype=low.dtype) + 0.5
+def _taps(low: Tensor, high: Tensor, size: int, pixels: int, sharpness: float | None) -> tuple[Tensor, Tensor]:
+    """Return (N, K, s, T) twice: which pixels of a line of the source add to each pixel of the crop, and how much."""
     steps = (torch.arange(size, device=low.device, dtype=low.dtype) + 0.5) / size
     start, extent = (low * pixels)[..., None], ((high - low) * pixels)[..., None]
     if sharpness is not None:
         start, extent = start.detach(), extent.detach()
     support = (extent / size).clamp_min(1)[..., None]
-    distance = ((start + extent * steps)[..., None] - centres).abs()
-    weights = (1 - distance / support).clamp_min(0)
+    middle = (start + extent * steps)[..., None]
+    # As many taps as the widest box needs: the number must not hang on values that lie on an accelerator. Those on the
+    # very edge are among them: they weigh nothing, but the gradient of a crop at the scale of its source is theirs.
+    reach = torch.arange(int(2 * max(1, pixels / size) + 0.5) + 1, device=low.device, dtype=low.dtype)
+    places = (middle - support - 0.5).detach().round() + reach
+    weights = (1 - (middle - places - 0.5).abs() / support).clamp_min(0) * ((places >= 0) & (places < pixels))
     weights = weights / weights.sum(dim=-1, keepdim=True).clamp_min(1e-6)
-    if sharpness is None:
-        return weights
-    return weights * boxcar(low, high, centres / pixels, sharpness)[..., None, :]
+    if sharpness is not None:
+        weights = weights * boxcar(low[..., None], high[..., None], (places + 0.5) / pixels, sharpness)
+    return places.long().clamp(0, pixels - 1), weights  # long first: where a box is NaN the place is still a place
+
+
+def _weighted_sums(lines: Tensor, places: Tensor, weights: Tensor) -> Tensor:
+    """Return (B, Q, F): sums of a few lines each. lines (B, P, F), places (B, Q, T) int64 in 0..P-1, weights (B, Q, T).
+
+    A product with a (Q, P) matrix that is mostly zeros says the same at many times the arithmetic.
+    """
+    first = torch.arange(len(lines), device=lines.device)[:, None, None] * lines.shape[1]
+    found = embedding_bag(
+        (places + first).flatten(0, 1), lines.flatten(0, 1), mode="sum", per_sample_weights=weights.flatten(0, 1)
+    )
+    return found.view(len(lines), places.shape[1], lines.shape[2])
 
 
 def boxcar(low: Tensor, high: Tensor, places: Tensor, sharpness: float) -> Tensor:

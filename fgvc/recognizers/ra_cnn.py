@@ -23,6 +23,9 @@ from fgvc.recognizers.base import BackboneFactory, HeadFactory, Recognizer, Scal
 from fgvc.regions import crop_and_resize, downscale, erase, whole, within
 from fgvc.taxonomy import Taxonomy
 
+FUSION_SCALE = 16.0
+"""Factor on the embeddings of length 1 before their classifier: its weights need not grow for hundreds of steps."""
+
 
 class Step(NamedTuple):
     """What a step closer leaves for the loss of its attention.
@@ -56,8 +59,8 @@ class RACNN(Recognizer):
     Phases, for PhaseSchedule:
         all: backbones, heads and fusion learn to classify, while the attentions follow their start (`start_loss`).
         locate: the attentions alone learn where to start.
-        recognise: as `all`, but the attentions stand still.
-        refine: the same, but the first scale stands still too, at a quarter of its cost.
+        refine: the same, but the first scale stands still, at a quarter of its cost.
+        recognise: backbones, heads and fusion alone.
         attend: the attentions alone learn: from the ranking loss, as published, and, where their weights are not 0,
             from what the coarser scale can still tell without the box, and from the size of the box.
         head: heads and fusion only.
@@ -148,7 +151,7 @@ class RACNN(Recognizer):
         if self.phase == "attend":
             return self._attention_loss(prediction, labels)
         terms: dict[str, Tensor] = {}
-        if self.phase in ("all", "locate"):
+        if self.phase in ("all", "refine", "locate"):
             steps = prediction.steps if isinstance(prediction, Closer) else []
             terms = {f"locate{i + 1}": step.start for i, step in enumerate(steps) if step.start is not None}
         for name, view in prediction.views.items() if self.phase != "locate" else ():
@@ -207,7 +210,7 @@ class RACNN(Recognizer):
             yield self.scales
             if self.fusion is not None:
                 yield self.fusion
-        elif phase in ("recognise", "refine", "head"):
+        elif phase in ("recognise", "head"):
             yield self.attentions
         if phase == "refine":
             yield self.scales[0]
@@ -216,7 +219,9 @@ class RACNN(Recognizer):
     def _fused(self, views: dict[str, Prediction], steps: list[Step]) -> Closer:
         scales, level = list(views.values()), self.taxonomy.leaf_level
         embedding = torch.cat([normalize(view.embedding.float()) for view in scales], dim=1)
-        logits = mean_probability(scales) if self.fusion is None else {level: self.fusion(embedding.detach())}
+        logits = (
+            mean_probability(scales) if self.fusion is None else {level: self.fusion(FUSION_SCALE * embedding.detach())}
+        )
         boxes = torch.cat([view.boxes for view in scales[1:] if view.boxes is not None], dim=1)
         return Closer(logits, embedding, boxes, {**views, "fused": Prediction(logits, embedding)}, steps)
 

@@ -66,7 +66,8 @@ class CropHealth(pl.Callback):
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Sample, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         if pl_module.boxes is not None:
-            self._drift(pl_module.boxes.cpu(), batch.index.tolist())
+            if not trainer.sanity_checking:  # it sees some of the images only, before anything is learnt
+                self._drift(pl_module.boxes.cpu(), batch.index.tolist())
             self._look(trainer, pl_module, batch, "val")
 
     def on_test_batch_end(  # noqa: D102
@@ -77,11 +78,11 @@ class CropHealth(pl.Callback):
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Log what the validation showed."""
-        self._log(pl_module)
+        self._log(pl_module, "val")
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Log what the test showed."""
-        self._log(pl_module)
+        self._log(pl_module, "test")
 
     def _look(self, trainer: Any, pl_module: Any, batch: Sample, stage: str) -> None:
         for name, values in _shapes(pl_module.boxes).items():
@@ -110,8 +111,8 @@ class CropHealth(pl.Callback):
         mean: Any = self._means[key]
         mean.update(values.mean(), len(values))
 
-    def _log(self, pl_module: Any) -> None:
-        for name in _union(sorted(self._means)):
+    def _log(self, pl_module: Any, stage: str) -> None:
+        for name in _union(sorted(name for name in self._means if name.startswith(f"{stage}:"))):
             if name not in self._means:
                 self._means[name] = Mean()
             mean: Any = self._means[name].to(pl_module.device)

@@ -1,56 +1,98 @@
 """Start a recognizer from the weights of another run, also one of another method."""
 
-import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from fgvc.backbone import WeightReport
+from fgvc.backbone import Backbone, WeightReport
 from fgvc.errors import UsageError
-from fgvc.model_file import read_state
+from fgvc.model_file import DESCRIPTION, read_state
 from fgvc.recognizers.base import Recognizer
+from fgvc.training import run_folder
 
-log = logging.getLogger(__name__)
+_NET = ".net."  # stands between the path of a Backbone and the names of its network's tensors
 
 
-def init_from(recognizer: Recognizer, folder: str | Path) -> WeightReport:
+def find(folder: str | Path) -> Path:
+    """Return the folder that `--init_from` means: `latest` is the newest run beside it.
+
+    Raises:
+        UsageError: no model there.
+    """
+    path = Path(folder)
+    if path.name == "latest" and not path.is_dir():
+        path = run_folder.resolve(path)
+    if not any((home / DESCRIPTION).is_file() for home in (path, path / run_folder.MODEL)):
+        found = f"no model there (no {DESCRIPTION})" if path.is_dir() else "no such folder"
+        raise UsageError(f"--init_from {path}: {found}; give a run folder or the model folder inside it")
+    return path
+
+
+def init_from(recognizer: Recognizer, folder: str | Path, whole_backbones: bool = False) -> WeightReport:
     """Fill what has a counterpart in a trained model; the rest keeps its start.
-
-    The counterpart of a tensor is the one of the same name or else of the longest ending of its name: so the
-    `backbone` and the `head` of a whole-image model fill those of every scale. Tensors of other shapes are left out.
 
     Args:
         recognizer: what is filled.
         folder: a run folder or its `model` folder.
+        whole_backbones: whether a backbone must not be left with random tensors, for it was made without weights.
 
     Raises:
-        ModelFileError: no model there that can be read.
-        UsageError: nothing in it fits.
+        ModelFileError: a model that cannot be read.
+        UsageError: no model there, nothing in it fits, or not all of a backbone that must be whole.
     """
-    state = read_state(folder)
+    state = read_state(find(folder))
     own = recognizer.state_dict()
-    pairs = {name: found for name in own if (found := counterpart(name, own[name], state))}
+    pairs = counterparts(recognizer, state)
     learnt = {name for name, _ in recognizer.named_parameters()}
+    used = set(pairs.values())
     report = WeightReport(
         tuple(pairs),
         tuple(name for name in own if name not in pairs and name in learnt),
-        tuple(name for name in state if name not in pairs.values()),
+        tuple(name for name in state if name not in used),
     )
-    if not any(name in learnt for name in pairs):
+    if not learnt & pairs.keys():
         raise UsageError(f"--init_from {folder}: no tensor of that model fits this one ({report})")
+    bare = [name for name in report.reset if name.startswith(_trunks(recognizer))]
+    if bare and whole_backbones:
+        raise UsageError(
+            f"--init_from {folder}: that model leaves {len(bare)} tensors of the backbone unset ({bare[0]} ...); "
+            "take one with the same backbone and image size, or give the backbone a local file as `weights`"
+        )
     with torch.no_grad():
         for name, found in pairs.items():
             own[name].copy_(state[found])
-    log.info("start from %s: %s", folder, report)
     return report
 
 
-def counterpart(name: str, value: Tensor, state: Mapping[str, Tensor]) -> str | None:
-    """Return the key of the tensor that fills `name`: the longest ending of it that is a key with the same shape."""
+def counterparts(recognizer: Recognizer, state: Mapping[str, Tensor]) -> dict[str, str]:
+    """Return own name -> key of the tensor that fills it, for every tensor that has a counterpart of its shape.
+
+    The counterpart has the same name, or else the longest ending of it: so the `backbone` and the `head` of a
+    whole-image model fill those of every scale. A backbone without one takes the other model's first backbone.
+
+    Args:
+        recognizer: whose tensors are filled.
+        state: the other model's tensors by name.
+    """
+    trunks = _trunks(recognizer)
+    first = next((key.partition(_NET)[0] for key in state if _NET in key), None)
+    found: dict[str, str] = {}
+    for name, value in recognizer.state_dict().items():
+        names = [*_endings(name), *(f"{first}.{name.removeprefix(path)}" for path in trunks if name.startswith(path))]
+        fits = (key for key in names if key in state and state[key].shape == value.shape)
+        if (key := next(fits, None)) is not None:
+            found[name] = key
+    return found
+
+
+def _trunks(recognizer: Recognizer) -> tuple[str, ...]:
+    """Return what the names of the tensors of each backbone begin with."""
+    return tuple(f"{path}." for path, module in recognizer.named_modules() if isinstance(module, Backbone))
+
+
+def _endings(name: str) -> Iterator[str]:
     while name:
-        if name in state and state[name].shape == value.shape:
-            return name
+        yield name
         name = name.partition(".")[2]
-    return None

@@ -1,10 +1,13 @@
+import numpy as np
 import pytest
 import torch
 from tiny_model import PLAIN, TAXONOMY
 
 from fgvc.architecture import build
 from fgvc.backbone import Backbone
+from fgvc.datatypes import Prediction
 from fgvc.errors import UsageError
+from fgvc.recognizers.base import mean_probability
 
 
 @pytest.fixture
@@ -63,3 +66,46 @@ def test_an_unknown_phase_is_refused_before_anything_changes(model):
         model.enter("haed")
     assert model.phase == "all"
     assert [type(backbone) for backbone in model.backbones()] == [Backbone]
+
+
+@pytest.mark.parametrize("learn", [False, True])
+def test_a_parameter_that_never_learns_stays_so_in_every_phase(learn):
+    pooling = {"class_path": "GeMPooling", "init_args": {"learn_power": learn}}
+    head = {"class_path": "LinearHead", "init_args": {"pooling": pooling}}
+    model = build({**PLAIN, "init_args": {**PLAIN["init_args"], "head": head}}, TAXONOMY, 32)
+    # one inside the backbone, where the phase itself freezes and thaws
+    fixed = next(model.backbone.parameters()).requires_grad_(False)
+    for phase in ("all", "head", "head", "all", "head", "all"):
+        model.enter(phase)
+        assert model.head.pooling.power.requires_grad is learn
+        assert not fixed.requires_grad
+        rest = [p for p in model.backbone.parameters() if p is not fixed]
+        assert {p.requires_grad for p in rest} == {phase == "all"}
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_the_mean_probability_is_the_mean_of_softmaxes_in_double_precision(number):
+    rng = np.random.default_rng(0)
+    logits = {level: rng.normal(scale=30, size=(number, 6, size)) for level, size in (("genus", 3), ("species", 5))}
+    logits["species"][:, 0] += 1e4  # softmax itself would overflow
+    answers = [
+        Prediction(
+            {level: torch.tensor(rows[i], dtype=torch.float32) for level, rows in logits.items()}, torch.zeros(6, 1)
+        )
+        for i in range(number)
+    ]
+    found = mean_probability(answers)
+    assert list(found) == ["genus", "species"]
+    for level, rows in logits.items():
+        wide = np.float32(rows).astype(np.float64)
+        powers = np.exp(wide - wide.max(axis=2, keepdims=True))
+        mean = (powers / powers.sum(axis=2, keepdims=True)).mean(axis=0)
+        assert found[level].dtype == torch.float32
+        np.testing.assert_allclose(found[level].numpy(), np.log(mean), rtol=1e-5, atol=1e-5)
+
+
+def test_the_mean_probability_of_half_precision_is_computed_in_full():
+    logits = torch.randn(2, 4, 5, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
+    found = mean_probability([Prediction({"species": one}, one) for one in logits])["species"]
+    mean = logits.double().softmax(dim=2).mean(dim=0)
+    torch.testing.assert_close(found.double().exp(), mean, atol=1e-6, rtol=0)

@@ -56,7 +56,7 @@ def test_each_scale_sees_what_the_attention_before_it_chose():
             seen = crop_and_resize(source, frame[:, None], 48, sharpness=90.0)[:, 0]
             torch.testing.assert_close(answer.boxes[:, i], frame)
     side = torch.cat([e / e.norm(dim=1, keepdim=True) for e in embeddings], dim=1)
-    expected = side @ model.fusion.weight.T + model.fusion.bias
+    expected = 16 * side @ model.fusion.weight.T + model.fusion.bias
     torch.testing.assert_close(answer.logits["species"], expected)
     assert answer.views["fused"].logits["species"] is answer.logits["species"]
     assert (answer.boxes[:, 1, 2:] - answer.boxes[:, 1, :2]).max() < 0.75  # a box in a box
@@ -80,7 +80,7 @@ def test_fusion_by_the_average_is_the_log_of_the_mean_probability():
         ("locate", ["attentions.0"], ["scales", "fusion"]),
         ("attend", ["attentions.0"], ["scales", "fusion"]),
         ("recognise", ["scales.0", "scales.1", "fusion"], ["attentions"]),
-        ("refine", ["scales.1", "fusion"], ["scales.0", "attentions"]),
+        ("refine", ["scales.1", "attentions.0", "fusion"], ["scales.0"]),
     ],
 )
 def test_each_phase_trains_its_part_and_nothing_else(phase, learning, still):

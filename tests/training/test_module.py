@@ -106,6 +106,70 @@ def test_the_training_loss_is_the_cross_entropy_of_the_forward_pass(monkeypatch)
     assert logged == {"train/loss": loss}
 
 
+class Measured(WholeImage):
+    """A recognizer that measures something and looks at a box."""
+
+    def forward(self, images):
+        prediction = super().forward(images)
+        moving = torch.arange(len(images)) / 20  # so that each batch of another size has other boxes
+        prediction.boxes = torch.stack((moving, moving, moving + 0.5, moving + 0.5), dim=1)[:, None] + self.away
+        return prediction
+
+    def measures(self, prediction, labels):
+        assert not torch.is_grad_enabled()
+        return {"confidence": prediction.logits[FLAT.leaf_level].softmax(dim=1).amax(dim=1).mean()}
+
+
+def measured():
+    module = make_module()
+    made = Measured(FLAT, 32, backbone=partial(Backbone, name="test_resnet", weights="none"))
+    made.load_state_dict(module.recognizer.state_dict())
+    made.away = torch.nn.Parameter(torch.tensor(0.1))
+    module.recognizer = made
+    return module.double()
+
+
+@pytest.mark.parametrize("stage", ["train", "val"])
+def test_measures_are_logged_beside_the_loss_and_not_trained_on(monkeypatch, stage):
+    plain, module = make_module().double(), measured()
+    logged = {}
+    monkeypatch.setattr(module, "log", lambda name, value, **keys: logged.update({name: value}))
+    monkeypatch.setattr(module, "log_dict", lambda named, **keys: logged.update(named))
+    monkeypatch.setattr(plain, "log_dict", lambda named, **keys: None)
+    sample = batch_of()
+    if stage == "train":
+        loss = module.training_step(sample, 0)
+        assert loss.item() == plain.training_step(sample, 0).item()
+        loss.backward()
+        plain.training_step(sample, 0).backward()
+        theirs = dict(plain.recognizer.named_parameters())
+        for name, parameter in module.recognizer.named_parameters():
+            assert parameter.grad is None if name == "away" else torch.equal(parameter.grad, theirs[name].grad), name
+    else:
+        with torch.no_grad():
+            module.validation_step(sample, 0)
+            module.on_validation_epoch_end()
+    logits = forward_by_hand(module, sample.image)
+    assert logged[f"{stage}/loss"].item() == pytest.approx(cross_entropy_by_hand(logits, sample.label), rel=1e-6)
+    confidence = sum(max(row) for row in logits.softmax(dim=1).tolist()) / len(logits)
+    assert logged[f"{stage}/loss_confidence"].item() == pytest.approx(confidence, rel=1e-6)
+    assert not logged[f"{stage}/loss_confidence"].requires_grad
+
+
+def test_the_module_keeps_the_boxes_of_the_last_batch(monkeypatch):
+    module = measured()
+    monkeypatch.setattr(module, "log_dict", lambda named, **keys: None)
+    assert module.boxes is None
+    for size in (6, 2):
+        module.training_step(batch_of(size), 0)
+        assert module.boxes.shape == (size, 1, 4) and not module.boxes.requires_grad
+        assert module.boxes[:, 0, 0].tolist() == pytest.approx([0.1 + i / 20 for i in range(size)])
+    plain = make_module()
+    monkeypatch.setattr(plain, "log_dict", lambda named, **keys: None)
+    plain.training_step(batch_of(), 0)
+    assert plain.boxes is None
+
+
 @pytest.mark.parametrize("lam", [0.3, 0.85])
 def test_mixed_pictures_share_the_loss_between_both_labels(monkeypatch, lam):
     module = make_module(mixup=1.0).double()
