@@ -4,6 +4,7 @@
     python benchmarks/compare.py --a A_seed1.csv A_seed2.csv --b B_seed1.csv B_seed2.csv --level genus
 
 A file is what `fgvc test` writes: the columns `path` and, for each level, `<level>_true` and `<level>_pred`.
+`A.csv:scale2` takes the answers of one view of a method (the column `<level>_of_scale2`) in place of its final ones.
 Shape letters: N photographs, S seeds.
 """
 
@@ -52,9 +53,15 @@ def read_rows(path: Path) -> list[list[str]]:
         raise UsageError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
 
 
+def split_view(path: Path) -> tuple[Path, str]:
+    """Return the file and the view of `FILE.csv:view`; no view for a plain path."""
+    name, colon, view = str(path).rpartition(":")
+    return (Path(name), view) if colon and name.endswith(".csv") else (path, "")
+
+
 def finest_level(path: Path) -> str:
     """Return the level of the last `_pred` column."""
-    header = (read_rows(path) or [[]])[0]
+    header = (read_rows(split_view(path)[0]) or [[]])[0]
     levels = [name.removesuffix("_pred") for name in header if name.endswith("_pred")]
     if not levels:
         raise UsageError(f"{path}: no column ends in '_pred'; is it a prediction file written by `fgvc test`?")
@@ -67,8 +74,10 @@ def read_predictions(path: Path, level: str) -> Predictions:
     Raises:
         UsageError: a column is missing, a path stands twice or no photograph has a true class.
     """
+    path, view = split_view(path)
     header, *lines = read_rows(path) or [[]]
-    for name in ("path", f"{level}_true", f"{level}_pred"):
+    answers = f"{level}_of_{view}" if view else f"{level}_pred"
+    for name in ("path", f"{level}_true", answers):
         if name not in header:
             raise UsageError(f"{path}: no column {name!r}; it has {header}{did_you_mean(name, header)}")
     rows: dict[str, tuple[str, str]] = {}
@@ -77,7 +86,7 @@ def read_predictions(path: Path, level: str) -> Predictions:
         photo = row.get("path", "")
         if photo in rows:
             raise UsageError(f"{path}: {photo} stands in more than one row; each photograph counts once")
-        rows[photo] = (row.get(f"{level}_true", ""), row.get(f"{level}_pred", ""))
+        rows[photo] = (row.get(f"{level}_true", ""), row.get(answers, ""))
     rows = {photo: pair for photo, pair in rows.items() if pair[0]}
     if not rows:
         raise UsageError(f"{path}: no row has a value in {level}_true; choose another --level")

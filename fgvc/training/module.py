@@ -87,6 +87,8 @@ class FineGrainedModule(pl.LightningModule):
         self._lr, self._weight_decay = lr, weight_decay
         self.boxes: Tensor | None = None
         """(N, K, 4) xyxy fractions of the images of the last batch: where the recognizer looked closer, or None."""
+        self.view_answers: dict[str, Tensor] = {}
+        """Name of a view -> (N,) leaf that it took for the most probable in the last evaluated batch."""
 
     def forward(self, images: Tensor) -> Prediction:
         """Images (N, 3, S, S) uint8 or float in 0..255 -> Prediction."""
@@ -174,8 +176,11 @@ class FineGrainedModule(pl.LightningModule):
     def _count(self, prediction: Prediction, labels: Tensor, stage: Stage) -> None:
         self._scores = self.taxonomy.complete(prediction.logits)
         self._metric(stage).update(self._scores, labels)
+        self.view_answers = {}
         for name, view in prediction.views.items():
-            self._metric(f"{stage}/{name}").update(self.taxonomy.complete(view.logits), labels)
+            scores = self.taxonomy.complete(view.logits)
+            self._metric(f"{stage}/{name}").update(scores, labels)
+            self.view_answers[name] = scores[self.taxonomy.leaf_level].argmax(dim=1)
 
     def _mean(self, name: str) -> Mean:
         if name not in self.losses:

@@ -15,6 +15,8 @@ Row = tuple[int, list[str]]
 class PredictionTable(pl.Callback):
     """Write `path, <level>_true, <level>_pred, ..., score` for each test image, in the order of the records.
 
+    A recognizer with views (scale1, crop ...) adds `<leaf level>_of_<view>` for each of them.
+
     Args:
         path: the CSV to write.
     """
@@ -22,6 +24,7 @@ class PredictionTable(pl.Callback):
     def __init__(self, path: Path) -> None:
         self.path = path
         self._rows: list[Row] = []
+        self._views: list[str] = []
 
     def on_test_batch_end(  # noqa: D102
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Sample, batch_idx: int, dataloader_idx: int = 0
@@ -33,6 +36,8 @@ class PredictionTable(pl.Callback):
             truth = taxonomy.targets(batch.label, level).tolist()
             columns.append([names[i] if i >= 0 else "" for i in truth])
             columns.append([names[i] for i in outputs[level].argmax(dim=1).tolist()])
+        self._views = list(pl_module.view_answers)
+        columns += [[names[i] for i in answers.tolist()] for answers in pl_module.view_answers.values()]
         columns.append([f"{score:.6f}" for score in outputs[taxonomy.leaf_level].amax(dim=1).exp().tolist()])
         self._rows += list(zip(batch.index.tolist(), map(list, zip(*columns, strict=True)), strict=True))
 
@@ -42,6 +47,7 @@ class PredictionTable(pl.Callback):
         if trainer.is_global_zero:
             records = trainer.datamodule.records("test")  # type: ignore[attr-defined]
             header = [f"{level}_{kind}" for level in pl_module.taxonomy.levels for kind in ("true", "pred")]
+            header += [f"{pl_module.taxonomy.leaf_level}_of_{view}" for view in self._views]
             temporary = self.path.with_suffix(".part")
             with temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
                 writer = csv.writer(file)

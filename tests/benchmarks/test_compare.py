@@ -108,6 +108,16 @@ def test_the_finest_level_is_the_default_and_another_can_be_named(tmp_path, caps
     assert "level genus, 2 photographs, 1 pair\npair 1: A 50.00%, B 100.00%" in run(capsys, a, b, "--level", "genus")[1]
 
 
+def test_a_view_of_a_method_can_be_compared(tmp_path, capsys):
+    columns = ("path", "s_true", "s_pred", "s_of_scale2", "score")
+    rows = [(f"{i}.jpg", "s", "x", "s" if i < 3 else "x", "0.5") for i in range(4)]
+    first, other = (write(tmp_path / name, rows, columns) for name in ("A.csv", "B.csv"))
+    code, out, _ = run(capsys, first, f"{other}:scale2")
+    assert code == 0 and "75.0" in out
+    code, _, err = run(capsys, first, f"{other}:scale3")
+    assert code == 2 and "no column 's_of_scale3'" in err and "did you mean 's_of_scale2'" in err
+
+
 def test_photographs_whose_class_is_unknown_are_left_out(tmp_path, capsys):
     rows = [("p1", "g", "g", "s", "s", "1"), ("p2", "g", "g", "", "s", "1")]
     a = write(tmp_path / "a.csv", rows)

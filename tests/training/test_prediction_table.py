@@ -14,20 +14,33 @@ SPECIES = torch.tensor([[1, 2, 7], [6, 2, 2], [1, 8, 1], [5, 3, 2], [2, 2, 6]]) 
 SCORES = {"species": SPECIES.log(), "genus": torch.stack([SPECIES[:, :2].sum(1), SPECIES[:, 2]], 1).log()}
 
 
-@pytest.fixture
-def rows(tmp_path):
+def written(tmp_path, views=None):
     names = [f"test/picture, {i}.jpg" for i in range(4)] + ["/elsewhere/5.jpg"]
     records = Records(names, LABELS, tmp_path)
     table = PredictionTable(tmp_path / "predictions_test.csv")
     trainer = SimpleNamespace(is_global_zero=True, datamodule=SimpleNamespace(records=lambda split: records))
-    module = SimpleNamespace(taxonomy=TREE)
+    module = SimpleNamespace(taxonomy=TREE, view_answers={})
     for batch, chosen in enumerate(([3, 1], [0, 4, 2])):  # in any order
         index = torch.tensor(chosen)
         sample = Sample(torch.zeros(0), torch.tensor(LABELS)[index], index, torch.zeros(0))
         answers = {level: scores[index] for level, scores in SCORES.items()}
+        module.view_answers = {name: torch.tensor(leaves)[index] for name, leaves in (views or {}).items()}
         table.on_test_batch_end(trainer, module, answers, sample, batch)
     table.on_test_epoch_end(trainer, module)
     return read_csv(tmp_path / "predictions_test.csv")
+
+
+@pytest.fixture
+def rows(tmp_path):
+    return written(tmp_path)
+
+
+def test_each_view_of_a_method_has_a_column(tmp_path):
+    rows = written(tmp_path, {"scale1": [0, 1, 2, 0, 1], "scale2": [2, 2, 2, 1, 0]})
+    assert list(rows[0])[-4:] == ["species_pred", "species_of_scale1", "species_of_scale2", "score"]
+    assert [row["species_of_scale1"] for row in rows][:3] == ["L. canus", "L. fuscus", "S. hirundo"]
+    assert [row["species_of_scale2"] for row in rows][3:] == ["L. fuscus", "L. canus"]
+    assert [float(row["score"]) for row in rows] == pytest.approx([0.7, 0.6, 0.8, 0.5, 0.6])
 
 
 def test_rows_stand_in_the_order_of_the_records(rows):
