@@ -160,13 +160,12 @@ class FineGrainedModule(pl.LightningModule):
         self.boxes = None if prediction.boxes is None else prediction.boxes.detach()
         with torch.no_grad():
             measures = self.recognizer.measures(prediction, labels)
-        self._log_losses(terms | {k: v for k, v in measures.items() if k not in terms}, loss, stage, len(labels))
+        shown = measures | terms
+        self._log_losses(shown if measures or len(shown) > 1 else {}, loss, stage, len(labels))
         return loss
 
     def _log_losses(self, terms: dict[str, Tensor], loss: Tensor, stage: Stage, size: int) -> None:
-        named = {f"{stage}/loss": loss}
-        if len(terms) > 1:
-            named |= {f"{stage}/loss_{name}": term.detach() for name, term in terms.items()}
+        named = {f"{stage}/loss": loss} | {f"{stage}/loss_{name}": term.detach() for name, term in terms.items()}
         if stage == "train":
             self.log_dict(named, on_step=False, on_epoch=True, batch_size=size)
             return
@@ -213,7 +212,9 @@ class FineGrainedModule(pl.LightningModule):
         for name, loss in self.losses.items():
             if name.partition("/")[0] == stage:
                 mean: Any = loss
-                self.log(name, mean.compute(), sync_dist=True)
+                value = mean.compute()
+                if name == f"{stage}/loss" or not value.isnan():  # a term of another phase has nothing to say
+                    self.log(name, value, sync_dist=True)
                 mean.reset()
 
     def _tell_class_counts(self, counts: Tensor) -> None:

@@ -156,6 +156,18 @@ def test_measures_are_logged_beside_the_loss_and_not_trained_on(monkeypatch, sta
     assert not logged[f"{stage}/loss_confidence"].requires_grad
 
 
+def test_a_term_of_an_earlier_phase_is_not_logged_as_nan(monkeypatch):
+    module = measured()
+    logged = {}
+    monkeypatch.setattr(module, "log", lambda name, value, **keys: logged.update({name: value}))
+    monkeypatch.setattr(module, "log_dict", lambda named, **keys: None)
+    for term in ("rank1", "gone"):
+        logged.clear()
+        module._log_losses({term: torch.tensor(2.0)}, torch.tensor(3.0), "val", 4)
+        module.on_validation_epoch_end()
+    assert logged == {"val/loss": 3, "val/loss_gone": 2}
+
+
 def test_the_module_keeps_the_boxes_of_the_last_batch(monkeypatch):
     module = measured()
     monkeypatch.setattr(module, "log_dict", lambda named, **keys: None)
