@@ -58,6 +58,7 @@ class Backbone(nn.Module):
         mean, std: of the pixels over 0..1, one per channel; by default those the timm weights were trained with.
 
     Attributes:
+        image_size: side of the images it was made for.
         channels: C of the map.
         stride: pixels per step of the map's grid.
         report: WeightReport of a local file, else None.
@@ -82,6 +83,9 @@ class Backbone(nn.Module):
         self.net: Any
         self.net, self.report = _create(name, weights, dict(model_args or {}))
         _set_input_size(self.net, name, image_size)
+        if hasattr(self.net, "pre_logits"):
+            self.net.pre_logits = nn.Identity()  # VGG's fully connected layers, which no map reads
+        self.image_size = image_size
         self.channels: int = self.net.num_features
         self.stride: int = self.net.feature_info[-1]["reduction"]
         config = self.net.pretrained_cfg
@@ -94,6 +98,15 @@ class Backbone(nn.Module):
         """Images (N, 3, S, S) in 0..255, uint8 or float -> Features."""
         normalised = (images.to(self.mean.dtype) - self.mean) / self.std
         return Features(self._to_map(self.net.forward_features(normalised)))
+
+    def check_side(self, side: int) -> None:
+        """Raise UsageError where a network that was made for images of one side is to see others too."""
+        one_size = hasattr(self.net, "set_input_size") or self.net.pretrained_cfg.get("fixed_input_size")
+        if one_size and side != self.image_size:
+            raise UsageError(
+                f"backbone {type(self.net).__name__}: made for {self.image_size} px, so it cannot be shared with "
+                f"images of {side} px; give both the same size, or each a backbone of its own"
+            )
 
     def _to_map(self, out: Tensor) -> Tensor:
         if out.ndim == 3:

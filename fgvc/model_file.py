@@ -110,15 +110,15 @@ def read_weights(recognizer: Recognizer, folder: str | Path) -> None:
     _fill(recognizer, home / WEIGHTS)
 
 
-def read_state(folder: str | Path) -> dict[str, torch.Tensor]:
-    """Return the tensors of the model in a folder by name.
+def read_state(folder: str | Path) -> tuple[dict[str, torch.Tensor], Taxonomy]:
+    """Return the tensors of the model in a folder by name, and its classes.
 
     Raises:
         ModelFileError: no model there, or a damaged one.
     """
     home = _home(Path(folder))
-    _described(home / DESCRIPTION)
-    return _state(home / WEIGHTS)
+    taxonomy = Taxonomy.from_plain(_described(home / DESCRIPTION)["taxonomy"])
+    return _state(home / WEIGHTS), taxonomy
 
 
 def _home(folder: Path) -> Path:

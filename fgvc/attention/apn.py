@@ -27,7 +27,7 @@ def peak_boxes(features: Tensor, side: float) -> Tensor:
         (N, 4) xyxy, moved into the image.
     """
     height, width = features.shape[2:]
-    place = features.sum(dim=1).flatten(1).argmax(dim=1)
+    place = features.float().sum(dim=1).flatten(1).argmax(dim=1)
     centre = torch.stack((place % width + 0.5, place.div(width, rounding_mode="floor") + 0.5), dim=1)
     return centred_boxes(centre / torch.tensor([width, height], device=features.device), side)
 
@@ -78,7 +78,7 @@ class APN(Attention):
         start_spread: reach of the box of `spread`, in standard deviations.
 
     Raises:
-        UsageError: bounds outside 0 < min < max <= 1.
+        UsageError: bounds outside 0 < min < max <= 1, or a width below 1.
     """
 
     def __init__(
@@ -97,6 +97,8 @@ class APN(Attention):
         super().__init__(backbone)
         if not 0 < side_min < side_max <= 1:
             raise UsageError(f"APN: sides from {side_min} to {side_max}; 0 < side_min < side_max <= 1 is needed")
+        if min(hidden, grid) < 1 or reduce_to < 0:
+            raise UsageError(f"APN: hidden {hidden} and grid {grid} must be 1 or more, reduce_to {reduce_to} 0 or more")
         channels = reduce_to or backbone.channels
         self.grid, self.square = grid, square
         self.side_min, self.side_max = side_min, side_max

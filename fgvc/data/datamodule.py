@@ -65,6 +65,11 @@ class FineGrainedData(pl.LightningDataModule):
             raise UsageError(f"data.batch_size: {batch_size}; it must be at least 1")
         if seed < 0:
             raise UsageError(f"data.seed: {seed}; it must be at least 0")
+        if source_size is not None and source_size < image_size:
+            raise UsageError(
+                f"data.source_size: {source_size} is less than model.image_size {image_size}, which would be enlarged; "
+                f"give {image_size} or more"
+            )
         self.source = source
         self.resize = EvalResize(source_size or image_size, fit, crop_fraction).check()
         self.batch_size = batch_size

@@ -142,6 +142,8 @@ class FCAN(Recognizer):
         self.policy_weight, self.entropy_weight, self.diversity_weight = policy_weight, entropy_weight, diversity_weight
         self.backbone = backbone(image_size)
         self.closer = None if share_backbone else backbone(self.crop_size)
+        if share_backbone:
+            self.backbone.check_side(self.crop_size)
         trunks = [self.backbone] + [self.closer or self.backbone] * len(part_sizes)
         self.heads = nn.ModuleList(head(taxonomy, trunk) for trunk in trunks)
         self.attentions = nn.ModuleList(part_attention(self.backbone.channels) for _ in part_sizes)
@@ -232,6 +234,7 @@ class FCAN(Recognizer):
             draws = rewards.view(-1, self.num_samples, rewards.shape[1])
             return draws.mean(dim=1).repeat_interleave(self.num_samples, dim=0)
         before = self.baseline.clone()
+        rewards = rewards.to(before.dtype)
         self.baseline.lerp_(mean_of_known(rewards, known), (1 - BASELINE_MOMENTUM) * known.any().float())
         return before
 

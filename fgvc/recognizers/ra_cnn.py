@@ -59,7 +59,7 @@ class RACNN(Recognizer):
     Phases, for PhaseSchedule:
         all: backbones, heads and fusion learn to classify, while the attentions follow their start (`start_loss`).
         locate: the attentions alone learn where to start.
-        refine: the same, but the first scale stands still, at a quarter of its cost.
+        refine: as `all`, but the first scale, which must have learnt before, stands still, at a quarter of its cost.
         recognise: backbones, heads and fusion alone.
         attend: the attentions alone learn: from the ranking loss, as published, and, where their weights are not 0,
             from what the coarser scale can still tell without the box, and from the size of the box.
@@ -84,12 +84,12 @@ class RACNN(Recognizer):
         rank_on: see `ranking_loss`.
         rank_weight: of the ranking loss.
         erase_weight: of the true class's log-probability when the box is painted over: what lies outside the box
-            should tell nothing. It asks the coarser scale, which knows its training images well, a question to
-            which "all of the image" is no answer that costs nothing:
+            should tell nothing. Alone it asks for the largest box; it needs
         shrink_weight: of the mean side of the box.
 
     Raises:
-        UsageError: fewer than two scales.
+        UsageError: fewer than two scales, a size or sharpness that means nothing, or a shared backbone that sees images
+            of one size only.
     """
 
     phases = ("all", "head", "locate", "recognise", "refine", "attend")
@@ -105,7 +105,7 @@ class RACNN(Recognizer):
         crop_size: int | None = None,
         share_backbone: bool = False,
         fusion: Literal["descriptors", "average"] = "descriptors",
-        crop: Literal["mask", "sampler"] = "mask",
+        crop: Literal["mask", "sampler"] = "sampler",
         sharpness: float = 90.0,
         margin: float = 0.05,
         rank_on: Literal["probability", "log_probability"] = "probability",
@@ -116,11 +116,15 @@ class RACNN(Recognizer):
         super().__init__(taxonomy, image_size)
         if num_scales < 2:
             raise UsageError(f"RACNN: num_scales {num_scales}; it looks closer at least once, so give 2 or more")
+        if (crop_size is not None and crop_size < 1) or sharpness <= 0:
+            raise UsageError(f"RACNN: crop_size {crop_size} must be 1 or more, sharpness {sharpness} above 0")
         self.crop_size = crop_size or image_size
         self.scales, self.attentions = nn.ModuleList(), nn.ModuleList()
         for number in range(num_scales):
             own = number == 0 or not share_backbone
             trunk: Any = backbone(self.crop_size if number else image_size) if own else self._trunk(0)
+            if not own:
+                trunk.check_side(self.crop_size)
             self.scales.append(Scale(head(taxonomy, trunk), trunk if own else None))
             if number < num_scales - 1:
                 self.attentions.append(attention(trunk))
@@ -189,7 +193,8 @@ class RACNN(Recognizer):
         if self.weights["erase"] and self.phase == "attend":
             trunk = self._trunk(number)
             erased = self._head(number)(trunk(erase(seen, box, trunk.mean, self.sharpness)))
-        return Step(box, attention.start_loss(box, looked), erased)
+        follows = self.phase == "locate" or (self.training and self.phase in ("all", "refine"))
+        return Step(box, attention.start_loss(box, looked) if follows else None, erased)
 
     def _mask(self) -> float | None:
         return self.sharpness if self.crop == "mask" else None
@@ -201,6 +206,8 @@ class RACNN(Recognizer):
             raise UsageError(
                 f"phase {phase!r}: {type(self.attentions[0]).__name__} learns nothing; leave the phase out"
             )
+        if phase == "attend" and not any(self.weights.values()):
+            raise UsageError("phase 'attend': rank_weight, erase_weight and shrink_weight are all 0; nothing to learn")
         if phase == "refine" and self.scales[-1].backbone is None:
             raise UsageError("phase 'refine': the scales share one backbone, so none can stand still; use 'recognise'")
 
@@ -219,9 +226,10 @@ class RACNN(Recognizer):
     def _fused(self, views: dict[str, Prediction], steps: list[Step]) -> Closer:
         scales, level = list(views.values()), self.taxonomy.leaf_level
         embedding = torch.cat([normalize(view.embedding.float()) for view in scales], dim=1)
-        logits = (
-            mean_probability(scales) if self.fusion is None else {level: self.fusion(FUSION_SCALE * embedding.detach())}
-        )
+        logits = mean_probability(scales)
+        if self.fusion is not None:
+            side_by_side = FUSION_SCALE * embedding.detach().to(self.fusion.weight.dtype)
+            logits = {**logits, level: self.fusion(side_by_side)}
         boxes = torch.cat([view.boxes for view in scales[1:] if view.boxes is not None], dim=1)
         return Closer(logits, embedding, boxes, {**views, "fused": Prediction(logits, embedding)}, steps)
 
@@ -230,9 +238,9 @@ class RACNN(Recognizer):
             return self._head(int(name.removeprefix("scale")) - 1).loss(view, labels)  # type: ignore[no-any-return]
         if self.fusion is None:
             return {}
-        level = self.taxonomy.leaf_level
-        smoothing = self._head(0).label_smoothing
-        return {"classes": class_loss(view.logits[level], self.taxonomy.targets(labels, level), smoothing)}
+        level, head = self.taxonomy.leaf_level, self._head(0)
+        logits = view.logits[level] + head.log_prior if self.training else view.logits[level]
+        return {"classes": class_loss(logits, self.taxonomy.targets(labels, level), head.label_smoothing)}
 
     def _trunk(self, number: int) -> Any:
         own, first = (self.scales[i].backbone for i in (number, 0))

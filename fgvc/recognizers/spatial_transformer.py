@@ -127,6 +127,9 @@ class SpatialTransformer(Recognizer):
         self.start: Tensor
         self.trunks = nn.ModuleList(backbone(self.crop_size) for _ in range(1 if share_backbone else num_crops))
         self.scout = None if share_localiser else backbone(image_size)
+        if share_localiser:
+            first: Any = self.trunks[0]
+            first.check_side(image_size)
         channels: Any = self.trunks[0].channels
         self.localiser = Localiser(channels, num_crops, 3 if learn_scale else 2)
         self.poolings = nn.ModuleList(pooling(channels) for _ in range(num_crops))

@@ -200,11 +200,12 @@ class WSDAN(Recognizer):
         features: Tensor = self.backbone(seen).map
         maps: Tensor = self.pooling.maps(features)
         embedding = bilinear_attention(features, maps)
+        embedding = embedding.to(self.classifier.weight.dtype)
         logits = self.classifier(self.feature_scale * embedding)
         effect = None
         if self.counterfactual and self.training:
             random = bilinear_attention(features, 2 * torch.rand(maps.shape, device=maps.device))
-            effect = logits - self.classifier(self.feature_scale * random)
+            effect = logits - self.classifier(self.feature_scale * random.to(embedding.dtype))
         return Attended({self.taxonomy.leaf_level: logits}, embedding, boxes, effect=effect), maps
 
     def _chosen(self, maps: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -160,12 +160,12 @@ class FineGrainedModule(pl.LightningModule):
         self.boxes = None if prediction.boxes is None else prediction.boxes.detach()
         with torch.no_grad():
             measures = self.recognizer.measures(prediction, labels)
-        shown = measures | terms
-        self._log_losses(shown if measures or len(shown) > 1 else {}, loss, stage, len(labels))
+        parts = {f"loss_{name}": term for name, term in terms.items()} if len(terms) > 1 else {}
+        self._log_losses({"loss": loss} | parts | measures, stage, len(labels))
         return loss
 
-    def _log_losses(self, terms: dict[str, Tensor], loss: Tensor, stage: Stage, size: int) -> None:
-        named = {f"{stage}/loss": loss} | {f"{stage}/loss_{name}": term.detach() for name, term in terms.items()}
+    def _log_losses(self, numbers: dict[str, Tensor], stage: Stage, size: int) -> None:
+        named = {f"{stage}/{name}": number.detach() for name, number in numbers.items()}
         if stage == "train":
             self.log_dict(named, on_step=False, on_epoch=True, batch_size=size)
             return

@@ -7,6 +7,9 @@ from typing import Any
 
 from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm, TQDMProgressBar
 
+SHARES = ("top", "mean_per_class", "box")
+"""How the names of numbers begin that are told in percent."""
+
 
 class StderrProgressBar(TQDMProgressBar):
     """One bar per epoch and one per evaluation.
@@ -42,9 +45,10 @@ class StderrProgressBar(TQDMProgressBar):
 
 
 def print_summary(title: str, values: Mapping[str, float], prefix: str) -> None:
-    """Print the numbers whose names begin with `prefix`: losses as they are, shares in percent."""
+    """Print the numbers whose names begin with `prefix`: accuracies and shares in percent, the rest as they are."""
     print(f"\n{title}", file=sys.stderr)
     for name, value in values.items():
         if name.startswith(prefix):
-            shown = f"{value:.4f}" if "loss" in name else f"{100 * value:.2f} %"
+            kind = name.rpartition("/")[2]
+            shown = f"{100 * value:.2f} %" if kind.startswith(SHARES) else f"{value:.4f}"
             print(f"  {name:<40} {shown:>9}", file=sys.stderr)

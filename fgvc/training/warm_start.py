@@ -33,6 +33,8 @@ def find(folder: str | Path) -> Path:
 def init_from(recognizer: Recognizer, folder: str | Path, whole_backbones: bool = False) -> WeightReport:
     """Fill what has a counterpart in a trained model; the rest keeps its start.
 
+    Only backbones are filled from a model of other classes.
+
     Args:
         recognizer: what is filled.
         folder: a run folder or its `model` folder.
@@ -42,9 +44,11 @@ def init_from(recognizer: Recognizer, folder: str | Path, whole_backbones: bool 
         ModelFileError: a model that cannot be read.
         UsageError: no model there, nothing in it fits, or not all of a backbone that must be whole.
     """
-    state = read_state(find(folder))
+    state, taxonomy = read_state(find(folder))
     own = recognizer.state_dict()
     pairs = counterparts(recognizer, state)
+    if taxonomy != recognizer.taxonomy:  # a row of a classifier would stand for another class
+        pairs = {name: found for name, found in pairs.items() if name.startswith(_trunks(recognizer))}
     learnt = {name for name, _ in recognizer.named_parameters()}
     used = set(pairs.values())
     report = WeightReport(

@@ -315,3 +315,8 @@ def test_a_share_of_a_process_smaller_than_a_batch_is_refused(source):
     data.trainer = SimpleNamespace(global_rank=0, world_size=2)
     with pytest.raises(UsageError, match=r"data\.batch_size: 21, but there are only 20 training images per process"):
         data.train_dataloader()
+
+
+def test_a_source_smaller_than_what_the_model_sees_is_refused(source):
+    with pytest.raises(UsageError, match=r"data.source_size: 24 is less than model.image_size 32.* give 32 or more"):
+        make(source, image_size=32, source_size=24)

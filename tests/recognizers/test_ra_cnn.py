@@ -38,7 +38,7 @@ def images(number: int = 4, side: int = 80) -> torch.Tensor:
 
 
 def test_each_scale_sees_what_the_attention_before_it_chose():
-    model = make(num_scales=3, crop_size=48).eval()
+    model = make(num_scales=3, crop_size=48, crop="mask").eval()
     source = images()
     answer = model(source)
     seen, frame = downscale(source, 32), torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(4, 4)
@@ -142,7 +142,10 @@ def test_what_is_left_without_the_box_and_its_size_may_teach_the_attention():
     sum(terms.values()).backward()
     assert model.attentions[0].box.bias.grad.abs().max() > 0
     model.eval()
-    assert make().eval()(source).steps[0].erased is None
+    answer = make().eval()(source)
+    assert answer.steps[0].erased is None and answer.steps[0].start is None  # nobody asks when predicting
+    with pytest.raises(UsageError, match="all 0; nothing to learn"):
+        make(rank_weight=0.0).enter("attend")
 
 
 def test_one_backbone_may_serve_all_scales_and_is_stored_once():
@@ -164,6 +167,11 @@ def test_phases_of_an_attention_that_learns_nothing_are_refused():
             model.check_phase(phase)
     with pytest.raises(UsageError, match="num_scales 1"):
         make(num_scales=1)
+    for keys in ({"crop_size": -4}, {"sharpness": 0.0}):
+        with pytest.raises(UsageError, match=r"crop_size .* must be 1 or more"):
+            make(**keys)
+    with pytest.raises(UsageError, match="made for 32 px, so it cannot be shared with images of 64 px"):
+        RACNN(TAXONOMY, 32, partial(Backbone, name="test_vit", weights="none"), crop_size=64, share_backbone=True)
 
 
 def test_a_model_file_rebuilds_it():

@@ -152,8 +152,8 @@ def test_measures_are_logged_beside_the_loss_and_not_trained_on(monkeypatch, sta
     logits = forward_by_hand(module, sample.image)
     assert logged[f"{stage}/loss"].item() == pytest.approx(cross_entropy_by_hand(logits, sample.label), rel=1e-6)
     confidence = sum(max(row) for row in logits.softmax(dim=1).tolist()) / len(logits)
-    assert logged[f"{stage}/loss_confidence"].item() == pytest.approx(confidence, rel=1e-6)
-    assert not logged[f"{stage}/loss_confidence"].requires_grad
+    assert logged[f"{stage}/confidence"].item() == pytest.approx(confidence, rel=1e-6)
+    assert not logged[f"{stage}/confidence"].requires_grad
 
 
 def test_a_term_of_an_earlier_phase_is_not_logged_as_nan(monkeypatch):
@@ -163,7 +163,7 @@ def test_a_term_of_an_earlier_phase_is_not_logged_as_nan(monkeypatch):
     monkeypatch.setattr(module, "log_dict", lambda named, **keys: None)
     for term in ("rank1", "gone"):
         logged.clear()
-        module._log_losses({term: torch.tensor(2.0)}, torch.tensor(3.0), "val", 4)
+        module._log_losses({"loss": torch.tensor(3.0), f"loss_{term}": torch.tensor(2.0)}, "val", 4)
         module.on_validation_epoch_end()
     assert logged == {"val/loss": 3, "val/loss_gone": 2}
 

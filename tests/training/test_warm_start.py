@@ -53,7 +53,7 @@ def test_a_whole_image_model_fills_every_scale(source, shared):
     model = RACNN(TAXONOMY, 32, TINY, attention=SMALL_APN, num_scales=3, share_backbone=shared)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     report = init_from(model, source)
-    state, wanted = model.state_dict(), read_state(source)
+    state, wanted = model.state_dict(), read_state(source)[0]
     for number in range(3):
         assert same(part(state, f"scales.{number}.head."), part(wanted, "head."))
         if number == 0 or not shared:
@@ -75,7 +75,7 @@ def test_a_whole_image_model_fills_every_scale(source, shared):
 def test_every_backbone_is_filled_whatever_its_name(source, tmp_path, make, trunks):
     model = make(TAXONOMY, 32, backbone=TINY)
     init_from(model, source)
-    wanted = part(read_state(source), "backbone.")
+    wanted = part(read_state(source)[0], "backbone.")
     for trunk in trunks:
         assert same(part(model.state_dict(), f"{trunk}."), wanted)
     # and back, also from a model whose backbones bear other names
@@ -102,10 +102,21 @@ def test_other_classes_start_with_a_fresh_classifier_and_the_report_says_so(sour
     model = WholeImage(OTHER, 32, backbone=TINY)
     classifier = model.head.classifier.weight.clone()
     report = init_from(model, source)
-    assert same(part(model.state_dict(), "backbone."), part(read_state(source), "backbone."))
+    assert same(part(model.state_dict(), "backbone."), part(read_state(source)[0], "backbone."))
     assert torch.equal(model.head.classifier.weight, classifier)
     assert set(report.reset) == set(report.ignored) == {"head.classifier.weight", "head.classifier.bias"}
     assert "reset 2 (head.classifier.weight, head.classifier.bias)" in str(report)
+
+
+def test_a_classifier_of_as_many_other_classes_is_not_taken_over(source):
+    leaves = TAXONOMY.to_plain()["leaves"]
+    turned = Taxonomy(TAXONOMY.levels, leaves[::-1])
+    model = WholeImage(turned, 32, backbone=TINY)
+    classifier = model.head.classifier.weight.clone()
+    assert classifier.shape == read_state(source)[0]["head.classifier.weight"].shape
+    init_from(model, source)
+    assert torch.equal(model.head.classifier.weight, classifier)
+    assert same(part(model.state_dict(), "backbone."), part(read_state(source)[0], "backbone."))
 
 
 def test_what_was_filled_goes_on_learning(source):
