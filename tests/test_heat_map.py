@@ -157,7 +157,7 @@ def test_each_scale_has_the_map_of_its_own_frame_though_scales_are_detached(fusi
         edge = (0, 0.25, 0.375)[number]
         frame = torch.tensor([edge, edge, 1 - edge, 1 - edge])
         with torch.no_grad():
-            crop = crop_and_resize(images, frame.expand(3, 1, 4), 96, 90.0)[:, 0] if number else downscale(images, 96)
+            crop = crop_and_resize(images, frame.expand(3, 1, 4), 96)[:, 0] if number else downscale(images, 96)
             features = scale.backbone(crop).map
             logits = scale.head(Features(features)).logits["species"]
         weight = scale.head.classifier.weight.detach()
