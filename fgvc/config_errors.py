@@ -50,11 +50,11 @@ def in_one_line(error: Exception, keys: Iterable[str] = (), classes: Iterable[st
         return f"{where}: {_no_class(found[1], list(classes))}"
     if found := re.search(r"No module named '([^']+)'", text):
         return f"{where}: no module {found[1]!r}; it must lie in this folder or be installed"
-    if found := re.search(r"Expected an? ([^-]+?)\. Got value: (.+?)(?:\. Got value: |$)", text):
-        return f"{where}: {found[2][:80]!r} given, but it takes {_type(found[1])}"
     if found := re.search(r"any of the Union subtypes.* Given value: (.+?)(?:\. Got value: |$)", text):
         types = re.findall(r"- Expected an? (.+?)(?= - Expected| Given value type)", text)
         return f"{where}: {found[1][:80]!r} given, but it takes {' or '.join(dict.fromkeys(map(_type, types)))}"
+    if found := re.search(r"Expected an? ([^-]+?)\. Got value: (.+?)(?:\. Got value: |$)", text):
+        return f"{where}: {found[2][:80]!r} given, but it takes {_type(found[1])}"
     if found := re.search(r"arguments are required: ([\w., ]+)", text):
         missing = [f"{where}.{name}".lstrip(".") for name in found[1].split(", ")]
         return f"missing {' and '.join(missing)}; give a --config that has it, or the flag --{missing[0]}"

@@ -73,6 +73,11 @@ def test_a_wrong_word_is_one_line_with_the_nearest_match(said, words, line):
     assert said(*words) == line
 
 
+def test_an_argument_that_may_be_null_is_named_with_what_was_given(said):
+    line = said("--config", "ra_cnn", "--model.recognizer.init_args.crop_size", "big")
+    assert line == "model.recognizer.crop_size: 'big' given, but it takes an int or null"
+
+
 def test_an_unknown_word_of_the_trainer_is_one_line(said):
     assert said("--trainer.accelerator", "abacus").startswith("trainer: ")
     assert said("--trainer.precision", "15").startswith("trainer.precision: '15' given, but it takes one of 64, 32, 16")
