@@ -229,7 +229,7 @@ class FCAN(Recognizer):
         return greedy_rewards(scores, targets), targets >= 0
 
     def _baseline(self, rewards: Tensor, known: Tensor) -> Tensor:
-        """Return the baseline of rewards (M, P); the running one is from before them, but mixup takes the loss twice."""
+        """Return the baseline of rewards (M, P); the running one is from before them (mixup takes the loss twice)."""
         if self.num_samples > 1:
             draws = rewards.view(-1, self.num_samples, rewards.shape[1])
             return draws.mean(dim=1).repeat_interleave(self.num_samples, dim=0)
