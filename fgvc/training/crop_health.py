@@ -55,24 +55,27 @@ class CropHealth(pl.Callback):
         self._means = nn.ModuleDict()
         self._centres: dict[int, Tensor] = {}
 
-    def on_train_batch_end(  # noqa: D102
+    def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Sample, batch_idx: int
     ) -> None:
+        """Log side and border of a training batch's boxes."""
         if pl_module.boxes is not None:
             for name, values in _shapes(pl_module.boxes).items():
                 pl_module.log(f"train/{name}", values.mean(), on_step=False, on_epoch=True, batch_size=len(values))
 
-    def on_validation_batch_end(  # noqa: D102
+    def on_validation_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Sample, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
+        """Count a validation batch: shape, drift and agreement."""
         if pl_module.boxes is not None:
             if not trainer.sanity_checking:  # it sees some of the images only, before anything is learnt
                 self._drift(pl_module.boxes.cpu(), batch.index.tolist())
             self._look(trainer, pl_module, batch, "val")
 
-    def on_test_batch_end(  # noqa: D102
+    def on_test_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Sample, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
+        """Count a test batch: shape and agreement."""
         if pl_module.boxes is not None:
             self._look(trainer, pl_module, batch, "test")
 

@@ -49,6 +49,7 @@ def parameter_groups(
     groups: dict[str, dict[str, Any]] = {}
 
     def add(part: str, parameter: nn.Parameter, ratio: float, exempt: bool) -> None:
+        """Put a parameter that has no place yet into the group of its part."""
         if id(parameter) in placed:
             return
         placed.add(id(parameter))

@@ -26,9 +26,10 @@ class PredictionTable(pl.Callback):
         self._rows: list[Row] = []
         self._views: list[str] = []
 
-    def on_test_batch_end(  # noqa: D102
+    def on_test_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Sample, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
+        """Keep the rows of a test batch."""
         taxonomy = pl_module.taxonomy
         columns: list[list[str]] = []
         for level in taxonomy.levels:

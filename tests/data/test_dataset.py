@@ -58,7 +58,9 @@ def test_a_picture_of_the_right_size_can_be_written_to(photos):
     # Pillow hands out read-only pixels, which torch warns of; nothing is resized here that would copy them.
     _, records = photos
     image = PhotoDataset(records, EvalTransform(EvalResize(16)))[(0, 0)].image
+    before = image.clone()
     image += 1
+    assert torch.equal(image, before + 1)
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,8 @@ def test_a_folder_that_is_no_run_is_never_deleted(tmp_path):
 
 def test_an_empty_folder_may_be_used(tmp_path):
     run_folder.check(tmp_path, overwrite=False)
+    run_folder.create(tmp_path, "seed_everything: 0\n")
+    assert (tmp_path / run_folder.CONFIG).read_text() == "seed_everything: 0\n"
 
 
 def test_a_run_below_a_file_is_one_line(tmp_path):
