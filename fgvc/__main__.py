@@ -16,6 +16,8 @@ Fine-grained image classification.
   fgvc validate RUN [--KEY VALUE ...]                        score a run on its validation images
   fgvc test RUN [--KEY VALUE ...]                            score a run on its test images
   fgvc predict MODEL INPUT... [--output out.csv]             name what is in photographs
+  fgvc calibrate RUN                                         make its probabilities honest; what can be vouched for
+  fgvc report RUN                                            a page of curves, mistakes and reliability: RUN/report.html
   fgvc explain MODEL INPUT... --output DIR                   draw where the model looked and what it saw there
 
 DATA and METHOD are YAML files, or the stems of those that come with fgvc: `fgvc configs` lists them.
@@ -57,6 +59,14 @@ def _dispatch(words: list[str]) -> int:
         from fgvc import predict_command
 
         return int(predict_command.main(rest))
+    elif command == "calibrate":
+        from fgvc import calibrate_command
+
+        return int(calibrate_command.main(rest))
+    elif command == "report":
+        from fgvc import report_command
+
+        return int(report_command.main(rest))
     elif command == "explain":
         from fgvc import explain_command
 
@@ -68,7 +78,7 @@ def _dispatch(words: list[str]) -> int:
     else:
         from fgvc.errors import UsageError, did_you_mean
 
-        known = ["fit", "validate", "test", "predict", "explain", "configs"]
+        known = ["fit", "validate", "test", "predict", "calibrate", "report", "explain", "configs"]
         raise UsageError(f"no command {command!r}; there are {', '.join(known)}{did_you_mean(command, known)}")
     return 0
 

@@ -4,7 +4,7 @@ Shape letters: N images, S side of the image, C channels, h, w grid.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from fgvc.errors import FgvcError, UsageError, did_you_mean
+from fgvc.last_stage import LastStage, cut, layout_of, to_map
 
 log = logging.getLogger(__name__)
 
@@ -23,9 +24,14 @@ _RESERVED = frozenset({"num_classes", "features_only", "pretrained", "checkpoint
 
 
 class Features(NamedTuple):
-    """What a backbone sees. map: (N, C, h, w), for convolutional networks and transformers alike."""
+    """What a backbone sees.
+
+    map: (N, C, h, w), for convolutional networks and transformers alike.
+    trunk: what the last stage reads, opaque to all but that stage; None unless a head asked for a copy of the stage.
+    """
 
     map: Tensor
+    trunk: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +92,9 @@ class Backbone(nn.Module):
         if hasattr(self.net, "pre_logits"):
             self.net.pre_logits = nn.Identity()  # VGG's fully connected layers, which no map reads
         self.image_size = image_size
+        self._layout = layout_of(self.net)
+        self._cut: tuple[str, list[str]] | None = None
+        self._trunk: list[Tensor] = []
         self.channels: int = self.net.num_features
         self.stride: int = self.net.feature_info[-1]["reduction"]
         config = self.net.pretrained_cfg
@@ -97,7 +106,30 @@ class Backbone(nn.Module):
     def forward(self, images: Tensor) -> Features:
         """Images (N, 3, S, S) in 0..255, uint8 or float -> Features."""
         normalised = (images.to(self.mean.dtype) - self.mean) / self.std
-        return Features(self._to_map(self.net.forward_features(normalised)))
+        seen = to_map(self.net.forward_features(normalised), self._layout)
+        return Features(seen, self._trunk.pop() if self._trunk else None)
+
+    def new_last_stage(self) -> LastStage:
+        """Return a copy of the last stage, weights included; from now on `forward` answers the trunk that it reads.
+
+        Raises:
+            UsageError: this network's last stage cannot be cut off.
+        """
+        modules = dict(self.net.named_modules())
+        if self._cut is None:
+            self._cut = cut(self.net, self.image_size)
+            modules[self._cut[0]].register_forward_hook(self._keep)
+        return LastStage({name: modules[name] for name in self._cut[1]}, self._layout)
+
+    def before_last_stage(self) -> Iterator[nn.Module]:
+        """Iterate over the smallest modules outside the last stage; all of the network's until a copy was asked for."""
+        own = tuple(f"{name}." for name in self._cut[1]) if self._cut else ()
+        for name, module in self.net.named_modules():
+            if not f"{name}.".startswith(own or ("\0",)) and not any(True for _ in module.children()):
+                yield module
+
+    def _keep(self, module: nn.Module, given: Any, answer: Tensor) -> None:
+        self._trunk[:] = [answer]
 
     def check_side(self, side: int) -> None:
         """Raise UsageError where a network that was made for images of one side is to see others too."""
@@ -107,14 +139,6 @@ class Backbone(nn.Module):
                 f"backbone {type(self.net).__name__}: made for {self.image_size} px, so it cannot be shared with "
                 f"images of {side} px; give both the same size, or each a backbone of its own"
             )
-
-    def _to_map(self, out: Tensor) -> Tensor:
-        if out.ndim == 3:
-            tokens = out[:, getattr(self.net, "num_prefix_tokens", 0) :]
-            grid = getattr(getattr(self.net, "patch_embed", None), "grid_size", None)
-            h, w = grid if grid and grid[0] * grid[1] == tokens.shape[1] else (round(tokens.shape[1] ** 0.5),) * 2
-            return tokens.transpose(1, 2).reshape(len(tokens), -1, h, w)
-        return out.permute(0, 3, 1, 2) if getattr(self.net, "output_fmt", "NCHW") == "NHWC" else out
 
 
 def _create(name: str, weights: str, model_args: dict[str, Any]) -> tuple[nn.Module, WeightReport | None]:

@@ -7,9 +7,7 @@ from typing import Any
 
 import jsonargparse
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
-from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 
 import fgvc.attention
@@ -23,16 +21,16 @@ from fgvc.config_errors import check_file, in_one_line
 from fgvc.data.base import DataSource
 from fgvc.data.datamodule import FineGrainedData
 from fgvc.errors import FgvcError, UsageError
-from fgvc.model_file import Model, read_weights, save
+from fgvc.model_file import Model, read_temperatures, read_weights, save
+from fgvc.report_command import write_page
 from fgvc.shipped import config_file
-from fgvc.training import processes, run_folder
+from fgvc.training import callbacks, processes, run_folder
+from fgvc.training.calibration import calibrate, collected
 from fgvc.training.checkpoints import load_weights
-from fgvc.training.crop_health import CropHealth
-from fgvc.training.ema import EMA
 from fgvc.training.module import FineGrainedModule
-from fgvc.training.phases import Phase, PhaseSchedule, last_phase_start
+from fgvc.training.phases import Phase
 from fgvc.training.prediction_table import PredictionTable
-from fgvc.training.progress import StderrProgressBar, print_summary
+from fgvc.training.progress import print_summary
 from fgvc.training.warm_start import find, init_from
 
 
@@ -110,10 +108,15 @@ class RunCLI(LightningCLI):
                 print(f"start from {start}: {init_from(self.model.recognizer, start, self.bare)}", file=sys.stderr)
         wanted = self.config_init["trainer"]
         if wanted.get("logger") is None:
-            kwargs["logger"] = self._loggers() if self.command == "fit" else False
+            kwargs["logger"] = callbacks.loggers(self.folder) if self.command == "fit" else False
         if self.config["phases"] and processes.are_several(wanted):
             kwargs["strategy"] = "ddp_find_unused_parameters_true"
-        kwargs["callbacks"] = [*(wanted.get("callbacks") or []), *self._callbacks()]
+        kwargs["callbacks"] = [*(wanted.get("callbacks") or []), *callbacks.watching()]
+        if self.command == "fit":
+            own, data = self.config, self.datamodule
+            stages = (self.config_init["phases"], self.config_init["cycle_phases"])
+            monitor = f"val/{data.taxonomy.leaf_level}/top1" if "val" in data.splits else None
+            kwargs["callbacks"] += callbacks.training(self.folder, *stages, own["ema"], monitor)
         try:
             trainer = super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, ValueError, TypeError) as error:
@@ -122,32 +125,6 @@ class RunCLI(LightningCLI):
             self.kept["overwrite"] = False  # whoever repeats the run from its config has not asked for that
             run_folder.create(self.folder, self.parser.dump(self.kept, skip_link_targets=True, skip_none=False))
         return trainer
-
-    def _loggers(self) -> list[Any]:
-        place: dict[str, Any] = {"save_dir": str(self.folder), "name": "", "version": ""}
-        return [CSVLogger(**place), TensorBoardLogger(**place, sub_dir="tensorboard", default_hp_metric=False)]
-
-    def _callbacks(self) -> list[Callback]:
-        callbacks: list[Callback] = [StderrProgressBar(refresh_rate=1 if sys.stderr.isatty() else 50), CropHealth()]
-        if self.command != "fit":
-            return callbacks
-        if self.config_init["phases"]:
-            callbacks.append(PhaseSchedule(self.config_init["phases"], self.config_init["cycle_phases"]))
-        if self.config["ema"]:
-            callbacks.append(EMA(self.config["ema"], start_epoch=last_phase_start(self.config_init["phases"])))
-        return [*callbacks, *self._checkpoints()]
-
-    def _checkpoints(self) -> list[Callback]:
-        folder = self.folder / run_folder.CHECKPOINTS
-        last = ModelCheckpoint(dirpath=folder, filename="last", save_top_k=1, enable_version_counter=False)
-        self.best: ModelCheckpoint | None = None
-        if "val" not in self.datamodule.splits:
-            return [last]
-        monitor = f"val/{self.datamodule.taxonomy.leaf_level}/top1"
-        self.best = ModelCheckpoint(
-            dirpath=folder, filename="best", monitor=monitor, mode="max", enable_version_counter=False
-        )
-        return [last, self.best]
 
 
 def main(command: str, args: list[str]) -> int:
@@ -199,18 +176,30 @@ def _fit(cli: RunCLI) -> None:
         print(f"no model file: {error}; {chosen} holds the whole training state", file=sys.stderr)
         return
     load_weights(cli.model.recognizer, chosen)
-    best: Any = cli.best
-    score = best.best_model_score if best else None
+    best = callbacks.best_of(cli.trainer)
     provenance = {
         "run": cli.config["name"],
         "checkpoint": chosen.name,
-        "metrics": values if score is None else {best.monitor: round(float(score), 6)},
+        "metrics": best or values,
         **run_folder.environment(),
     }
     model = Model(cli.model.recognizer.eval(), architecture, cli.datamodule.resize, {}, provenance)
+    told = calibrated(cli, model, "val") if "val" in cli.datamodule.splits else ""
     path = save(model, cli.folder / run_folder.MODEL)
     print_summary(f"trained {cli.trainer.current_epoch} epochs", values, "val/")
-    print(f"model: {path}\nnext:  fgvc test {cli.folder}\n       fgvc predict {cli.folder} PHOTO...", file=sys.stderr)
+    print(f"{told}model: {path}", file=sys.stderr)
+    print(f"next:  fgvc test {cli.folder}\n       fgvc predict {cli.folder} PHOTO...", file=sys.stderr)
+
+
+def calibrated(cli: RunCLI, model: Model, split: str) -> str:
+    """Fit temperatures and counts of a model on a split of its data, and say in a line what that changed."""
+    logits, labels = collected(model.recognizer, cli.datamodule, split, cli.trainer.strategy.root_device)
+    found = calibrate(logits, labels, model.taxonomy)
+    model.temperatures, model.vouching = found.temperatures, found.vouching
+    model.provenance["calibration"] = found.to_plain(split)
+    leaf = model.taxonomy.leaf_level
+    before, after = found.ece_before[leaf], found.ece_after[leaf]
+    return f"calibrated on {found.images} {split} images: {leaf} calibration error {before:.3f} -> {after:.3f}\n"
 
 
 def _evaluate(cli: RunCLI, command: str, run: Path | None) -> None:
@@ -220,6 +209,7 @@ def _evaluate(cli: RunCLI, command: str, run: Path | None) -> None:
         load_weights(cli.model.recognizer, cli.config["ckpt_path"])
     elif run and (run / run_folder.MODEL).is_dir():
         read_weights(cli.model.recognizer, run)
+        cli.model.temperatures = read_temperatures(run)
     elif run:
         load_weights(cli.model.recognizer, run_folder.checkpoint(run))
     table = PredictionTable((run or Path()) / "predictions_test.csv")
@@ -235,6 +225,8 @@ def _evaluate(cli: RunCLI, command: str, run: Path | None) -> None:
         print_summary(f"{len(cli.datamodule.records(split))} {split} images", values, f"{split}/")
         if command == "test":
             print(f"every answer: {table.path}", file=sys.stderr)
+        if command == "test" and run:
+            print(f"to look at:   {write_page(run)}", file=sys.stderr)
 
 
 def _without_weights(config: Any, only: str | None = None) -> bool:

@@ -11,14 +11,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from fgvc.architecture import Plain, build
-from fgvc.errors import FgvcError
+from fgvc.errors import FgvcError, UsageError
 from fgvc.images import EvalResize
 from fgvc.recognizers.base import Recognizer
 from fgvc.taxonomy import Taxonomy
+from fgvc.vouching import Vouching
 
-FORMAT = 1
+FORMAT = 2
+"""1: no `vouching`. 2: the counts by which an answer can be vouched for."""
 WEIGHTS, DESCRIPTION = "model.safetensors", "fgvc.json"
 _KEYS = {"format", "fgvc_version", "architecture", "image_size", "input", "taxonomy", "temperatures", "provenance"}
+_NEW_IN = {2: {"vouching": None}}
+"""Format -> the keys that came with it, and their values in older files."""
 
 
 class ModelFileError(FgvcError):
@@ -34,6 +38,7 @@ class Model:
     resize: how a photograph becomes the square it sees.
     temperatures: level -> what its logits are divided by before the softmax; 1 where none was fitted.
     provenance: where the model came from and how good it is, for people.
+    vouching: what was counted on held-out images, see `fgvc.vouching`; None where nothing was held out.
     """
 
     recognizer: Recognizer
@@ -41,6 +46,7 @@ class Model:
     resize: EvalResize
     temperatures: dict[str, float] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
+    vouching: Vouching | None = None
 
     @property
     def taxonomy(self) -> Taxonomy:
@@ -65,6 +71,7 @@ def save(model: Model, folder: str | Path) -> Path:
         "taxonomy": model.taxonomy.to_plain(),
         "temperatures": model.temperatures,
         "provenance": model.provenance,
+        "vouching": model.vouching and model.vouching.to_plain(),
     }
     try:
         target.mkdir(parents=True, exist_ok=True)
@@ -91,11 +98,13 @@ def load(folder: str | Path) -> Model:
         taxonomy = Taxonomy.from_plain(described["taxonomy"])
         resize = EvalResize(**described["input"]).check()
         temperatures = {level: float(value) for level, value in described["temperatures"].items()}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        counts = described["vouching"]
+        vouching = None if counts is None else Vouching.from_plain(counts)
+    except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
         raise ModelFileError(f"{home / DESCRIPTION}: damaged ({error!r}); copy it again") from None
     recognizer = build(described["architecture"], taxonomy, described["image_size"], weights="none")
     _fill(recognizer, home / WEIGHTS)
-    return Model(recognizer.eval(), described["architecture"], resize, temperatures, described["provenance"])
+    return Model(recognizer.eval(), described["architecture"], resize, temperatures, described["provenance"], vouching)
 
 
 def read_weights(recognizer: Recognizer, folder: str | Path) -> None:
@@ -108,6 +117,19 @@ def read_weights(recognizer: Recognizer, folder: str | Path) -> None:
     if Taxonomy.from_plain(_described(home / DESCRIPTION)["taxonomy"]) != recognizer.taxonomy:
         raise ModelFileError(f"{home}: the model knows other classes than the data; test it on data with its classes")
     _fill(recognizer, home / WEIGHTS)
+
+
+def read_temperatures(folder: str | Path) -> dict[str, float]:
+    """Return level -> temperature of the model in a folder.
+
+    Raises:
+        ModelFileError: no model there, or a damaged one.
+    """
+    path = _home(Path(folder)) / DESCRIPTION
+    try:
+        return {level: float(value) for level, value in _described(path)["temperatures"].items()}
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ModelFileError(f"{path}: damaged ({error!r}); copy it again") from None
 
 
 def read_state(folder: str | Path) -> tuple[dict[str, torch.Tensor], Taxonomy]:
@@ -139,8 +161,12 @@ def _described(path: Path) -> dict[str, Any]:
         raise ModelFileError(
             f"{path}: format {described['format']} is newer than this fgvc reads ({FORMAT}); update fgvc"
         )
-    if set(described) != _KEYS:
-        odd = sorted(set(described) ^ _KEYS)
+    wanted = _KEYS.union(*_NEW_IN.values())
+    for number, keys in _NEW_IN.items():
+        if described["format"] < number:
+            described = {**keys, **described}
+    if set(described) != wanted:
+        odd = sorted(set(described) ^ wanted)
         raise ModelFileError(f"{path}: keys missing or unknown: {odd}; copy it again or save it with this version")
     return described
 

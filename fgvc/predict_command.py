@@ -1,6 +1,7 @@
 """`fgvc predict MODEL INPUT...`: name what is in photographs, as a table on stdout or in a file."""
 
 import argparse
+import csv
 import io
 import os
 import sys
@@ -23,6 +24,8 @@ from fgvc.results import Result, open_whole, unencodable, write_csv, writer_for
 if TYPE_CHECKING:
     from fgvc.predictor import Predictor
 
+HEADERS = ("name", "class", "label", "species", "taxon", "scientific_name")
+"""First cells of a list of classes that name the column and no class; so do the names of the model's levels."""
 SHEET_PICTURES = 48
 """How many pictures a contact sheet shows."""
 
@@ -35,13 +38,20 @@ def main(argv: list[str]) -> int:
     """
     arguments = _parser().parse_args(argv)
     _check(arguments)
+    listed = _listed_in(arguments.allow) if arguments.allow else None
     quiet.libraries()
     from fgvc.predictor import load  # seconds: after what can be refused without it
 
     predictor = load(arguments.model, arguments.device)
+    if listed is not None:
+        print(_allow(predictor, arguments.allow, listed), file=sys.stderr)
+        if arguments.precision is not None:
+            print("--precision was counted without --allow: here it is no promise", file=sys.stderr)
     pictures, total = pictures_of(arguments.inputs)
+    asked = (arguments.top_k, arguments.batch_size, arguments.precision)
+    results = predictor.predict_iter(pictures, *asked)
     tally = Tally(total)
-    _write(arguments, predictor, tally.watched(predictor.predict_iter(pictures, arguments.top_k, arguments.batch_size)))
+    _write(arguments, predictor, tally.watched(results))
     written = [str(arguments.output or "stdout")]
     if arguments.sheet and (tiles := _tiles(tally.shown)):
         contact_sheet.save(contact_sheet.contact_sheet(tiles), arguments.sheet)
@@ -101,6 +111,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, help=".csv, .json or .jsonl; without it, CSV goes to stdout")
     parser.add_argument("--overwrite", action="store_true", help="replace --output and --sheet where they exist")
     parser.add_argument("--top_k", type=int, default=5, help="guesses per picture (default: 5)")
+    parser.add_argument(
+        "--precision",
+        type=float,
+        help="the share of answers that must be right, e.g. 0.95: adds the deepest name that can be vouched for, or "
+        "`unknown`, as the columns answer, answer_level, answer_score",
+    )
+    parser.add_argument(
+        "--allow", type=Path, help="a CSV of the classes that may be answered: names of any level in its first column"
+    )
     parser.add_argument("--batch_size", type=int, default=32, help="pictures at once (default: 32)")
     parser.add_argument(
         "--sheet", type=Path, help=f"also draw up to {SHEET_PICTURES} pictures with their guesses, as .jpg or .png"
@@ -117,7 +136,33 @@ def _check(arguments: argparse.Namespace) -> None:
     for path in (arguments.output, arguments.sheet):
         if path and path.exists() and not arguments.overwrite:
             raise UsageError(f"{path}: exists already; choose another name, or give --overwrite")
+    if arguments.precision is not None and not 0 < arguments.precision < 1:
+        raise UsageError(f"--precision {arguments.precision:g}: a share between 0 and 1, e.g. 0.95 for 95 %")
     check_inputs(arguments.inputs)
+
+
+def _listed_in(path: Path) -> list[tuple[int, str]]:
+    """Return row number, counted from 1, and first cell of each row of a CSV whose first cell is not empty."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = [(number, row[0].strip()) for number, row in enumerate(csv.reader(file), 1) if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"--allow {path}: cannot be read as UTF-8 CSV ({error})") from None
+    return [(number, name) for number, name in rows if name]
+
+
+def _allow(predictor: "Predictor", path: Path, rows: list[tuple[int, str]]) -> str:
+    """Restrict the answers to the listed names and return one line about it; the first row may be a header."""
+    headers = {*HEADERS, *(level.lower() for level in predictor.taxonomy.levels)}
+    headed = bool(rows) and rows[0][1].lower() in headers
+    written: dict[str, str] = {}
+    for number, name in rows[headed:]:
+        hint = "" if headed or written else f" (no header; that would be {', '.join(HEADERS)} or a level)"
+        written.setdefault(name, f"--allow {path}, row {number}{hint}")
+    if not written:
+        raise UsageError(f"--allow {path}: names no class; write one name per row, in the first column")
+    allowed = predictor.allow(written)
+    return f"{path}: {len(written)} names allow {allowed} of {predictor.taxonomy.num_classes} classes"
 
 
 def check_inputs(inputs: list[str]) -> None:

@@ -19,8 +19,10 @@ from fgvc.images import ImageError, Pixels, resize_for_eval
 from fgvc.inputs import Picture, expand, in_threads, is_single, pixels_of
 from fgvc.model_file import Model
 from fgvc.regions import within
-from fgvc.results import Guess, Result, Results
+from fgvc.results import Guess, Result, Results, nodes_named, vouched
 from fgvc.taxonomy import Taxonomy
+from fgvc.tree import ancestors_of, leaves_below
+from fgvc.vouching import refusal, threshold
 
 
 def load(path: str | Path, device: str = "auto") -> "Predictor":
@@ -57,6 +59,7 @@ class Predictor:
     def __init__(self, model: Model, device: torch.device | None = None) -> None:
         self.model = model
         self.device = device or torch.device("cpu")
+        self._shut: dict[str, Tensor] = {}  # level -> (C,) bool, the classes that are not allowed
         # Shrunk pictures lie in memory as (N, S, S, 3); weights of the same format spare a copy per layer.
         self._recognizer = model.recognizer.to(self.device).to(memory_format=torch.channels_last).eval()
 
@@ -65,7 +68,9 @@ class Predictor:
         """The classes."""
         return self.model.taxonomy
 
-    def predict(self, images: Any, top_k: int = 5, batch_size: int = 32) -> Result | Results:
+    def predict(
+        self, images: Any, top_k: int = 5, batch_size: int = 32, precision: float | None = None
+    ) -> Result | Results:
         """Name what is in one picture or in many.
 
         Args:
@@ -73,6 +78,8 @@ class Predictor:
                 folder (its pictures at any depth, sorted); or any iterable of these.
             top_k: how many guesses to give.
             batch_size: how many pictures the network sees at once.
+            precision: the share of answers that must be right, e.g. 0.95: each Result then has the deepest name that
+                can be vouched for as its `answer`, see `threshold`.
 
         Returns:
             A Result for a single picture, Results for a folder or an iterable. There, a picture that cannot be read
@@ -80,21 +87,64 @@ class Predictor:
 
         Raises:
             ImageError: a single picture cannot be read.
-            UsageError: something that is no picture, or a number below 1.
+            UsageError: something that is no picture, a number below 1, or a precision that cannot be vouched for.
         """
         if not is_single(images):
-            return Results(self.predict_iter(images, top_k, batch_size))
-        result = next(self.predict_iter(images, top_k, batch_size))
+            return Results(self.predict_iter(images, top_k, batch_size, precision))
+        result = next(self.predict_iter(images, top_k, batch_size, precision))
         if result.error:
             raise ImageError(result.error)
         return result
 
-    def predict_iter(self, images: Any, top_k: int = 5, batch_size: int = 32) -> Iterator[Result]:
+    def predict_iter(
+        self, images: Any, top_k: int = 5, batch_size: int = 32, precision: float | None = None
+    ) -> Iterator[Result]:
         """Yield the results of `predict` as they come; only a few batches are in memory, however many pictures."""
         for name, number in (("top_k", top_k), ("batch_size", batch_size)):
             if number < 1:
                 raise UsageError(f"{name}: {number}; give 1 or more")
-        return self._stream(expand(images), top_k, batch_size)
+        least = None if precision is None else self.threshold(precision)
+        results = self._stream(expand(images), top_k, batch_size)
+        return results if least is None else (vouched(result, least) for result in results)
+
+    def threshold(self, precision: float, delta: float = 0.1) -> float:
+        """Return the calibrated probability that a name needs, so that the asked share of the answers is right.
+
+        It was counted on held-out images: with probability 1 - delta over their drawing the promise holds for images
+        drawn like them; see `fgvc.vouching`.
+
+        Raises:
+            UsageError: nothing was held out, or too little for this precision.
+        """
+        if self.model.vouching is None:
+            raise UsageError(
+                f"precision: {precision:g} cannot be vouched for: no images were held out when this model was made; "
+                "run `fgvc calibrate RUN --split SPLIT` on images that it was not trained on"
+            )
+        found = threshold(self.model.vouching, precision, delta)
+        if found is None:
+            raise UsageError(refusal(self.model.vouching, precision, delta))
+        return found
+
+    def allow(self, names: Iterable[str] | Mapping[str, str]) -> int:
+        """Answer these classes only, e.g. what lives here; the others' probability is dealt out among them.
+
+        Args:
+            names: of leaves, or of what lies above them: a genus allows all of its species. Where several classes
+                share a name, a path: "Owls > Strix". A mapping says for each name where it is written, for messages.
+
+        Returns:
+            How many leaves are allowed now; earlier calls no longer count.
+
+        Raises:
+            UsageError: no name, or one that the model does not know or that several of its classes share.
+        """
+        written = dict(names) if isinstance(names, Mapping) else dict.fromkeys(names, "allow")
+        if not written:
+            raise UsageError("allow: no class is named; give at least one")
+        leaves = leaves_below(self.taxonomy, nodes_named(self.taxonomy, written))
+        self._shut = {level: ~kept for level, kept in ancestors_of(self.taxonomy, leaves).items()}
+        return int(leaves.sum())
 
     def scores(self, images: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
         """Run the network.
@@ -121,6 +171,9 @@ class Predictor:
             FgvcError: something that is no number.
         """
         calibrated = {level: x.float() / self.model.temperatures.get(level, 1.0) for level, x in logits.items()}
+        for level in self._shut.keys() & calibrated.keys():
+            shut = self._shut[level].to(calibrated[level].device)
+            calibrated[level] = calibrated[level].masked_fill(shut, -torch.inf)
         scores = {level: logs.exp().clamp_max(1).cpu() for level, logs in self.taxonomy.complete(calibrated).items()}
         if not all(bool(values.isfinite().all()) for values in scores.values()):
             raise FgvcError("the network's scores are not numbers (NaN): its weights are damaged; copy it again")
@@ -137,23 +190,27 @@ class Predictor:
         Returns:
             One Result per image, without its path.
         """
+        tree, level = self.taxonomy, self.taxonomy.leaf_level
+        # Below every probability, as that of a class that is allowed may be 0 too.
+        own = scores[level].masked_fill(self._shut.get(level, torch.tensor(False)), -1.0)
         # A stable sort, so that equal scores are told in the order of the classes on every machine.
-        ranked, leaves = scores[self.taxonomy.leaf_level].sort(dim=1, descending=True, stable=True)
+        ranked, leaves = own.sort(dim=1, descending=True, stable=True)
         results = []
         for i in range(len(ranked)):
-            top = [
-                Guess(self._name(leaf), score, self.taxonomy.lineage(leaf))
-                for leaf, score in zip(leaves[i, :top_k].tolist(), ranked[i, :top_k].tolist(), strict=True)
-            ]
+            best = zip(leaves[i, :top_k].tolist(), ranked[i, :top_k].tolist(), strict=True)
+            top = [Guess(tree.path(leaf)[-1], score, tree.lineage(leaf)) for leaf, score in best if score >= 0]
             found = None if boxes is None else [(b[0], b[1], b[2], b[3]) for b in boxes[i].tolist()]
-            above = self._lineage_scores(scores, i, int(leaves[i, 0]))
-            results.append(Result(None, top[0].label, top[0].score, top[0].lineage, above, top, found))
+            nodes = tree.ancestors[leaves[i, 0]].tolist()  # walked up, so that an answer never contradicts itself
+            above = {level: float(scores[level][i, node]) for level, node in zip(tree.levels, nodes, strict=True)}
+            results.append(Result(None, *top[0], above, top, found))
         return results
 
     def _stream(self, pictures: Iterable[Picture], top_k: int, batch_size: int) -> Iterator[Result]:
         read = in_threads(self._read, pictures, ahead=2 * batch_size)
         while batch := list(islice(read, batch_size)):
-            yield from self._answers(batch, top_k)
+            answers = self._results([item for item in batch if isinstance(item, Read)], top_k)
+            for item in batch:
+                yield next(answers) if isinstance(item, Read) else item
 
     def _read(self, picture: Picture) -> Read | Result:
         path = str(picture) if isinstance(picture, str | Path) else None
@@ -161,11 +218,6 @@ class Predictor:
             return Read(path, *resize_for_eval(pixels_of(picture), self.model.resize))
         except ImageError as error:
             return Result(path, error=str(error))
-
-    def _answers(self, batch: list[Read | Result], top_k: int) -> Iterator[Result]:
-        answers = self._results([item for item in batch if isinstance(item, Read)], top_k)
-        for item in batch:
-            yield next(answers) if isinstance(item, Read) else item
 
     def _results(self, batch: list[Read], top_k: int) -> Iterator[Result]:
         pixels = torch.from_numpy(np.stack([read.pixels for read in batch]))
@@ -175,14 +227,6 @@ class Predictor:
         for read, result in zip(batch, self.answers(scores, boxes, top_k), strict=True):
             result.path = read.path
             yield result
-
-    def _name(self, leaf: int) -> str:
-        return self.taxonomy.path(leaf)[-1]
-
-    def _lineage_scores(self, scores: Mapping[str, Tensor], i: int, leaf: int) -> dict[str, float]:
-        """Walk up from the leaf, so that the answer never contradicts itself."""
-        above = self.taxonomy.ancestors[leaf].tolist()
-        return {level: float(scores[level][i, node]) for level, node in zip(self.taxonomy.levels, above, strict=True)}
 
 
 def _device(name: str) -> torch.device:

@@ -1,17 +1,25 @@
-"""What a prediction answers, and how it is written down: CSV, JSON, JSON lines."""
+"""What a prediction answers, what it may answer, and how it is written down: CSV, JSON, JSON lines."""
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
+
+import numpy as np
 
 from fgvc.errors import FgvcError, UsageError, did_you_mean
+from fgvc.vouching import decide
+
+if TYPE_CHECKING:
+    from fgvc.taxonomy import Taxonomy  # loading it takes seconds
 
 Box = tuple[float, float, float, float]
+UNKNOWN = "unknown"
+"""The answer where no level can be vouched for."""
 
 
 class Guess(NamedTuple):
@@ -33,6 +41,8 @@ class Result:
     top: the best leaves, best first.
     boxes: where the model looked, xyxy as fractions of the upright photograph; None where it sees the whole.
     error: why there is no answer.
+    answer, answer_level, answer_score: where a precision was asked for, the deepest name of the lineage that can be
+        vouched for, its level and its probability; "unknown", None, None where none can.
     """
 
     path: str | None
@@ -43,11 +53,15 @@ class Result:
     top: list[Guess] = field(default_factory=list)
     boxes: list[Box] | None = None
     error: str | None = None
+    answer: str | None = None
+    answer_level: str | None = None
+    answer_score: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data, as JSON knows it."""
+        """Return plain data, as JSON knows it; the three of `answer` only where a precision was asked for."""
         boxes = None if self.boxes is None else [list(box) for box in self.boxes]
-        return {**asdict(self), "top": [guess._asdict() for guess in self.top], "boxes": boxes}
+        plain = {**asdict(self), "top": [guess._asdict() for guess in self.top], "boxes": boxes}
+        return {key: x for key, x in plain.items() if self.answer is not None or not key.startswith("answer")}
 
     def save(self, path: str | Path) -> None:
         """Write it as one row; see `Results.save`."""
@@ -74,6 +88,7 @@ class Results(list[Result]):
             writer_for(Path(path))(self, file, levels, top_k)
 
 
+_TAKEN = ("path", "label", "score", "boxes", "error", "answer", "answer_level", "answer_score")
 Writer = Callable[[Iterable[Result], TextIO, Sequence[str], int], None]
 
 
@@ -94,22 +109,28 @@ def writer_for(path: Path) -> Writer:
 def write_csv(results: Iterable[Result], file: TextIO, levels: Sequence[str], top_k: int) -> None:
     """Write one row per picture: path, label, score, each level and its score, the next guesses, boxes, error.
 
-    The column `boxes` is there where the first picture that could be read has boxes: a JSON list of [x1, y1, x2, y2] as
-    fractions of the upright photograph.
+    Where a precision was asked for, `answer`, `answer_level` and `answer_score` come after the path. The column `boxes`
+    is there where the first picture that could be read has boxes: a JSON list of [x1, y1, x2, y2] as fractions of the
+    upright photograph.
     """
-    results, boxed = _boxed(results)
+    results, first = _peeked(results)
+    boxed, vouched = first is not None and first.boxes is not None, first is not None and first.answer is not None
     ranks = range(2, top_k + 1)
-    names = [f"level_{level}" if level in ("path", "label", "score", "boxes", "error") else level for level in levels]
+    names = [f"level_{level}" if level in _TAKEN else level for level in levels]
     writer = csv.writer(file, lineterminator="\n")  # \n, so that cut and awk see a clean last column
     writer.writerow(
-        ["path", "label", "score"]
+        ["path"]
+        + ["answer", "answer_level", "answer_score"] * vouched
+        + ["label", "score"]
         + [column for name in names for column in (name, f"{name}_score")]
         + [column for rank in ranks for column in (f"top{rank}_label", f"top{rank}_score")]
         + ["boxes"] * boxed
         + ["error"]
     )
     for result in results:
-        row = [result.path or "", result.label or "", _digits(result.score)]
+        row = [result.path or ""]
+        row += [result.answer or "", result.answer_level or "", _digits(result.answer_score)] * vouched
+        row += [result.label or "", _digits(result.score)]
         for level in levels:
             row += [result.lineage.get(level, ""), _digits(result.lineage_scores.get(level))]
         for rank in ranks:
@@ -167,15 +188,15 @@ def _digits(score: float | None) -> str:
     return "" if score is None else f"{score:.6f}"
 
 
-def _boxed(results: Iterable[Result]) -> tuple[Iterable[Result], bool]:
-    """Return the results, and whether they have boxes; takes no more of them than it needs to know."""
+def _peeked(results: Iterable[Result]) -> tuple[Iterable[Result], Result | None]:
+    """Return the results, and the first that is no error; takes no more of them than that."""
     stream = iter(results)
-    begun = []
+    begun: list[Result] = []
     for result in stream:
         begun.append(result)
         if not result.error:
-            break
-    return chain(begun, stream), any(result.boxes is not None for result in begun)
+            return chain(begun, stream), result
+    return begun, None
 
 
 def _json_boxes(boxes: list[Box] | None) -> str:
@@ -184,3 +205,39 @@ def _json_boxes(boxes: list[Box] | None) -> str:
 
 def _json(result: Result) -> str:
     return json.dumps(result.to_dict(), ensure_ascii=False, allow_nan=False)
+
+
+def vouched(result: Result, least: float) -> Result:
+    """Give a result the deepest name of its lineage whose probability is at least `least`, or "unknown"."""
+    if result.error is None:
+        scores = np.array([list(result.lineage_scores.values())])
+        depth = int(decide(scores, least)[0])
+        result.answer = UNKNOWN if depth < 0 else list(result.lineage.values())[depth]
+        result.answer_level = None if depth < 0 else list(result.lineage)[depth]
+        result.answer_score = None if depth < 0 else float(scores[0, depth])
+    return result
+
+
+def nodes_named(taxonomy: "Taxonomy", written: Mapping[str, str]) -> list[int]:
+    """Return the node of each name (at any level) or path ("Owls > Strix"), given as name -> where it is written.
+
+    A name that is repeated below itself, as in ragged trees, is that of the highest node.
+
+    Raises:
+        UsageError: a name that no class has, or several that do not lie below each other.
+    """
+    bearers: dict[str, list[int]] = {}
+    for node in range(taxonomy.num_nodes):  # fine to coarse, so that what lies above takes the place of what lies below
+        path = taxonomy.path(node)
+        for name in {path[-1], " > ".join(path)}:
+            apart = [other for other in bearers.get(name, []) if taxonomy.path(other)[: len(path)] != path]
+            bearers[name] = [*apart, node]
+    for name, where in written.items():
+        if name not in bearers:
+            rest = len(written.keys() - bearers.keys()) - 1
+            more = f" ({rest} more of the {len(written)} names are unknown)" if rest else ""
+            raise UsageError(f"{where}: unknown class {name!r}{did_you_mean(name, bearers)}{more}")
+        if len(bearers[name]) > 1:
+            paths = " or ".join(repr(" > ".join(taxonomy.path(node))) for node in bearers[name])
+            raise UsageError(f"{where}: {len(bearers[name])} classes are called {name!r}; give a path: {paths}")
+    return [bearers[name][0] for name in written]

@@ -17,7 +17,9 @@ from tiny_run import CPU, NET, data_flags, make_photos, read_csv
 from fgvc import cli
 from fgvc.__main__ import main
 from fgvc.heads.base import Head
+from fgvc.model_file import load
 from fgvc.recognizers.whole_image import WholeImage
+from fgvc.training.calibration import calibrate
 
 # The last phase destroys what the first two epochs learnt: the best epoch is not the last one.
 RUINED = ["--phases", "[{name: all, epochs: 2, lr: 0.01}, {name: all, epochs: 1, lr: 10}]", "--trainer.max_epochs", "3"]
@@ -58,6 +60,10 @@ def run(home, tmp_path, monkeypatch):
     return Path("runs/birds")
 
 
+def described(run):
+    return json.loads((run / "model/fgvc.json").read_text())
+
+
 def val_rows(run):
     return [row for row in read_csv(run / "metrics.csv") if row["val/species/top1"]]
 
@@ -93,6 +99,48 @@ def test_the_model_file_holds_the_best_validation_epoch(run):
     provenance = json.loads((run / "model/fgvc.json").read_text())["provenance"]
     assert provenance["checkpoint"] == "best.ckpt"
     assert provenance["metrics"] == {"val/species/top1": pytest.approx(max(scores), abs=1e-6)}
+
+
+def test_the_model_file_is_calibrated_on_the_val_images(run, monkeypatch):
+    seen = []
+    original = cli._evaluate
+    monkeypatch.setattr(cli, "_evaluate", lambda c, *rest: (seen.append(c), original(c, *rest)))
+    assert main(["validate", str(run)]) == 0
+    model, found = load(run), described(run)
+    batches = list(seen[0].datamodule.val_dataloader())
+    with torch.no_grad():
+        logits = torch.cat([model.recognizer(batch.image).logits["species"] for batch in batches])
+    expected = calibrate({"species": logits}, torch.cat([batch.label for batch in batches]), model.taxonomy)
+    assert found["temperatures"] == {"species": pytest.approx(expected.temperatures["species"], rel=1e-3)}
+    assert found["temperatures"]["species"] != 1
+    assert found["vouching"]["answered"] == list(expected.vouching.answered)
+    assert found["vouching"]["answered"][0] == 7  # half of them
+    calibration = found["provenance"]["calibration"]
+    assert (calibration["split"], calibration["images"]) == ("val", 15)
+    for errors in ("ece_before", "ece_after"):
+        assert calibration[errors] == pytest.approx(expected.to_plain("val")[errors], abs=1e-3)
+
+
+def test_a_test_divides_by_the_temperatures_of_the_model_file(run, monkeypatch):
+    seen = []
+    original = cli._evaluate
+    monkeypatch.setattr(cli, "_evaluate", lambda c, *rest: (seen.append(c), original(c, *rest)))
+    path = run / "model/fgvc.json"
+    path.write_text(json.dumps({**described(run), "temperatures": {"species": 5.0}}))
+    assert main(["test", str(run)]) == 0
+    model = load(run)
+    with torch.no_grad():
+        batches = [model.recognizer(x.image).logits["species"] for x in seen[0].datamodule.test_dataloader()]
+    logits = torch.cat(batches).double()
+    calibrated, raw = ((logits / temperature).softmax(dim=1) for temperature in (5, 1))
+    rows = read_csv(run / "predictions_test.csv")
+    assert [float(row["species_score"]) for row in rows] == pytest.approx(calibrated.amax(dim=1).tolist(), abs=1e-4)
+    assert [float(row["score"]) for row in rows] == pytest.approx(raw.amax(dim=1).tolist(), abs=1e-4)
+    assert not torch.allclose(calibrated.amax(dim=1), raw.amax(dim=1), atol=1e-2)
+    # the temperatures belong to the model file's weights, not to those of a checkpoint
+    assert main(["test", str(run), "--ckpt_path", str(run / "checkpoints/best.ckpt")]) == 0
+    rows = read_csv(run / "predictions_test.csv")
+    assert [row["species_score"] for row in rows] == [row["score"] for row in rows]
 
 
 def test_checkpoints_are_plain_data(run):
@@ -208,6 +256,9 @@ def test_without_validation_the_model_file_holds_the_last_epoch(empty):
     assert torch.load("runs/all/checkpoints/last.ckpt", weights_only=True)["epoch"] == 1
     assert same(load_file("runs/all/model/model.safetensors"), weights_of("runs/all/checkpoints/last.ckpt"))
     assert not any(name.startswith("val/") for name in read_csv(Path("runs/all/metrics.csv"))[0])
+    found = described(Path("runs/all"))
+    assert (found["temperatures"], found["vouching"]) == ({}, None)
+    assert "calibration" not in found["provenance"]
     assert main(["test", "runs/all"]) == 0
 
 
@@ -216,6 +267,7 @@ def test_a_held_out_part_chooses_the_epoch(empty):
     assert fit(*flags, "--name", "held", "--trainer.max_epochs", "1") == 0
     assert len(val_rows(Path("runs/held"))) == 1
     assert main(["validate", "runs/held"]) == 0
+    assert described(Path("runs/held"))["provenance"]["calibration"]["images"] == 6  # a quarter of 24
 
 
 def test_with_averaging_the_model_file_holds_the_averaged_weights(empty):
@@ -255,9 +307,10 @@ def test_a_failed_start_leaves_no_run_folder(empty, wrong):
 
 
 OUR_LINES = [
-    r"(Sanity Checking|Training|Epoch \d+|Validation|Validation DataLoader 0)[^\n]*\|[^\n]*",  # bars
+    r"(Sanity Checking|Training|Epoch \d+|Validation|Validation DataLoader 0|reading val)[^\n]*\|[^\n]*",  # bars
     r"trained 1 epochs",
-    r"  val/[\w/]+ +[\d.]+( %)?",
+    r"  val/[\w/@]+ +[\d.]+( %)?",
+    r"calibrated on 15 val images: species calibration error [\d.]+ -> [\d.]+",
     r"model: runs/quiet/model",
     r"next:  fgvc test runs/quiet",
     r"       fgvc predict runs/quiet PHOTO\.\.\.",

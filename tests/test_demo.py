@@ -33,7 +33,7 @@ def test_the_demo_trains_tests_predicts_and_draws(tmp_path, monkeypatch, capsys)
     for row in answers:  # two doors, one evaluation path: both must give the same answer
         same = next(tested[path] for path in tested if row["path"].endswith(path))
         assert row["label"] == same["species_pred"]
-        assert abs(float(row["score"]) - float(same["score"])) < 1e-4
+        assert abs(float(row["score"]) - float(same["species_score"])) < 1e-4  # calibrated both
     with Image.open(tmp_path / "demo" / "contact_sheet.jpg") as sheet:
         assert sheet.width > 1000
     share = sum(row["species_true"] == row["species_pred"] for row in tested.values()) / len(tested)

@@ -6,14 +6,16 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from tiny_model import PLAIN, TAXONOMY, saved, tiny_model
+from tiny_model import PLAIN, TAXONOMY, certified, saved, tiny_model
 
 from fgvc import model_file
 from fgvc.architecture import build
 from fgvc.errors import FgvcError, UsageError
 from fgvc.images import EvalResize
-from fgvc.model_file import Model, ModelFileError, load, read_weights, save
+from fgvc.model_file import Model, ModelFileError, load, read_temperatures, read_weights, save
 from fgvc.taxonomy import Taxonomy
+
+COUNTS = certified(0.5).to_plain()
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +54,7 @@ def test_a_saved_model_answers_bit_for_bit_as_before(tmp_path):
     before = tiny_model({"species": 0.7, "genus": 2.0})
     before.architecture, before.resize = pretrained, EvalResize(40, "squash", 0.9)
     before.provenance = {"data": "Vögel", "top1": 0.5}
+    before.vouching = certified(0.7)
     after = load(save(before, tmp_path / "runs" / "a" / "model"))
     images = torch.randint(256, (3, 3, 32, 32), dtype=torch.uint8)
     with torch.no_grad():
@@ -60,7 +63,7 @@ def test_a_saved_model_answers_bit_for_bit_as_before(tmp_path):
     assert torch.equal(found.embedding, expected.embedding)
     assert not any(module.training for module in after.recognizer.modules())
     assert after.taxonomy == TAXONOMY
-    for key in ("architecture", "resize", "temperatures", "provenance"):
+    for key in ("architecture", "resize", "temperatures", "provenance", "vouching"):
         assert getattr(after, key) == getattr(before, key)
 
 
@@ -93,7 +96,7 @@ def test_a_folder_without_a_model_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 2}, "format 2 is newer than this fgvc reads (1); update fgvc"),
+        ({"format": 3}, "format 3 is newer than this fgvc reads (2); update fgvc"),
         ({"format": "1"}, "not an fgvc model description"),
         ({"taxonomy": ...}, "keys missing or unknown: ['taxonomy']"),
         ({"run_this": "os.system"}, "keys missing or unknown: ['run_this']"),
@@ -102,6 +105,12 @@ def test_a_folder_without_a_model_is_named(tmp_path):
         ({"input": {"siez": 3}}, "damaged (TypeError"),
         ({"temperatures": {"species": "hot"}}, "damaged (ValueError"),
         ({"temperatures": []}, "damaged (AttributeError"),
+        ({"vouching": ...}, "keys missing or unknown: ['vouching']"),
+        ({"vouching": 3}, 'damaged (UsageError("vouching: 3 is not'),
+        ({"vouching": {"answered": [1] * 201}}, "damaged (UsageError(\"vouching: {'answered'"),
+        ({"vouching": COUNTS | {"answered": [1]}}, "vouching.answered: not a list of 201 counts"),
+        ({"vouching": COUNTS | {"wrong": [0.5] * 201}}, "vouching.wrong: 0.5 is no count"),
+        ({"vouching": COUNTS | {"wrong": [1001] * 201}}, "vouching: 1001 wrong of 1000 answers"),
     ],
 )
 def test_a_description_that_is_not_ours_is_one_line(folder, changes, message):
@@ -109,6 +118,35 @@ def test_a_description_that_is_not_ours_is_one_line(folder, changes, message):
     found = refusal(folder)
     assert message in found
     assert str(folder / "fgvc.json") in found
+
+
+def test_a_file_of_format_1_still_loads_and_vouches_for_nothing(folder):
+    described = json.loads((folder / "fgvc.json").read_text())
+    assert described["format"] == 2 and described["vouching"] is None
+    alter(folder, format=1, vouching=...)
+    model = load(folder)
+    assert model.vouching is None and model.temperatures == {"species": 1.5} and model.taxonomy == TAXONOMY
+    model.vouching = certified(0.5)
+    save(model, folder)
+    assert json.loads((folder / "fgvc.json").read_text())["format"] == 2
+    assert load(folder).vouching == certified(0.5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "odd"), [({"provenance": ...}, "['provenance']"), ({"vuoching": 1}, "['vuoching']")]
+)
+def test_a_damaged_file_of_format_1_is_not_mended_by_the_keys_of_later_ones(folder, changes, odd):
+    alter(folder, format=1, vouching=..., **changes)
+    assert f"keys missing or unknown: {odd}" in refusal(folder)
+
+
+def test_temperatures_are_read_without_the_weights(folder):
+    (folder / "model.safetensors").unlink()
+    assert read_temperatures(folder.parent) == read_temperatures(folder) == {"species": 1.5}
+    alter(folder, format=1, vouching=..., temperatures={"genus": 2})
+    assert read_temperatures(folder) == {"genus": 2.0}
+    with pytest.raises(ModelFileError, match="no model here"):
+        read_temperatures(folder / "gone")
 
 
 @pytest.mark.parametrize("name", ["os.system", "torch.hub.load", "builtins.eval"])
@@ -172,4 +210,13 @@ def test_a_failed_write_leaves_the_model_before_it_whole(folder, monkeypatch):
 
 def test_the_model_of_a_run_on_defaults_has_empty_temperatures_and_provenance():
     model = Model(tiny_model().recognizer, PLAIN, EvalResize(32))
-    assert (model.temperatures, model.provenance) == ({}, {})
+    assert (model.temperatures, model.provenance, model.vouching) == ({}, {}, None)
+
+
+def test_damaged_temperatures_are_one_line(tmp_path):
+    folder = saved(tmp_path) / "model"
+    described = json.loads((folder / "fgvc.json").read_text())
+    for wrong in ([1.0], {"species": "warm"}, {"species": None}):
+        (folder / "fgvc.json").write_text(json.dumps({**described, "temperatures": wrong}))
+        with pytest.raises(ModelFileError, match=r"fgvc\.json: damaged \(.*copy it again"):
+            read_temperatures(folder)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_model import LEAVES, TAXONOMY, saved, tiny_model
+from tiny_model import LEAVES, TAXONOMY, certified, saved, tiny_model
 
 import fgvc
 from fgvc.datatypes import Prediction
@@ -18,6 +18,7 @@ from fgvc.predictor import Predictor, load
 from fgvc.recognizers.base import Recognizer
 from fgvc.results import Result, Results
 from fgvc.taxonomy import Taxonomy
+from fgvc.vouching import GRID, Vouching
 
 
 def noise(seed, height=64, width=96):
@@ -302,6 +303,8 @@ def test_a_result_becomes_plain_data():
     plain = Predictor(Model(TwoLevels([0.0, 0.0], [0.0] * 5), {}, EvalResize(8))).predict(noise(0), top_k=2).to_dict()
     assert type(plain["boxes"][0]) is list and type(plain["top"][0]) is dict
     assert set(plain) == {"path", "label", "score", "lineage", "lineage_scores", "top", "boxes", "error"}
+    vouched = Predictor(tiny_model(vouching=certified(0.5))).predict(noise(0), precision=0.9).to_dict()
+    assert set(vouched) == {*plain, "answer", "answer_level", "answer_score"}
     assert isinstance(Results([Result("x", error="gone")]).to_dicts()[0], dict)
 
 
@@ -312,3 +315,163 @@ def test_importing_the_predictor_needs_neither_lightning_nor_albumentations():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+class Untouched(Recognizer):
+    """Fails when it is asked anything."""
+
+    def __init__(self):
+        super().__init__(TAXONOMY, 8)
+
+    def forward(self, images):
+        raise AssertionError("the network was run")
+
+    def loss(self, prediction, labels):
+        return {}
+
+
+def untouched():
+    raise AssertionError("a picture was read")
+    yield
+
+
+def test_answers_are_the_deepest_names_that_are_sure_enough(tmp_path):
+    pictures, levels = [noise(seed) for seed in range(12)], set()
+    plain = Predictor(tiny_model()).predict(pictures)
+    for wanted in (0.2, 0.4, 0.95):
+        least = min(t for t in GRID if t >= wanted)
+        predictor = Predictor(tiny_model(vouching=certified(least)))
+        assert predictor.threshold(0.96) == least
+        for result, bare in zip(predictor.predict(pictures, precision=0.96), plain, strict=True):
+            expected = ("unknown", None, None)
+            for level in ("family", "genus", "species"):
+                if bare.lineage_scores[level] >= least:
+                    expected = (bare.lineage[level], level, pytest.approx(bare.lineage_scores[level], abs=1e-6))
+            assert (result.answer, result.answer_level, result.answer_score) == expected
+            assert (result.label, result.top[0].label, bare.answer) == (bare.label, bare.label, None)
+            levels.add(result.answer_level)
+    assert levels == {"family", "genus", "species", None}
+
+
+def test_the_temperature_is_in_the_probability_that_an_answer_needs():
+    hot = Predictor(tiny_model({"species": 50.0}, vouching=certified(0.7)))
+    result = hot.predict(noise(0), precision=0.9)
+    assert result.lineage_scores["family"] < 0.7 and (result.answer, result.answer_level) == ("unknown", None)
+    assert Predictor(tiny_model({"species": 0.01}, vouching=certified(0.7))).predict(
+        noise(0), precision=0.9
+    ).answer in [leaf[-1] for leaf in LEAVES]
+
+
+def test_a_damaged_picture_has_no_answer_among_those_that_have(tmp_path):
+    predictor = Predictor(tiny_model(vouching=certified(0.0)))
+    results = predictor.predict([noise(1), b"", noise(2)], precision=0.9)
+    assert [result.answer_level for result in results] == ["species", None, "species"]
+    assert results[1].error and results[1].answer is None
+    with pytest.raises(ImageError):
+        predictor.predict(b"", precision=0.9)
+
+
+@pytest.mark.parametrize(
+    ("vouching", "precision", "said"),
+    [
+        (None, 0.9, "precision: 0.9 cannot be vouched for: no images were held out"),
+        (Vouching((20,) * len(GRID), (0,) * len(GRID)), 0.9, "at least 22 must reach it"),
+        (Vouching((900,) * len(GRID), (400,) * len(GRID)), 0.9, "400 of them wrong"),
+        (certified(0.5), 1.0, "precision: 1.0; it must lie between 0 and 1"),
+        (certified(0.5), 95, "precision: 95; it must lie between 0 and 1"),
+    ],
+)
+def test_a_precision_that_cannot_be_vouched_for_is_refused_before_any_work(vouching, precision, said):
+    predictor = Predictor(Model(Untouched(), {}, EvalResize(8), vouching=vouching))
+    for ask in (predictor.predict, predictor.predict_iter):
+        with pytest.raises(UsageError, match=said) as caught:
+            ask(untouched(), precision=precision)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(UsageError, match=said):
+        predictor.predict("gone.jpg", precision=precision)
+
+
+def test_few_images_vouch_for_a_low_precision_and_a_larger_delta():
+    predictor = Predictor(Model(Untouched(), {}, EvalResize(8), vouching=Vouching((20,) * 201, (0,) * 201)))
+    assert predictor.threshold(0.8) == 0  # 0.8 ** 20 = 0.01
+    assert predictor.threshold(0.9, delta=0.2) == 0  # 0.9 ** 20 = 0.12
+    with pytest.raises(UsageError, match="cannot be vouched for"):
+        predictor.threshold(0.9)
+
+
+def softmax(logits, allowed):
+    powers = [math.exp(x) if kept else 0.0 for x, kept in zip(logits, allowed, strict=True)]
+    return [power / sum(powers) for power in powers]
+
+
+@pytest.mark.parametrize(
+    ("names", "leaves"),
+    [
+        (["Siskin", "Barn Owl"], [1, 4]),
+        (["Carduelis"], [0, 1]),
+        (["Owls", "Tawny Owl"], [3, 4]),
+        (["Finches > Fringilla", "Tyto"], [2, 4]),
+        (["Finches", "Owls"], [0, 1, 2, 3, 4]),
+    ],
+)
+def test_only_allowed_classes_share_the_probability_at_every_level(names, leaves):
+    families, species = [0.3, 1.0], [2.0, 0.5, -1.0, 0.0, 1.0]
+    predictor = Predictor(Model(TwoLevels(families, species), {}, EvalResize(8)))
+    assert predictor.allow(["Brambling"]) == 1
+    assert predictor.allow(iter(names)) == len(leaves)  # the last call counts
+    scores, _ = predictor.scores(torch.zeros(2, 3, 8, 8, dtype=torch.uint8))
+    allowed = [leaf in leaves for leaf in range(5)]
+    expected = softmax(species, allowed)
+    genera = {}
+    for path, share in zip(LEAVES, expected, strict=True):
+        genera[path[1]] = genera.get(path[1], 0.0) + share
+    # The family has logits of its own: they are restricted too.
+    kept = [any(allowed[:3]), any(allowed[3:])]
+    for row in range(2):
+        assert scores["species"][row].tolist() == pytest.approx(expected, abs=1e-6)
+        assert scores["genus"][row].tolist() == pytest.approx(list(genera.values()), abs=1e-6)
+        assert scores["family"][row].tolist() == pytest.approx(softmax(families, kept), abs=1e-6)
+        assert all(scores["species"][row, leaf] == 0 for leaf in range(5) if leaf not in leaves)
+        assert scores["family"][row, [not keep for keep in kept]].sum() == 0
+        assert all(float(values[row].sum()) == pytest.approx(1) for values in scores.values())
+
+
+def test_guesses_are_allowed_classes_only_even_where_they_have_no_probability_left():
+    # Of the first two, only the second may be answered, and exp(-200) is 0 in float32.
+    predictor = Predictor(Model(TwoLevels([9.0, 0.0], [0.0, -200.0, 300.0, 0.0, 1.0]), {}, EvalResize(8)))
+    predictor.allow(["Siskin", "Owls"])
+    result = predictor.predict(noise(0), top_k=5)
+    assert [guess.label for guess in result.top] == ["Barn Owl", "Tawny Owl", "Siskin"]
+    assert result.top[2].score == 0 and sum(guess.score for guess in result.top) == pytest.approx(1)
+    assert list(result.lineage.values()) == ["Owls", "Tyto", "Barn Owl"]
+    assert result.lineage_scores["family"] == pytest.approx(1 / (1 + math.exp(9.0)), rel=1e-4)
+    assert len(predictor.predict(noise(0), top_k=2).top) == 2
+
+
+def test_a_name_that_is_repeated_below_itself_allows_all_that_lies_below():
+    leaves = [("Owls", "Strix", "Tawny Owl"), ("Owls", "Owls", "Owls"), ("Mints", "Strix", "Strix")]
+    predictor = Predictor(tiny_model(taxonomy=Taxonomy(["order", "genus", "species"], leaves)))
+    assert predictor.allow(["Owls"]) == 2
+    assert predictor.predict(noise(0)).lineage["order"] == "Owls"
+    assert predictor.allow(["Owls > Owls > Owls"]) == 1
+    with pytest.raises(UsageError, match="allow: 2 classes are called 'Strix'; give a path: "):
+        predictor.allow(["Strix"])
+    assert predictor.predict(noise(0)).label == "Owls"  # a refused list changes nothing
+
+
+def test_names_that_cannot_be_allowed_are_refused():
+    predictor = Predictor(tiny_model())
+    for names in ([], {}, iter(())):
+        with pytest.raises(UsageError, match="allow: no class is named"):
+            predictor.allow(names)
+    with pytest.raises(UsageError, match=r"^allow: unknown class 'Barn Ow'; did you mean 'Barn Owl'"):
+        predictor.allow(["Siskin", "Barn Ow"])
+    with pytest.raises(UsageError, match=r"^list.csv, row 7: unknown class 'siskin'; did you mean 'Siskin'"):
+        predictor.allow({"Tyto": "list.csv, row 6", "siskin": "list.csv, row 7"})
+
+
+def test_an_answer_is_one_of_the_allowed():
+    predictor = Predictor(tiny_model(vouching=certified(0.5)))
+    predictor.allow(["Owls"])
+    answers = {result.answer for result in predictor.predict([noise(seed) for seed in range(8)], precision=0.9)}
+    assert answers <= {"Owls", "Strix", "Tyto", "Tawny Owl", "Barn Owl"} and "unknown" not in answers

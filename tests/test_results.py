@@ -1,12 +1,24 @@
 import csv
 import io
 import json
+import random
 from dataclasses import replace
 
 import pytest
 
 from fgvc.errors import FgvcError, UsageError
-from fgvc.results import Guess, Result, Results, open_whole, write_csv, write_json, write_jsonl
+from fgvc.results import (
+    Guess,
+    Result,
+    Results,
+    nodes_named,
+    open_whole,
+    vouched,
+    write_csv,
+    write_json,
+    write_jsonl,
+)
+from fgvc.taxonomy import Taxonomy
 
 LINEAGE = {"family": "Owls, true", "species": 'the "Barn" Owl'}
 GOOD = Result(
@@ -106,6 +118,20 @@ def test_a_level_named_like_a_column_gets_a_name_of_its_own(tmp_path):
     assert header == f"path,label,score,{levels},error"
 
 
+def test_a_level_called_answer_does_not_hide_the_answer(tmp_path):
+    levels = ("answer", "answer_level", "species")
+    lineage, scores = dict(zip(levels, "abc", strict=True)), dict(zip(levels, (0.9, 0.8, 0.7), strict=True))
+    result = Result("1.jpg", "c", 0.7, lineage, scores, [Guess("c", 0.7, lineage)])
+    vouched(result, 0.75).save(tmp_path / "out.csv")
+    with (tmp_path / "out.csv").open(newline="") as file:
+        header, row = csv.reader(file)
+    assert len(set(header)) == len(header)
+    found = dict(zip(header, row, strict=True))
+    assert [found[key] for key in ("answer", "answer_level", "answer_score")] == ["b", "answer_level", "0.800000"]
+    assert [found[key] for key in ("level_answer", "level_answer_level", "species")] == ["a", "b", "c"]
+    assert [found[f"level_{key}_score"] for key in ("answer", "answer_level")] == ["0.900000", "0.800000"]
+
+
 def test_an_unknown_suffix_is_refused(tmp_path):
     with pytest.raises(UsageError, match=r"not '.cvs'; did you mean '.csv'"):
         Results([GOOD]).save(tmp_path / "out.cvs")
@@ -124,3 +150,105 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(FgvcError, match=r"file/out\.csv: cannot be written"):
         Results([GOOD]).save(tmp_path / "file" / "out.csv")
+
+
+@pytest.mark.parametrize(
+    ("least", "answer"),
+    [
+        (0.0, ('the "Barn" Owl', "species", 0.75)),
+        (0.75, ('the "Barn" Owl', "species", 0.75)),
+        (0.7501, ("Owls, true", "family", 0.8)),
+        (0.8, ("Owls, true", "family", 0.8)),
+        (0.8001, ("unknown", None, None)),
+    ],
+)
+def test_the_answer_is_the_deepest_name_that_reaches_the_threshold(least, answer):
+    result = vouched(replace(GOOD), least)
+    assert (result.answer, result.answer_level, result.answer_score) == answer
+    assert replace(result, answer=None, answer_level=None, answer_score=None) == GOOD
+    # A coarser level with a head of its own may be less sure than a finer one.
+    crossed = vouched(replace(GOOD, lineage_scores={"family": 0.1, "species": 0.75}), 0.75)
+    assert crossed.answer_level == "species"
+
+
+def test_an_error_has_no_answer():
+    assert vouched(replace(BAD), 0.5) == BAD
+
+
+def test_plain_data_has_an_answer_only_where_one_was_asked_for(tmp_path):
+    keys = {"answer", "answer_level", "answer_score"}
+    assert not keys & set(GOOD.to_dict())
+    sure, unsure = vouched(replace(GOOD), 0.5), vouched(replace(GOOD), 0.9)
+    assert set(sure.to_dict()) == set(GOOD.to_dict()) | keys
+    Results([sure, unsure]).save(tmp_path / "out.json")
+    Results([GOOD]).save(tmp_path / "bare.jsonl")
+    first, second = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert [first[key] for key in sorted(keys)] == ['the "Barn" Owl', "species", 0.75]
+    assert [second[key] for key in sorted(keys)] == ["unknown", None, None]
+    assert not keys & set(json.loads((tmp_path / "bare.jsonl").read_text(encoding="utf-8")))
+
+
+def test_csv_columns_of_the_answer_stand_after_the_path(tmp_path):
+    # The first picture is damaged: what the columns are is known from the second.
+    Results([replace(BAD), vouched(replace(GOOD), 0.78), vouched(replace(GOOD), 0.9)]).save(tmp_path / "out.csv")
+    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header[:6] == ["path", "answer", "answer_level", "answer_score", "label", "score"]
+    assert rows[0] == ["naïve.jpg", *[""] * (len(header) - 2), BAD.error]
+    assert rows[1][:6] == ["a b/1.jpg", "Owls, true", "family", "0.800000", 'the "Barn" Owl', "0.750000"]
+    assert rows[2][:6] == ["a b/1.jpg", "unknown", "", "", 'the "Barn" Owl', "0.750000"]
+    assert {len(row) for row in rows} == {len(header)}
+
+
+RAGGED = Taxonomy(
+    ("order", "genus", "species"),
+    [
+        ("Passerines", "Prunella", "Dunnock"),
+        ("Owls", "Strix", "Tawny Owl"),
+        ("Mints", "Prunella", "Selfheal"),  # a plant genus of the same name
+        ("Owls", "Owls", "Owls"),  # nothing is known below the order
+        ("Mints", "Mentha", "Strix"),  # the name of a genus elsewhere
+    ],
+)
+
+
+def test_a_name_stands_for_its_highest_node_and_a_path_for_its_own():
+    def named(*names):
+        return [RAGGED.path(node) for node in nodes_named(RAGGED, dict.fromkeys(names, "here"))]
+
+    assert named("Tawny Owl", "Mentha") == [("Owls", "Strix", "Tawny Owl"), ("Mints", "Mentha")]
+    assert named("Owls", "Owls > Owls > Owls") == [("Owls",), ("Owls", "Owls", "Owls")]
+    assert named("Mints > Prunella", "Owls > Strix") == [("Mints", "Prunella"), ("Owls", "Strix")]
+    for name, paths in (
+        ("Prunella", {"'Passerines > Prunella'", "'Mints > Prunella'"}),
+        ("Strix", {"'Owls > Strix'", "'Mints > Mentha > Strix'"}),
+    ):
+        with pytest.raises(UsageError, match=f"^row 3: 2 classes are called '{name}'; give a path: ") as caught:
+            nodes_named(RAGGED, {"Owls": "row 1", name: "row 3"})
+        assert set(str(caught.value).split("give a path: ")[1].split(" or ")) == paths
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_names_of_random_trees_are_those_of_a_slow_search(seed):
+    rng = random.Random(seed)
+    leaves = {tuple(rng.choice(letters) for letters in ("ab", "abc", "abcd", "abcdefg")) for _ in range(20)}
+    tree = Taxonomy("wxyz", sorted(leaves | {("r", "r", "r", "r")}))
+    paths = [tree.path(node) for node in range(tree.num_nodes)]
+    outcomes = set()
+    for name in sorted({path[-1] for path in paths}):
+        called = [path for path in paths if path[-1] == name]
+        highest = [path for path in called if not any(path != o and path[: len(o)] == o for o in called)]
+        outcomes.add(len(highest) == 1)
+        if len(highest) == 1:
+            assert [tree.path(node) for node in nodes_named(tree, {name: "x"})] == highest
+        else:
+            with pytest.raises(UsageError, match=f"x: {len(highest)} classes are called"):
+                nodes_named(tree, {name: "x"})
+    assert outcomes == {True, False}
+
+
+def test_an_unknown_name_is_told_with_its_place_its_neighbour_and_how_many_more_there_are():
+    with pytest.raises(UsageError, match=r"^row 2: unknown class 'Tawny Ow'; did you mean 'Tawny Owl'\?$"):
+        nodes_named(RAGGED, {"Owls": "row 1", "Tawny Ow": "row 2"})
+    with pytest.raises(UsageError, match=r"^row 5: unknown class '\?' \(2 more of the 4 names are unknown\)$"):
+        nodes_named(RAGGED, {"?": "row 5", "Owls": "row 6", "!": "row 7", "\n": "row 8"})

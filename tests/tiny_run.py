@@ -17,18 +17,19 @@ NET = [
 ]  # fmt: skip
 
 
-def make_photos(root: Path, train: int = 6, val: int = 3, test: int = 3, noise: int = 60) -> Path:
-    """Write `root/<split>/<genus>/<species>/*.png`, each split with its number of pictures per species.
+def make_photos(root: Path, train: int = 6, val: int = 3, test: int = 3, noise: int = 60, above: str = "") -> Path:
+    """Write `root/<split>/<above>/<genus>/<species>/*.png`, each split with its number of pictures per species.
 
     Args:
         root: the folder to make.
         train, val, test: pictures per species; 0 leaves the split out.
+        above: folders of one order and family, say, above the genera.
         noise: half the width of the grey noise on each species' colour; 200 makes them hard to tell apart.
     """
     for split, number in {"train": train, "val": val, "test": test}.items():
         for s, (species, genus) in enumerate(TREE.items()):
             for i in range(number):
-                folder = root / split / genus / species
+                folder = root / split / above / genus / species
                 folder.mkdir(parents=True, exist_ok=True)
                 rng = np.random.default_rng([s, i, len(split)])
                 pixels = np.array(COLOURS[species]) + rng.integers(-noise, noise + 1, (40, 48, 1))
@@ -36,11 +37,13 @@ def make_photos(root: Path, train: int = 6, val: int = 3, test: int = 3, noise: 
     return root
 
 
-def data_flags(root: Path, batch_size: int = 4, val_fraction: float = 0.0) -> list[str]:
+def data_flags(
+    root: Path, batch_size: int = 4, val_fraction: float = 0.0, levels: str = "[genus, species]"
+) -> list[str]:
     """Return the flags of an image folder that was written by `make_photos`."""
     return [
         "--data.source", "ImageFolder", "--data.source.init_args.root", str(root),
-        "--data.source.init_args.levels", "[genus, species]", "--data.batch_size", str(batch_size),
+        "--data.source.init_args.levels", levels, "--data.batch_size", str(batch_size),
         "--data.val_fraction", str(val_fraction), "--data.num_workers", "0",
     ]  # fmt: skip
 

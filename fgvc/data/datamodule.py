@@ -132,14 +132,18 @@ class FineGrainedData(pl.LightningDataModule):
         """Test batches."""
         return self._eval_loader("test")
 
+    def whole_split(self, split: str) -> DataLoader[Sample]:
+        """Batches of all images of a split for this process alone, however many processes train."""
+        return self._eval_loader(split, place=(0, 1))
+
     def _read_from(self, split: str) -> tuple[str, Any]:
         if split not in self._positions:
             raise UsageError(f"the data has no {split} split; it has {sorted(self._positions)}")
         return self._positions[split]
 
-    def _eval_loader(self, split: str) -> DataLoader[Sample]:
+    def _eval_loader(self, split: str, place: tuple[int, int] | None = None) -> DataLoader[Sample]:
         dataset = PhotoDataset(self.records(split), self._eval_transform)
-        return self._loader(dataset, EvalSampler(len(dataset), *self._place()), drop_last=False)
+        return self._loader(dataset, EvalSampler(len(dataset), *(place or self._place())), drop_last=False)
 
     def _place(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

@@ -4,7 +4,7 @@ Shape letters: N images, K leaves, D width of the embedding.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from fgvc.backbone import Backbone, Features
 from fgvc.datatypes import Prediction
 from fgvc.pooling.base import Pooling
 from fgvc.taxonomy import Taxonomy
+from fgvc.tree import below
 
 PoolingFactory = Callable[[int], Pooling]
 
@@ -30,6 +31,27 @@ def class_loss(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) ->
     return total / (targets >= 0).sum().clamp_min(1)
 
 
+def node_loss(logits: Tensor, labels: Tensor, taxonomy: Taxonomy, label_smoothing: float = 0.0) -> Tensor:
+    """Return the mean of -log p(any leaf below the label) over the images with a label; 0 where none has one.
+
+    For a leaf this is the cross-entropy; where only the genus is known, the probability of the whole genus counts.
+
+    Args:
+        logits: (N, K) of the leaves.
+        labels: (N,) int64 node ids, leaves or inner nodes; -1 is unknown.
+        taxonomy: the classes.
+        label_smoothing: share of the target spread evenly over all leaves, 0 .. 1.
+    """
+    if len(taxonomy.levels) == 1:
+        return class_loss(logits, labels, label_smoothing)
+    log_p = logits.float().log_softmax(dim=1)
+    inside = below(taxonomy, labels)
+    named = log_p.masked_fill(~inside, -torch.inf).logsumexp(dim=1)
+    smoothed = (1 - label_smoothing) * named + label_smoothing * log_p.mean(dim=1)
+    known = labels >= 0
+    return -smoothed.masked_fill(~known, 0.0).sum() / known.sum().clamp_min(1)
+
+
 class Head(nn.Module, ABC):
     """Features -> Prediction, and the loss of that prediction.
 
@@ -44,7 +66,11 @@ class Head(nn.Module, ABC):
 
     Attributes:
         embedding_size: D.
+        phase: the training phase, set by the recognizer.
     """
+
+    phases: tuple[str, ...] = ()
+    """Names of training phases of its own, beside those of every recognizer."""
 
     def __init__(
         self,
@@ -55,6 +81,7 @@ class Head(nn.Module, ABC):
         prior_strength: float = 0.0,
     ) -> None:
         super().__init__()
+        self.phase = "all"
         self.taxonomy = taxonomy
         self.pooling = pooling(backbone.channels)
         self.embedding_size: int = self.pooling.out_features
@@ -73,13 +100,31 @@ class Head(nn.Module, ABC):
         """Features of N images -> Prediction; never needs labels."""
 
     def loss(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
-        """Return the named terms, to be summed.
+        """Return the named terms, to be summed: here, how improbable the leaves below each label are.
 
         Args:
             prediction: what `forward` answered.
-            labels: (N,) int64 node ids; an inner node leaves the finer levels out, -1 leaves the image out.
+            labels: (N,) int64 node ids; an inner node asks for any of its leaves, -1 leaves the image out.
         """
-        level = self.taxonomy.leaf_level
-        targets = self.taxonomy.targets(labels, level)
-        logits = prediction.logits[level] + self.log_prior if self.training else prediction.logits[level]
-        return {"classes": class_loss(logits, targets, self.label_smoothing)}
+        logits = self.adjusted(prediction.logits[self.taxonomy.leaf_level])
+        return {"classes": node_loss(logits, labels, self.taxonomy, self.label_smoothing)}
+
+    def frozen(self, phase: str, backbone: Backbone) -> Iterator[nn.Module]:
+        """Iterate over the parts of head and backbone that stand still in one of the head's own phases."""
+        return iter(())
+
+    def level_loss(self, logits: Tensor, labels: Tensor, level: str) -> Tensor:
+        """Return the mean cross-entropy () of one level's own logits.
+
+        Args:
+            logits: (N, C) of the level.
+            labels: (N,) int64 node ids; those that say nothing at this level are left out.
+            level: its name.
+        """
+        if level == self.taxonomy.leaf_level:
+            logits = self.adjusted(logits)
+        return class_loss(logits, self.taxonomy.targets(labels, level), self.label_smoothing)
+
+    def adjusted(self, leaf_logits: Tensor) -> Tensor:
+        """Return leaf logits (N, K) with the logit adjustment, while training."""
+        return leaf_logits + self.log_prior if self.training else leaf_logits

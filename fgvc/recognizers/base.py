@@ -11,6 +11,7 @@ from fgvc.backbone import Backbone
 from fgvc.datatypes import Prediction
 from fgvc.errors import UsageError, did_you_mean
 from fgvc.heads.base import Head
+from fgvc.last_stage import LastStage
 from fgvc.taxonomy import Taxonomy
 
 BackboneFactory = Callable[[int], Backbone]
@@ -57,9 +58,17 @@ class Recognizer(nn.Module, ABC):
         return {}
 
     def frozen(self, phase: str) -> Iterator[nn.Module]:
-        """Iterate over the modules that stand still in a phase."""
+        """Iterate over the modules that stand still in a phase, be it the recognizer's or its heads' own."""
         if phase == "head":
             yield from self.backbones()
+            yield from self.last_stages()
+        elif phase not in self.phases:
+            for child in self.children():
+                if not any(isinstance(module, Head | Backbone) for module in child.modules()):
+                    yield child
+            heads, backbones = list(self.all_heads()), list(self.backbones())
+            for number, head in enumerate(heads):  # a shared backbone serves the heads that have none of their own
+                yield from head.frozen(phase, backbones[min(number, len(backbones) - 1)])
 
     def enter(self, phase: str) -> None:
         """Start a phase: choose what is trained.
@@ -71,6 +80,8 @@ class Recognizer(nn.Module, ABC):
         for parameter in self._stilled:
             parameter.requires_grad_(True)
         self.phase = phase
+        for head in self.all_heads():
+            head.phase = phase
         self._stilled = [p for module in self.frozen(phase) for p in module.parameters() if p.requires_grad]
         for parameter in self._stilled:
             parameter.requires_grad_(False)
@@ -78,9 +89,9 @@ class Recognizer(nn.Module, ABC):
 
     def check_phase(self, phase: str) -> None:
         """Raise UsageError for a phase that the recognizer does not know."""
-        if phase not in self.phases:
-            known = f"{type(self).__name__} knows {list(self.phases)}"
-            raise UsageError(f"phase {phase!r}: {known}{did_you_mean(phase, self.phases)}")
+        phases = [*self.phases, *dict.fromkeys(own for head in self.all_heads() for own in head.phases)]
+        if phase not in phases:
+            raise UsageError(f"phase {phase!r}: {type(self).__name__} knows {phases}{did_you_mean(phase, phases)}")
 
     def train(self, mode: bool = True) -> "Recognizer":
         """Set the mode; what is not trained stays in evaluation mode: its batch statistics stand still."""
@@ -92,6 +103,14 @@ class Recognizer(nn.Module, ABC):
     def backbones(self) -> Iterator[Backbone]:
         """Iterate over the backbones inside."""
         return (module for module in self.modules() if isinstance(module, Backbone))
+
+    def last_stages(self) -> Iterator[LastStage]:
+        """Iterate over the copies of last stages that heads own."""
+        return (module for module in self.modules() if isinstance(module, LastStage))
+
+    def all_heads(self) -> Iterator[Head]:
+        """Iterate over the heads inside."""
+        return (module for module in self.modules() if isinstance(module, Head))
 
 
 class Scale(nn.Module):

@@ -200,8 +200,12 @@ class FCAN(Recognizer):
         """Images (N, 3, S, S), boxes (N, P, K, 4) -> P answers of M rows."""
         number, parts, draws = boxes.shape[:3]
         crops = crop_and_resize(images, boxes.flatten(1, 2), self.crop_size).flatten(0, 1)
-        maps = (self.closer or self.backbone)(crops).map.unflatten(0, (number, parts, draws))
-        return [self.heads[i + 1](Features(maps[:, i].flatten(0, 1))) for i in range(parts)]
+        seen = (self.closer or self.backbone)(crops)
+
+        def of_part(x: Tensor | None, i: int) -> Any:
+            return None if x is None else x.reshape(number, parts, draws, *x.shape[1:])[:, i].flatten(0, 1)
+
+        return [self.heads[i + 1](Features(*(of_part(x, i) for x in seen))) for i in range(parts)]
 
     def _class_terms(self, seen: Glimpses, labels: Tensor) -> dict[str, Tensor]:
         terms: dict[str, Tensor] = {}

@@ -1,4 +1,4 @@
-"""Accuracy per level from counts per class, never from a table of classes by classes.
+"""Accuracy of every level of a taxonomy from counts per class, never from a table of classes by classes.
 
 Shape letters: N images, C classes of a level.
 """
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from fgvc.taxonomy import Taxonomy
+from fgvc.training.tree_metrics import TreeMetrics
 
 
 def rank_of_target(scores: Tensor, targets: Tensor) -> Tensor:
@@ -107,7 +108,7 @@ class LevelAccuracy(Metric):
 
 
 class HierarchyMetrics(nn.Module):
-    """One LevelAccuracy per level of a taxonomy.
+    """One LevelAccuracy per level of a taxonomy, and TreeMetrics where there is more than one level.
 
     Args:
         taxonomy: gives the levels and the target of each.
@@ -119,6 +120,7 @@ class HierarchyMetrics(nn.Module):
         self.taxonomy = taxonomy
         # A list, because a ModuleDict refuses level names such as "type" or "sub.species".
         self.levels = nn.ModuleList(LevelAccuracy(taxonomy.size(level), top_k) for level in taxonomy.levels)
+        self.tree = TreeMetrics(taxonomy) if len(taxonomy.levels) > 1 else None
 
     def _items(self) -> list[tuple[str, LevelAccuracy]]:
         pairs = zip(self.taxonomy.levels, self.levels, strict=True)
@@ -133,12 +135,21 @@ class HierarchyMetrics(nn.Module):
         """
         for level, metric in self._items():
             metric.update(scores[level], self.taxonomy.targets(labels, level))
+        if self.tree is not None:
+            self.tree.update(scores, labels)
 
     def compute(self) -> dict[str, Tensor]:
-        """Return `<level>/top1`, `<level>/top<k>` and `<level>/mean_per_class`, each () float32."""
-        return {f"{level}/{name}": value for level, metric in self._items() for name, value in metric.compute().items()}
+        """Return `<level>/top1`, `<level>/top<k>` and `<level>/mean_per_class`, each () float32.
+
+        More than one level: also what `TreeMetrics.compute` returns.
+        """
+        levels = self._items()
+        found = {f"{level}/{name}": value for level, metric in levels for name, value in metric.compute().items()}
+        return found | (self.tree.compute() if self.tree is not None else {})
 
     def reset(self) -> None:
         """Forget everything that was counted."""
         for _, metric in self._items():
             metric.reset()
+        if self.tree is not None:
+            self.tree.reset()

@@ -10,17 +10,19 @@ from typing import Any, Literal
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fgvc.datatypes import Prediction, Sample
 from fgvc.errors import UsageError
-from fgvc.heads.base import Head
+from fgvc.readouts import READOUTS
+from fgvc.readouts import check as check_readouts
 from fgvc.recognizers.base import Recognizer
 from fgvc.taxonomy import Taxonomy
 from fgvc.training import tta as test_time
-from fgvc.training.metrics import HierarchyMetrics, Mean
 from fgvc.training.mixing import mix
 from fgvc.training.optimizers import build_optimizer, warmup_cosine
+from fgvc.training.scoreboard import Scoreboard
+from fgvc.tree import lineage_scores
 
 Stage = Literal["train", "val", "test"]
 RecognizerFactory = Callable[[Taxonomy, int], Recognizer]
@@ -43,6 +45,8 @@ class FineGrainedModule(pl.LightningModule):
         mixup: alpha of mixup, 0 for none.
         cutmix: alpha of cutmix, 0 for none.
         tta: versions averaged in `test`, each logged by its name: `flip`, `crops`.
+        readouts: other ways to answer from the leaf probabilities, each logged by its name in `test`: `marginal`,
+            `ancestor`, `crm`; see `fgvc.readouts`.
         channels_last: memory layout of network and images; faster for most convolutional networks.
         compile: compile the recognizer with torch.compile.
         seed: of everything random inside a step.
@@ -66,6 +70,7 @@ class FineGrainedModule(pl.LightningModule):
         mixup: float = 0.0,
         cutmix: float = 0.0,
         tta: list[str] = [],  # noqa: B006 - read only
+        readouts: list[str] = [],  # noqa: B006 - read only
         channels_last: bool = True,
         compile: bool = False,  # noqa: A002 - the field's word
         seed: int = 0,
@@ -73,6 +78,7 @@ class FineGrainedModule(pl.LightningModule):
         super().__init__()
         self.save_hyperparameters(ignore=["taxonomy", "class_counts"])
         test_time.check(tta)
+        check_readouts(readouts)
         if lr <= 0 or min(weight_decay, head_lr_ratio, warmup_epochs, mixup, cutmix) < 0:
             raise UsageError("model: lr must be above 0; decay, ratio, warm-up, mixup and cutmix must not be negative")
         self.taxonomy = taxonomy
@@ -83,12 +89,16 @@ class FineGrainedModule(pl.LightningModule):
             self.recognizer.to(memory_format=torch.channels_last)
         if compile:
             self.recognizer.compile()
-        self.metrics, self.losses = nn.ModuleDict(), nn.ModuleDict()
+        self.scoreboard = Scoreboard(taxonomy)
         self._lr, self._weight_decay = lr, weight_decay
         self.boxes: Tensor | None = None
         """(N, K, 4) xyxy fractions of the images of the last batch: where the recognizer looked closer, or None."""
         self.view_answers: dict[str, Tensor] = {}
         """Name of a view -> (N,) leaf that it took for the most probable in the last evaluated batch."""
+        self.temperatures: dict[str, float] = {}
+        """Level -> what its logits are divided by for calibrated probabilities; 1 where it is not named."""
+        self.lineage: Tensor | None = None
+        """(N, L) calibrated probabilities, coarse to fine, of the best leaf's lineage in the last test batch."""
 
     def forward(self, images: Tensor) -> Prediction:
         """Images (N, 3, S, S) uint8 or float in 0..255 -> Prediction."""
@@ -145,9 +155,8 @@ class FineGrainedModule(pl.LightningModule):
         if stage != "train":
             prediction = self(images)
             self._count(prediction, labels, stage)
-            for name in hparams.tta if stage == "test" else ():
-                scores = test_time.averaged(lambda x: self.taxonomy.complete(self(x).logits), images, name)
-                self._metric(f"{stage}/tta_{name}").update(scores, labels)
+            if stage == "test":
+                self._count_more(prediction, images, labels)
             terms = self.recognizer.loss(prediction, labels)
         else:
             mixed = mix(images, hparams.mixup, hparams.cutmix)
@@ -170,28 +179,33 @@ class FineGrainedModule(pl.LightningModule):
             self.log_dict(named, on_step=False, on_epoch=True, batch_size=size)
             return
         for name, value in named.items():
-            self._mean(name).update(value, size)
+            self.scoreboard.average(name, value, size)
 
     def _count(self, prediction: Prediction, labels: Tensor, stage: Stage) -> None:
         self._scores = self.taxonomy.complete(prediction.logits)
-        self._metric(stage).update(self._scores, labels)
+        self.scoreboard.count(stage, self._scores, labels)
         self.view_answers = {}
         for name, view in prediction.views.items():
             scores = self.taxonomy.complete(view.logits)
-            self._metric(f"{stage}/{name}").update(scores, labels)
+            self.scoreboard.count(f"{stage}/{name}", scores, labels)
             self.view_answers[name] = scores[self.taxonomy.leaf_level].argmax(dim=1)
 
-    def _mean(self, name: str) -> Mean:
-        if name not in self.losses:
-            self.losses[name] = Mean().to(self.device)
-        mean: Any = self.losses[name]
-        return mean  # type: ignore[no-any-return]
-
-    def _metric(self, name: str) -> HierarchyMetrics:
-        if name not in self.metrics:
-            self.metrics[name] = HierarchyMetrics(self.taxonomy).to(self.device)
-        metric: Any = self.metrics[name]
-        return metric  # type: ignore[no-any-return]
+    def _count_more(self, prediction: Prediction, images: Tensor, labels: Tensor) -> None:
+        """Count what is asked of a test alone: other ways to answer, more looks, calibrated probabilities."""
+        hparams: Any = self.hparams
+        for name in hparams.tta:
+            scores = test_time.averaged(lambda x: self.taxonomy.complete(self(x).logits), images, name)
+            self.scoreboard.count(f"test/tta_{name}", scores, labels)
+        calibrated = {level: x.float() / self.temperatures.get(level, 1.0) for level, x in prediction.logits.items()}
+        scores = self.taxonomy.complete(calibrated)
+        leaf = self.taxonomy.leaf_level
+        for name in hparams.readouts:
+            self.scoreboard.count(f"test/{name}", READOUTS[name](scores[leaf], self.taxonomy), labels)
+        self.lineage = lineage_scores(scores, self.taxonomy)
+        known = self.taxonomy.targets(labels, leaf) >= 0
+        right = (scores[leaf].argmax(dim=1) == labels)[known]
+        self.scoreboard.calibration("test/ece", self.lineage[known, -1], right)
+        self.scoreboard.calibration("test/ece_uncalibrated", self._scores[leaf].amax(dim=1).exp()[known], right)
 
     def on_validation_epoch_end(self) -> None:
         """Log loss and accuracy at every level."""
@@ -202,25 +216,14 @@ class FineGrainedModule(pl.LightningModule):
         self._log_metrics("test")
 
     def _log_metrics(self, stage: Stage) -> None:
-        self._metric(stage)  # a rank without images takes part in the sum all the same
-        for name, metric in self.metrics.items():
-            if name.partition("/")[0] == stage:
-                counted: Any = metric
-                self.log_dict({f"{name}/{key}": value for key, value in counted.compute().items()}, sync_dist=True)
-                counted.reset()
-        self._mean(f"{stage}/loss")
-        for name, loss in self.losses.items():
-            if name.partition("/")[0] == stage:
-                mean: Any = loss
-                value = mean.compute()
-                if name == f"{stage}/loss" or not value.isnan():  # a term of another phase has nothing to say
-                    self.log(name, value, sync_dist=True)
-                mean.reset()
+        # A process without images takes part in the sums all the same.
+        self.scoreboard.expect(stage, self.device)
+        self.scoreboard.expect_mean(f"{stage}/loss", self.device)
+        self.log_dict(dict(self.scoreboard.result(stage)), sync_dist=True)
 
     def _tell_class_counts(self, counts: Tensor) -> None:
-        for module in self.recognizer.modules():
-            if isinstance(module, Head):
-                module.set_class_counts(counts)
+        for head in self.recognizer.all_heads():
+            head.set_class_counts(counts)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Make the one optimizer of the run; its rates are set before each step.
@@ -233,7 +236,7 @@ class FineGrainedModule(pl.LightningModule):
         hparams: Any = self.hparams
         return build_optimizer(
             self.recognizer,
-            [backbone.net for backbone in self.recognizer.backbones()],
+            [*(backbone.net for backbone in self.recognizer.backbones()), *self.recognizer.last_stages()],
             name=hparams.optimizer,
             lr=hparams.lr,
             weight_decay=hparams.weight_decay,

@@ -1,21 +1,27 @@
 """Every test image's truth and guess at every level, as a CSV that `benchmarks/compare.py` pairs."""
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
 
 from fgvc.datatypes import Sample
+from fgvc.regions import within
 
 Row = tuple[int, list[str]]
 
 
 class PredictionTable(pl.Callback):
-    """Write `path, <level>_true, <level>_pred, ..., score` for each test image, in the order of the records.
+    """Write `path, <level>_true, <level>_pred, ..., <level>_score, ..., score` for each test image, in their order.
 
-    A recognizer with views (scale1, crop ...) adds `<leaf level>_of_<view>` for each of them.
+    `<level>_score` is the calibrated probability, at that level, of the ancestor of the leaf that was predicted;
+    `score` is the leaf's probability before calibration. A recognizer with views (scale1, crop ...) adds
+    `<leaf level>_of_<view>` for each of them, and one that looks closer adds `boxes`: a JSON list of [x1, y1, x2, y2]
+    as fractions of the upright photograph.
 
     Args:
         path: the CSV to write.
@@ -25,6 +31,7 @@ class PredictionTable(pl.Callback):
         self.path = path
         self._rows: list[Row] = []
         self._views: list[str] = []
+        self._boxed = False
 
     def on_test_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Sample, batch_idx: int, dataloader_idx: int = 0
@@ -39,7 +46,11 @@ class PredictionTable(pl.Callback):
             columns.append([names[i] for i in outputs[level].argmax(dim=1).tolist()])
         self._views = list(pl_module.view_answers)
         columns += [[names[i] for i in answers.tolist()] for answers in pl_module.view_answers.values()]
+        columns += [[f"{score:.6f}" for score in level] for level in pl_module.lineage.T.tolist()]
         columns.append([f"{score:.6f}" for score in outputs[taxonomy.leaf_level].amax(dim=1).exp().tolist()])
+        self._boxed = pl_module.boxes is not None
+        if self._boxed:
+            columns.append([json.dumps(boxes) for boxes in _rounded(within(pl_module.boxes, batch.view))])
         self._rows += list(zip(batch.index.tolist(), map(list, zip(*columns, strict=True)), strict=True))
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
@@ -49,12 +60,18 @@ class PredictionTable(pl.Callback):
             records = trainer.datamodule.records("test")  # type: ignore[attr-defined]
             header = [f"{level}_{kind}" for level in pl_module.taxonomy.levels for kind in ("true", "pred")]
             header += [f"{pl_module.taxonomy.leaf_level}_of_{view}" for view in self._views]
+            header += [f"{level}_score" for level in pl_module.taxonomy.levels] + ["score"] + ["boxes"] * self._boxed
             temporary = self.path.with_suffix(".part")
             with temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
                 writer = csv.writer(file)
-                writer.writerow(["path", *header, "score"])
+                writer.writerow(["path", *header])
                 writer.writerows([records.relative_path(index), *cells] for index, cells in sorted(rows))
             temporary.replace(self.path)
+
+
+def _rounded(boxes: Tensor) -> list[list[list[float]]]:
+    """Return (N, K, 4) boxes as lists with four digits."""
+    return [[[round(x, 4) for x in box] for box in image] for image in boxes.float().tolist()]
 
 
 def _gathered(rows: list[Row]) -> list[Row]:

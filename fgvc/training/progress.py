@@ -7,8 +7,10 @@ from typing import Any
 
 from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm, TQDMProgressBar
 
-SHARES = ("top", "mean_per_class", "box")
+SHARES = ("top", "mean_per_class", "box", "full_path", "weighted_ap", "inconsistency", "h_", "ece")
 """How the names of numbers begin that are told in percent."""
+TREE = ("full_path", "weighted_ap", "inconsistency", "severity", "hd@", "h_")
+"""How the names of numbers begin that belong to all levels together."""
 
 
 class StderrProgressBar(TQDMProgressBar):
@@ -45,10 +47,19 @@ class StderrProgressBar(TQDMProgressBar):
 
 
 def print_summary(title: str, values: Mapping[str, float], prefix: str) -> None:
-    """Print the numbers whose names begin with `prefix`: accuracies and shares in percent, the rest as they are."""
+    """Print the numbers whose names begin with `prefix`: accuracies and shares in percent, the rest as they are.
+
+    Of a view or another way to answer (`test/scale1/species/top1`) only `top1` and `hd@1` are told.
+    """
     print(f"\n{title}", file=sys.stderr)
     for name, value in values.items():
-        if name.startswith(prefix):
+        if name.startswith(prefix) and not _is_detail(name.removeprefix(prefix)):
             kind = name.rpartition("/")[2]
             shown = f"{100 * value:.2f} %" if kind.startswith(SHARES) else f"{value:.4f}"
             print(f"  {name:<40} {shown:>9}", file=sys.stderr)
+
+
+def _is_detail(name: str) -> bool:
+    head, _, kind = name.rpartition("/")
+    of_tree = kind.startswith(TREE)
+    return kind not in ("top1", "hd@1") and head.count("/") + of_tree > 0 and bool(head)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fgvc.backbone import Backbone, WeightReport
 from fgvc.errors import UsageError
+from fgvc.last_stage import LastStage
 from fgvc.model_file import DESCRIPTION, read_state
 from fgvc.recognizers.base import Recognizer
 from fgvc.training import run_folder
@@ -74,17 +75,22 @@ def counterparts(recognizer: Recognizer, state: Mapping[str, Tensor]) -> dict[st
     """Return own name -> key of the tensor that fills it, for every tensor that has a counterpart of its shape.
 
     The counterpart has the same name, or else the longest ending of it: so the `backbone` and the `head` of a
-    whole-image model fill those of every scale. A backbone without one takes the other model's first backbone.
+    whole-image model fill those of every scale. A backbone without one takes the other model's first backbone, and a
+    head's copy of a last stage takes that backbone's last stage.
 
     Args:
         recognizer: whose tensors are filled.
         state: the other model's tensors by name.
     """
-    trunks = _trunks(recognizer)
     first = next((key.partition(_NET)[0] for key in state if _NET in key), None)
+    inside = {f"{path}.": "" for path, module in recognizer.named_modules() if isinstance(module, Backbone)}
+    for path, module in recognizer.named_modules():
+        if isinstance(module, LastStage):  # copies start as that backbone's last stage, as they would without a start
+            inside |= {f"{path}.steps.{i}.": f"net.{name}." for i, name in enumerate(module.names)}
     found: dict[str, str] = {}
     for name, value in recognizer.state_dict().items():
-        names = [*_endings(name), *(f"{first}.{name.removeprefix(path)}" for path in trunks if name.startswith(path))]
+        homes = (path for path in inside if name.startswith(path))
+        names = [*_endings(name), *(f"{first}.{inside[path]}{name.removeprefix(path)}" for path in homes)]
         fits = (key for key in names if key in state and state[key].shape == value.shape)
         if (key := next(fits, None)) is not None:
             found[name] = key
@@ -92,8 +98,8 @@ def counterparts(recognizer: Recognizer, state: Mapping[str, Tensor]) -> dict[st
 
 
 def _trunks(recognizer: Recognizer) -> tuple[str, ...]:
-    """Return what the names of the tensors of each backbone begin with."""
-    return tuple(f"{path}." for path, module in recognizer.named_modules() if isinstance(module, Backbone))
+    """Return what the names of the tensors of each backbone, or copy of its last stage, begin with."""
+    return tuple(f"{path}." for path, module in recognizer.named_modules() if isinstance(module, Backbone | LastStage))
 
 
 def _endings(name: str) -> Iterator[str]:

@@ -259,6 +259,20 @@ def test_processes_share_the_images_among_them(source):
     assert sorted(itertools.chain(*parts["test"])) == list(range(7))
 
 
+def test_a_whole_split_is_for_one_process_alone_however_many_train(source):
+    data = make(source, val_fraction=0.2, batch_size=4)
+    data.trainer = SimpleNamespace(global_rank=1, world_size=3)
+    for split, images in (("val", 8), ("test", 7)):
+        batches = list(data.whole_split(split))
+        assert [int(i) for batch in batches for i in batch.index] == list(range(images))
+        assert torch.cat([batch.label for batch in batches]).tolist() == data.records(split).labels.tolist()
+    data.trainer = None
+    expected = next(iter(data.test_dataloader()))
+    assert torch.equal(next(iter(data.whole_split("test"))).image, expected.image)
+    with pytest.raises(UsageError, match="the data has no dev split"):
+        data.whole_split("dev")
+
+
 def test_balance_reaches_the_sampler(source):
     data = make(source, val_fraction=0, balance="class_balanced")
     sampler, labels = data.train_dataloader().sampler, data.records("train").labels

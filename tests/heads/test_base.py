@@ -5,7 +5,7 @@ import torch
 from tiny_model import TAXONOMY
 
 from fgvc.datatypes import Prediction
-from fgvc.heads.base import class_loss
+from fgvc.heads.base import class_loss, node_loss
 from fgvc.heads.linear import LinearHead
 
 
@@ -43,15 +43,39 @@ def test_a_batch_without_a_known_class_costs_nothing_and_moves_nothing():
     assert torch.equal(logits.grad, torch.zeros(3, 5))
 
 
-def test_a_head_leaves_out_images_whose_leaf_is_unknown():
+def test_a_label_that_is_an_inner_node_asks_for_any_of_its_leaves():
     head = LinearHead(TAXONOMY, Channels, label_smoothing=0.1)
     logits = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
     prediction = Prediction({"species": logits}, torch.zeros(4, 6))
-    labels = torch.tensor([2, TAXONOMY.find("Strix"), -1, 4])
-    loss = head.loss(prediction, labels)
+    node = TAXONOMY.find("Owls")
+    loss = head.loss(prediction, torch.tensor([2, node, -1, 4]))
     assert list(loss) == ["classes"]
-    assert float(loss["classes"]) == pytest.approx(loss_by_hand(logits, [2, -1, -1, 4], 0.1), rel=1e-5)
-    assert head.loss(prediction, torch.tensor([-1, -1, TAXONOMY.find("Owls"), -1]))["classes"] == 0
+    own = [leaf for leaf in range(5) if TAXONOMY.path(leaf)[: len(TAXONOMY.path(node))] == TAXONOMY.path(node)]
+    assert 1 < len(own) < 5
+    total = 0.0
+    for row, leaves in ((0, [2]), (1, own), (3, [4])):
+        p = [math.exp(x) for x in logits[row].tolist()]
+        p = [x / sum(p) for x in p]
+        total -= 0.9 * math.log(sum(p[leaf] for leaf in leaves)) + 0.1 * sum(map(math.log, p)) / 5
+    assert float(loss["classes"]) == pytest.approx(total / 3, rel=1e-5)
+
+
+def test_unknown_labels_alone_cost_nothing_and_move_nothing():
+    logits = torch.randn(3, 5, requires_grad=True)
+    loss = node_loss(logits, torch.tensor([-1, -1, -1]), TAXONOMY, 0.1)
+    loss.backward()
+    assert loss.item() == 0
+    assert torch.equal(logits.grad, torch.zeros(3, 5))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_for_leaves_the_node_loss_is_the_cross_entropy(smoothing):
+    logits = (10 * torch.randn(6, 5, generator=torch.Generator().manual_seed(1))).requires_grad_()
+    labels = torch.tensor([0, 1, 2, -1, 4, 4])
+    (ours,) = torch.autograd.grad(node_loss(logits, labels, TAXONOMY, smoothing), logits)
+    known = class_loss(logits, labels, smoothing)
+    assert node_loss(logits, labels, TAXONOMY, smoothing).item() == pytest.approx(known.item(), rel=1e-5)
+    assert torch.allclose(ours, torch.autograd.grad(known, logits)[0], atol=1e-6)
 
 
 def test_logit_adjustment_is_the_papers_loss():

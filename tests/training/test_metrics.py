@@ -10,7 +10,9 @@ import torch
 
 from fgvc.taxonomy import Taxonomy
 from fgvc.training.metrics import HierarchyMetrics, LevelAccuracy, Mean, rank_of_target
+from fgvc.training.tree_metrics import TreeMetrics
 
+TREE = Taxonomy(("g", "s"), [("x", "0"), ("y", "1"), ("x", "2"), ("y", "3"), ("z", "4"), ("z", "z")])
 # Runs as a process of its own: rank 1 of two.
 OTHER_RANK = """
 import json, runpy, sys
@@ -33,10 +35,11 @@ def share_results(rank, store, cuts):
     results = []
     for cut in cuts:
         mine = slice(0, cut) if rank == 0 else slice(cut, None)
-        metric = LevelAccuracy(6, top_k=3)
+        metric, tree = LevelAccuracy(6, top_k=3), TreeMetrics(TREE)
         if len(scores[mine]):
             metric.update(scores[mine], targets[mine])
-        results.append(as_floats(metric.compute()))
+            tree.update(TREE.complete({"s": scores[mine]}), targets[mine])
+        results.append(as_floats(metric.compute()) | as_floats(tree.compute()))
     torch.distributed.destroy_process_group()
     return results
 
@@ -160,8 +163,11 @@ def test_two_processes_give_the_result_of_one_for_odd_and_for_empty_shares(tmp_p
     finally:
         other.kill()
         other.wait()
-    expected = slow_accuracies(*fixed_batch(), 3)
-    assert expected["top1"] > 0
+    scores, targets = fixed_batch()
+    tree = TreeMetrics(TREE)
+    tree.update(TREE.complete({"s": scores}), targets)
+    expected = slow_accuracies(scores, targets, 3) | as_floats(tree.compute())
+    assert min(expected["top1"], expected["severity"], expected["full_path"]) > 0
     for result in [*first, *second]:
         assert result == pytest.approx(expected, abs=1e-6)
 
@@ -183,12 +189,22 @@ def test_every_level_is_counted_against_its_own_ancestor():
             "sub.species/top1": 1 / 3,
             "sub.species/top2": 2 / 3,
             "sub.species/mean_per_class": 1 / 3,
+            "full_path": 1 / 3,  # the crow; the jay and the cod are taken for crows
+            "weighted_ap": (2 * 3 / 4 + 3 * 1 / 3) / 5,
+            "inconsistency": 0,
+            "severity": (1 + 2) / 2,
+            "hd@1": (0 + 1 + 2) / 3,
+            "hd@5": (3 + 3 + 4) / 3 / 3,
+            "hd@20": (3 + 3 + 4) / 3 / 3,
+            "h_precision": (2 + 1 + 0 + 1) / (2 + 2 + 2 + 1),  # of the fourth image only the type is known
+            "h_recall": (2 + 1 + 0 + 1) / (2 + 2 + 2 + 1),
+            "h_f1": (2 + 1 + 0 + 1) / (2 + 2 + 2 + 1),
         }
     )
     assert next(iter(result)) == "type/top1"
     metrics.reset()
     metrics.update({"type": kind[:1], "sub.species": leaf[:1]}, labels[:1])
-    assert metrics.compute()["type/top1"].item() == 1
+    assert metrics.compute()["type/top1"].item() == metrics.compute()["full_path"].item() == 1
 
 
 def test_a_flat_taxonomy_has_one_level_and_metrics_add_nothing_to_a_checkpoint():

@@ -12,8 +12,11 @@ from fgvc import quiet
 from fgvc.backbone import Backbone, Features
 from fgvc.data.datamodule import FineGrainedData
 from fgvc.data.image_folder import ImageFolder
+from fgvc.datatypes import Prediction
 from fgvc.errors import UsageError
+from fgvc.heads.hse import HSEHead
 from fgvc.heads.linear import LinearHead
+from fgvc.last_stage import LastStage
 from fgvc.recognizers.whole_image import WholeImage
 from fgvc.taxonomy import Taxonomy
 from fgvc.training import module as module_file
@@ -159,13 +162,13 @@ def test_measures_are_logged_beside_the_loss_and_not_trained_on(monkeypatch, sta
 def test_a_term_of_an_earlier_phase_is_not_logged_as_nan(monkeypatch):
     module = measured()
     logged = {}
-    monkeypatch.setattr(module, "log", lambda name, value, **keys: logged.update({name: value}))
-    monkeypatch.setattr(module, "log_dict", lambda named, **keys: None)
+    monkeypatch.setattr(module, "log_dict", lambda named, **keys: logged.update(named))
     for term in ("rank1", "gone"):
         logged.clear()
         module._log_losses({"loss": torch.tensor(3.0), f"loss_{term}": torch.tensor(2.0)}, "val", 4)
         module.on_validation_epoch_end()
-    assert logged == {"val/loss": 3, "val/loss_gone": 2}
+    losses = {name: value for name, value in logged.items() if "loss" in name}
+    assert losses == {"val/loss": 3, "val/loss_gone": 2}
 
 
 def test_the_module_keeps_the_boxes_of_the_last_batch(monkeypatch):
@@ -221,6 +224,120 @@ def test_validation_metrics_equal_a_slow_recount_at_every_level(photos):
         assert results[f"val/{level}/mean_per_class"] == pytest.approx(sum(recalls) / len(recalls))
         assert results[f"val/{level}/top5"] == 1
     assert 0 < results["val/species/top1"] < 1  # an answer that could be wrong
+
+
+TREE = Taxonomy(["genus", "species"], [("x", "0"), ("y", "1"), ("x", "2"), ("y", "3"), ("z", "4"), ("x", "5")])
+PATHS = [TREE.path(leaf) for leaf in range(6)]
+GENERA = ("x", "y", "z")
+SURE = {"genus": 0.5, "species": 3.0}
+"""Temperatures of the two levels."""
+
+
+def opinions(size=90):
+    """Logits of both levels, which disagree, and labels: some are known to the genus only, some not at all."""
+    generator = torch.Generator().manual_seed(2)
+    labels = torch.randint(6, (size,), generator=generator)
+    species = 3 * torch.randn(size, 6, generator=generator) + 4 * torch.nn.functional.one_hot(labels, 6)
+    genus = 3 * torch.randn(size, 3, generator=generator)
+    labels[::10] = TREE.find("y", "genus")
+    labels[1::10] = -1
+    return {"genus": genus, "species": species}, labels
+
+
+def told(monkeypatch, module, logits, labels, stage="test"):
+    """Return what is logged of a stage in which the recognizer answers these logits, in batches of 40."""
+    logged = {}
+    monkeypatch.setattr(module, "log_dict", lambda named, **keys: logged.update(named))
+    for start in range(0, len(labels), 40):
+        part = slice(start, start + 40)
+        prediction = Prediction({level: x[part] for level, x in logits.items()}, torch.zeros(0))
+        monkeypatch.setattr(module.recognizer, "forward", lambda images, p=prediction: p)
+        sample = batch_of(len(labels[part]))._replace(label=labels[part])
+        with torch.no_grad():
+            getattr(module, {"test": "test_step", "val": "validation_step"}[stage])(sample, 0)
+    getattr(module, {"test": "on_test_epoch_end", "val": "on_validation_epoch_end"}[stage])()
+    return {name: value.item() for name, value in logged.items()}
+
+
+def probabilities(row, temperature):
+    powers = [math.exp(x / temperature) for x in row]
+    return [x / sum(powers) for x in powers]
+
+
+def named_by(readout, p):
+    """Return the genus and the species that a readout names, by its definition."""
+    leaves = range(len(p))
+    if readout == "crm":  # the least expected height of the lowest common ancestor with the truth
+        heights = [[2 - sum(a == b for a, b in zip(PATHS[k], PATHS[j], strict=True)) for j in leaves] for k in leaves]
+        best = min(leaves, key=lambda k: sum(heights[k][j] * p[j] for j in leaves))
+    else:
+        best = max(leaves, key=lambda k: p[k])
+    if readout == "marginal":
+        return max(GENERA, key=lambda g: sum(p[k] for k in leaves if PATHS[k][0] == g)), PATHS[best][1]
+    return PATHS[best]
+
+
+@pytest.mark.parametrize("temperature", [None, 3.0])
+def test_other_ways_to_answer_are_counted_under_their_names_on_calibrated_probabilities(monkeypatch, temperature):
+    names = ["marginal", "ancestor", "crm"]
+    module, (logits, labels) = make_module(TREE, readouts=names), opinions(400)
+    if temperature:
+        module.temperatures = {**SURE, "species": temperature}
+    found = told(monkeypatch, module, logits, labels)
+    expected = {}
+    for name in names:
+        for depth, level in enumerate(TREE.levels):
+            hits = [
+                named_by(name, probabilities(row, temperature or 1))[depth] == TREE.path(label)[depth]
+                for row, label in zip(logits["species"].tolist(), labels.tolist(), strict=True)
+                if label >= 0 and len(TREE.path(label)) > depth
+            ]
+            expected[name, level] = sum(hits) / len(hits)
+            assert found[f"test/{name}/{level}/top1"] == pytest.approx(expected[name, level]), (name, level)
+    assert len({(expected[name, "genus"], expected[name, "species"]) for name in names}) == 3
+
+
+def slow_error(pairs, bins=15):
+    members = {}
+    for confidence, right in pairs:
+        members.setdefault(min(int(confidence * bins), bins - 1), []).append((confidence, right))
+    gaps = [abs(sum(c for c, _ in found) - sum(right for _, right in found)) for found in members.values()]
+    return sum(gaps) / len(pairs)
+
+
+def test_a_test_tells_the_calibration_error_with_and_without_temperatures(monkeypatch):
+    module, (logits, labels) = make_module(TREE), opinions()
+    module.temperatures = SURE
+    found = told(monkeypatch, module, logits, labels)
+    for name, temperature in {"test/ece": 3.0, "test/ece_uncalibrated": 1.0}.items():
+        pairs = []
+        for row, label in zip(logits["species"].tolist(), labels.tolist(), strict=True):
+            if 0 <= label < 6:  # the species is known
+                p = probabilities(row, temperature)
+                pairs.append((max(p), p.index(max(p)) == label))
+        assert len(pairs) == 72
+        assert found[name] == pytest.approx(slow_error(pairs), abs=1e-6), name
+    assert abs(found["test/ece"] - found["test/ece_uncalibrated"]) > 0.05
+
+
+def test_a_validation_asks_for_nothing_more(monkeypatch):
+    module, (logits, labels) = make_module(TREE, readouts=["crm"], tta=["flip"]), opinions()
+    found = told(monkeypatch, module, logits, labels, "val")
+    assert "val/species/top1" in found
+    assert not [name for name in found if "ece" in name or "crm" in name or "flip" in name]
+    assert module.lineage is None
+
+
+def test_the_module_keeps_the_calibrated_lineages_of_the_last_test_batch(monkeypatch):
+    module, (logits, labels) = make_module(TREE), opinions()
+    module.temperatures = SURE
+    told(monkeypatch, module, logits, labels)
+    expected = []
+    for genus, species in zip(logits["genus"].tolist()[80:], logits["species"].tolist()[80:], strict=True):
+        p = probabilities(species, 3.0)
+        above = PATHS[p.index(max(p))][0]
+        expected.append([probabilities(genus, 0.5)[GENERA.index(above)], max(p)])
+    assert module.lineage.tolist() == [pytest.approx(row, abs=1e-6) for row in expected]
 
 
 def test_one_seed_gives_the_same_weights_and_another_one_others(photos):
@@ -289,6 +406,30 @@ def test_layer_decay_reaches_the_live_optimizer_of_a_wrapped_transformer(photos)
     for name, layers in below_head.items():
         assert seen[name] == pytest.approx(0.01 * 0.5**layers), name
     assert set(seen) == {name for name, _ in make_module(net="test_vit").recognizer.named_parameters()}
+
+
+@pytest.mark.parametrize("layer_decay", [None, 0.5])
+def test_copies_of_the_last_stage_learn_at_the_rate_of_the_backbone(layer_decay):
+    recognizer = partial(
+        WholeImage,
+        backbone=partial(Backbone, name="test_resnet", weights="none"),
+        head=partial(HSEHead, embedding_width=4, guide_width=4),
+    )
+    keys = {"image_size": 32, "lr": 0.01, "head_lr_ratio": 8.0, "layer_decay": layer_decay}
+    module = FineGrainedModule(recognizer, TREE, **keys)
+    module.trainer = trainer()
+    groups = {id(p): group for group in module.configure_optimizers().param_groups for p in group["params"]}
+    copies = [name for name, part in module.recognizer.named_modules() if isinstance(part, LastStage)]
+    assert len(copies) == 2 and all(name.startswith("head.") for name in copies)
+    seen = {"copy": set(), "head": set()}
+    for name, parameter in module.recognizer.head.named_parameters(prefix="head"):
+        group = groups.pop(id(parameter))
+        seen["copy" if name.startswith(tuple(f"{copy}." for copy in copies)) else "head"].add(group["lr"])
+        assert group["weight_decay"] == (0.05 if parameter.ndim > 1 else 0), name
+    # with layer decay a copy is one layer below the head
+    assert seen == {"copy": {0.01 * (layer_decay or 1)}, "head": {0.08}}
+    assert groups.keys() == {id(p) for p in module.recognizer.backbone.parameters()}
+    assert {group["lr"] for group in groups.values()} <= {0.01 * (layer_decay or 1) ** i for i in range(20)}
 
 
 class Snapshots(pl.Callback):
@@ -422,12 +563,16 @@ def test_ten_thousand_classes_stay_small(monkeypatch):
             module.validation_step(batch_of(32, seed), 0)
         module.on_validation_epoch_end()
     peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * (1 if sys.platform == "darwin" else 1024)
-    state = sum(value.nbytes for metric in module.metrics["val"].levels for value in metric.metric_state.values())
+    state = sum(
+        value.nbytes for metric in module.scoreboard.answers["val"].levels for value in metric.metric_state.values()
+    )
     assert state == 3 * 8 * (10_000 + 2_000)
     assert peak < 200e6
 
 
-@pytest.mark.parametrize("keys", [{"lr": 0}, {"weight_decay": -1}, {"mixup": -0.1}, {"tta": ["flipp"]}])
+@pytest.mark.parametrize(
+    "keys", [{"lr": 0}, {"weight_decay": -1}, {"mixup": -0.1}, {"tta": ["flipp"]}, {"readouts": ["crn"]}]
+)
 def test_settings_out_of_range_are_refused(keys):
     with pytest.raises(UsageError, match="model"):
         make_module(**keys)

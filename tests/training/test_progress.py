@@ -4,7 +4,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from fgvc import quiet
-from fgvc.training.progress import StderrProgressBar
+from fgvc.training.progress import StderrProgressBar, print_summary
 
 
 class Tiny(pl.LightningModule):
@@ -46,3 +46,17 @@ def test_bars_go_to_stderr_and_stdout_stays_empty(trainer, capsys):
     out, err = capsys.readouterr()
     assert out == ""
     assert "Testing" in err
+
+
+def test_the_summary_tells_all_of_the_answer_and_the_gist_of_its_views(capsys):
+    levels = {f"{level}/{kind}": 0.5 for level in ("genus", "species") for kind in ("top1", "top5", "mean_per_class")}
+    tree = {"full_path": 0.25, "severity": 1.5, "hd@1": 0.75, "hd@5": 2.0, "h_f1": 0.5}
+    numbers = {f"test/{view}{key}": x for view in ("", "scale1/", "crm/") for key, x in (levels | tree).items()}
+    print_summary("3 images", {**numbers, "test/loss": 2.0, "val/loss": 1.0}, "test/")
+    out, err = capsys.readouterr()
+    told = {line.split()[0]: " ".join(line.split()[1:]) for line in err.splitlines() if "/" in line}
+    assert out == "" and "3 images" in err
+    assert {f"test/{key}" for key in levels | tree} | {"test/loss"} <= set(told)
+    gist = {f"test/{view}/{key}" for view in ("scale1", "crm") for key in ("genus/top1", "species/top1", "hd@1")}
+    assert {name for name in told if name.count("/") > 1 and ("scale1" in name or "crm" in name)} == gist
+    assert told["test/full_path"] == "25.00 %" and told["test/hd@1"] == "0.7500" and "val/loss" not in told

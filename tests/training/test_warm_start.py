@@ -15,6 +15,7 @@ from fgvc.__main__ import main
 from fgvc.attention.apn import APN
 from fgvc.backbone import Backbone
 from fgvc.errors import UsageError
+from fgvc.heads.hse import HSEHead
 from fgvc.model_file import ModelFileError, read_state
 from fgvc.recognizers.fcan import FCAN
 from fgvc.recognizers.ra_cnn import RACNN
@@ -25,6 +26,7 @@ from fgvc.training.warm_start import find, init_from
 
 TINY = partial(Backbone, name="test_resnet", weights="none")
 SMALL_APN = partial(APN, hidden=8, grid=2)
+PAIR = Taxonomy(["genus", "species"], [("Corvus", "crow"), ("Corvus", "raven"), ("Pica", "magpie")])
 OTHER = Taxonomy.flat(["crow", "raven"])
 
 
@@ -46,6 +48,18 @@ def part(state, prefix):
 
 def same(first, second):
     return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.parametrize("taxonomy", [TAXONOMY, PAIR], ids=["same", "other"])
+def test_copies_of_the_last_stage_start_as_that_of_the_model(source, taxonomy):
+    model = WholeImage(taxonomy, 32, TINY, partial(HSEHead, embedding_width=4, guide_width=4))
+    report = init_from(model, source, whole_backbones=True)
+    wanted = part(read_state(source)[0], "backbone.net.layer4.")
+    copies = list(model.last_stages())
+    assert len(copies) == 2 * len(taxonomy.levels) - 2
+    for copy in copies:
+        assert same(dict(copy.steps[0].state_dict()), wanted)
+    assert not [name for name in report.reset if "steps" in name]
 
 
 @pytest.mark.parametrize("shared", [False, True])

@@ -1,0 +1,142 @@
+"""The last stage of a timm network as a part of its own, so that a head may own a copy of it.
+
+Which modules follow the cut is seen by running the network once; that they, one after the other, give the network's own
+answer is checked then and there.
+
+Shape letters: N images, S side of the image, C channels, h, w grid.
+"""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from fgvc.errors import UsageError
+
+BLOCKS = 3
+"""How many blocks are the last stage of a network that has no stages, such as ViT."""
+
+
+class Layout(NamedTuple):
+    """How a network's answer becomes a map.
+
+    prefix: tokens before those of the grid. grid: (h, w) of the tokens, or None where they form a square.
+    channels_last: whether the answer is (N, h, w, C).
+    """
+
+    prefix: int
+    grid: tuple[int, int] | None
+    channels_last: bool
+
+
+def layout_of(net: Any) -> Layout:
+    """Return how a timm network's answer becomes a map."""
+    grid = getattr(getattr(net, "patch_embed", None), "grid_size", None)
+    return Layout(getattr(net, "num_prefix_tokens", 0), grid, getattr(net, "output_fmt", "NCHW") == "NHWC")
+
+
+def to_map(out: Tensor, layout: Layout) -> Tensor:
+    """Turn (N, tokens, C), (N, h, w, C) or (N, C, h, w) into (N, C, h, w)."""
+    if out.ndim == 3:
+        tokens = out[:, layout.prefix :]
+        count, grid = tokens.shape[1], layout.grid
+        h, w = grid if grid and grid[0] * grid[1] == count else (round(count**0.5),) * 2
+        return tokens.transpose(1, 2).reshape(len(tokens), -1, h, w)
+    return out.permute(0, 3, 1, 2) if layout.channels_last else out
+
+
+class LastStage(nn.Module):
+    """A copy of the modules between trunk and map.
+
+    Args:
+        modules: by their names in the network, in the order in which they run; they are copied, weights included.
+        layout: see `to_map`.
+
+    Attributes:
+        names: of the modules in the network.
+    """
+
+    def __init__(self, modules: Mapping[str, nn.Module], layout: Layout) -> None:
+        super().__init__()
+        self.names = tuple(modules)
+        self.steps = nn.ModuleList(deepcopy(module) for module in modules.values())
+        self.layout = layout
+
+    def forward(self, trunk: Tensor) -> Tensor:
+        """Trunk, as the cut module answers it -> map (N, C, h, w)."""
+        for step in self.steps:
+            trunk = step(trunk)
+        return to_map(trunk, self.layout)
+
+
+def cut(net: Any, image_size: int) -> tuple[str, list[str]]:
+    """Find where the last stage of a network begins.
+
+    Args:
+        net: a timm network.
+        image_size: side, in pixels, of images that it takes.
+
+    Returns:
+        The name of the module whose answer the last stage reads, and the names of the last stage's modules in the order
+        in which they run.
+
+    Raises:
+        UsageError: the network cannot be cut there.
+    """
+    before = _before_last_stage(net)
+    modules = dict(net.named_modules())
+    if before not in modules:
+        raise UsageError(f"{_refusal(net)} (it has no module {before!r})")
+    ran: list[str] = []
+    trunk: list[Any] = []
+    hooks = [modules[n].register_forward_hook(lambda *_, n=n: ran.append(n)) for n in _after(before, modules)]
+    hooks.append(modules[before].register_forward_hook(lambda module, given, answer: trunk.append(answer)))
+    training = net.training
+    try:
+        with torch.no_grad():
+            picture = torch.randn(2, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
+            wanted = net.eval().forward_features(picture)
+            answer = trunk[0]
+            for name in list(ran):
+                answer = modules[name](answer)
+    except (TypeError, RuntimeError, ValueError, IndexError, AttributeError) as error:
+        raise UsageError(f"{_refusal(net)} ({' '.join(str(error).split())[:120]})") from None
+    finally:
+        for hook in hooks:
+            hook.remove()
+        net.train(training)
+    names = ran[: len(ran) // 2]  # the second half is our own pass
+    if not names or answer.shape != wanted.shape or not torch.allclose(answer, wanted, rtol=1e-4, atol=1e-4):
+        raise UsageError(f"{_refusal(net)} (more happens after {before!r} than its modules one by one)")
+    if not any(True for name in names for _ in modules[name].parameters()):
+        raise UsageError(f"{_refusal(net)} (nothing after {before!r} can learn)")
+    return before, names
+
+
+def _before_last_stage(net: Any) -> str:
+    """Return the last module at a coarser stride than the map's; of a network without stages, that before BLOCKS."""
+    stages = list(net.feature_info)
+    finer = [stage["module"] for stage in stages if stage["reduction"] < stages[-1]["reduction"]]
+    if finer:
+        return str(finer[-1])
+    return str(stages[-1 - min(BLOCKS, len(stages) - 1)]["module"])
+
+
+def _after(before: str, modules: dict[str, nn.Module]) -> list[str]:
+    """Return the later siblings of a module, then those of its parents."""
+    names: list[str] = []
+    while before:
+        parent, _, own = before.rpartition(".")
+        siblings = [name for name, _ in modules[parent].named_children()]
+        names += [f"{parent}.{name}".lstrip(".") for name in siblings[siblings.index(own) + 1 :]]
+        before = parent
+    return names
+
+
+def _refusal(net: Any) -> str:
+    return (
+        f"backbone {type(net).__name__}: its last stage cannot be copied for branches; choose another network, or let "
+        "the head share it"
+    )

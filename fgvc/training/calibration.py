@@ -1,0 +1,206 @@
+"""After training: temperatures that make the scores honest, and the counts by which an answer can be vouched for.
+
+Shape letters: N images, S side of the image, C classes of a level, K leaves, L levels.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from scipy.optimize import minimize_scalar
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from torchmetrics.functional.classification import binary_calibration_error
+from tqdm import tqdm
+
+from fgvc.datatypes import Sample
+from fgvc.errors import UsageError
+from fgvc.recognizers.base import Recognizer
+from fgvc.taxonomy import Taxonomy
+from fgvc.tree import lineage_correct, lineage_scores
+from fgvc.vouching import Vouching, count
+
+COLDEST, HOTTEST = 0.05, 20.0
+AT_ONCE = 256  # images that are held in float64
+
+
+@dataclass
+class Calibration:
+    """What was fitted and counted.
+
+    temperatures: level -> T, for each level that has logits of its own.
+    ece_before, ece_after: level -> calibration error of the lineage's scores, with temperatures of 1 and with the
+        fitted ones, on images that fitted none; NaN where no label says anything at the level.
+    vouching: counts on those of these images whose leaf is known.
+    images: how many images there were in all.
+    """
+
+    temperatures: dict[str, float]
+    ece_before: dict[str, float]
+    ece_after: dict[str, float]
+    vouching: Vouching
+    images: int
+
+    def to_plain(self, split: str) -> dict[str, Any]:
+        """Return what a model file tells of it, for people: the split, its size and the errors."""
+        before, after = ({k: round(v, 6) for k, v in e.items() if v == v} for e in (self.ece_before, self.ece_after))
+        return {"split": split, "images": self.images, "ece_before": before, "ece_after": after}
+
+
+def fit_temperature(logits: Tensor, targets: Tensor) -> float:
+    """Return the T for which softmax(logits / T) has the least negative log-likelihood, 0.05 .. 20.
+
+    Guo, Pleiss, Sun, Weinberger, "On Calibration of Modern Neural Networks", ICML 2017.
+
+    Args:
+        logits: (N, C).
+        targets: (N,) int64; -1 is ignored.
+
+    Returns:
+        T; 1 where no target is known or no T is better than 1.
+    """
+    known = targets >= 0
+    logits, targets = logits[known], targets[known]
+
+    def nll(log_t: float) -> float:
+        parts = zip(torch.split(logits, AT_ONCE), torch.split(targets, AT_ONCE), strict=True)
+        return sum(float(cross_entropy(x.double() / math.exp(log_t), y, reduction="sum")) for x, y in parts)
+
+    if not len(targets):
+        return 1.0
+    # Convex in 1 / T, so there is one minimum to be found.
+    bounds = (math.log(COLDEST), math.log(HOTTEST))
+    found = float(minimize_scalar(nll, bounds=bounds, method="bounded", options={"xatol": 1e-4}).x)
+    return math.exp(found) if nll(found) < nll(0.0) else 1.0
+
+
+def calibration_error(confidence: Tensor, correct: Tensor, bins: int = 15) -> float:
+    """Return the expected calibration error; NaN where there is no image, or a confidence that is no number.
+
+    Naeini, Cooper, Hauskrecht, "Obtaining Well Calibrated Probabilities Using Bayesian Binning", AAAI 2015.
+
+    Args:
+        confidence: (N,) probabilities.
+        correct: (N,) bool.
+        bins: how many, equally wide.
+    """
+    if not len(confidence) or not bool(confidence.isfinite().all()):
+        return math.nan
+    # torchmetrics has a bin of its own for what is exactly 1.
+    below_one = confidence.double().clamp(0, math.nextafter(1, 0))
+    return float(binary_calibration_error(below_one, correct.long(), n_bins=bins))
+
+
+@torch.inference_mode()
+def collect(
+    recognizer: Recognizer,
+    batches: Iterable[Sample],
+    device: torch.device,
+    total: int,
+    limit: int = 20_000_000,
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Run a recognizer, which is left in evaluation mode on the device, and keep its logits.
+
+    Args:
+        recognizer: the model.
+        batches: Samples of N images (N, 3, S, S) each.
+        device: where it computes.
+        total: how many images will come.
+        limit: how many floats a level may hold. Where there are more images than that allows, some are drawn, the same
+            each time. Not every n-th: classes that take turns would be left out.
+
+    Returns:
+        level -> (N, C) float32, for the levels that the head scores; and (N,) int64 labels; on the CPU, in order.
+
+    Raises:
+        UsageError: no image, or a limit below the number of leaves.
+    """
+    most = limit // recognizer.taxonomy.num_classes
+    if total < 1 or most < 1:
+        raise UsageError(f"calibration: {total} images, of which {limit} floats per level hold {most}; give 1 or more")
+    kept = torch.zeros(total, dtype=torch.bool)
+    kept[_shuffled(total)[:most]] = True
+    recognizer.to(device).eval()
+    logits: dict[str, list[Tensor]] = {}
+    labels, start = [], 0
+    for batch in batches:
+        mine = kept[start : start + len(batch.label)].nonzero()[:, 0]
+        start += len(batch.label)
+        if len(mine):
+            for level, scores in recognizer(batch.image[mine].to(device)).logits.items():
+                logits.setdefault(level, []).append(scores.float().cpu())
+            labels.append(batch.label[mine].cpu())
+    if not labels:
+        raise UsageError("calibration: no image came; give a split with images")
+    return {level: torch.cat(parts) for level, parts in logits.items()}, torch.cat(labels)
+
+
+def collected(
+    recognizer: Recognizer, datamodule: Any, split: str, device: torch.device
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Return what `collect` does, for a split of a datamodule and under a progress bar."""
+    bar = tqdm(datamodule.whole_split(split), f"reading {split}", delay=1, leave=False, unit=" batches")
+    return collect(recognizer, bar, device, len(datamodule.records(split)))
+
+
+def calibrate(logits: Mapping[str, Tensor], labels: Tensor, taxonomy: Taxonomy) -> Calibration:
+    """Fit the temperatures on one half of the images and count on the other, so that the promise is not spoiled.
+
+    The first half is also the pilot, which says where the search for a threshold begins. The halves are drawn, the
+    same each time, and not the even and odd places: classes may take turns.
+
+    Args:
+        logits: level -> (N, C), the leaf level among them.
+        labels: (N,) int64 node ids. One that is no leaf counts at the levels it knows, not for vouching; -1 nowhere.
+        taxonomy: the classes.
+    """
+    fitting, counting = halves(len(labels))
+    temperatures = {
+        level: fit_temperature(logits[level][fitting], taxonomy.targets(labels[fitting], level))
+        for level in taxonomy.levels
+        if level in logits
+    }
+    truth = labels[counting]
+    before, correct = _lineages(logits, labels, {}, taxonomy, counting)
+    after, _ = _lineages(logits, labels, temperatures, taxonomy, counting)
+    pilot = _counted(*_lineages(logits, labels, temperatures, taxonomy, fitting), labels[fitting], taxonomy)
+    vouching = _counted(after, correct, truth, taxonomy, pilot)
+    ece_before, ece_after = (_errors(scores, correct, truth, taxonomy) for scores in (before, after))
+    return Calibration(temperatures, ece_before, ece_after, vouching, len(labels))
+
+
+def _lineages(
+    logits: Mapping[str, Tensor], labels: Tensor, temperatures: Mapping[str, float], taxonomy: Taxonomy, rows: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return (M, L) scores and (M, L) bool correct of M rows."""
+    cooled = {level: x[rows].float() / temperatures.get(level, 1.0) for level, x in logits.items()}
+    log_probs = taxonomy.complete(cooled)
+    leaf = log_probs[taxonomy.leaf_level].argmax(dim=1)
+    return lineage_scores(log_probs, taxonomy), lineage_correct(leaf, labels[rows], taxonomy)
+
+
+def _counted(
+    scores: Tensor, correct: Tensor, labels: Tensor, taxonomy: Taxonomy, pilot: Vouching | None = None
+) -> Vouching:
+    leaves = (labels >= 0) & (labels < taxonomy.num_classes)
+    return count(scores[leaves].numpy(), correct[leaves].numpy(), pilot)
+
+
+def _errors(scores: Tensor, correct: Tensor, labels: Tensor, taxonomy: Taxonomy) -> dict[str, float]:
+    errors = {}
+    for depth, level in enumerate(taxonomy.levels):
+        known = taxonomy.targets(labels, level) >= 0
+        errors[level] = calibration_error(scores[known, depth], correct[known, depth])
+    return errors
+
+
+def halves(size: int) -> tuple[Tensor, Tensor]:
+    """Return the places of two halves, drawn the same each time."""
+    order = _shuffled(size)
+    return order[0::2], order[1::2]
+
+
+def _shuffled(size: int) -> Tensor:
+    return torch.randperm(size, generator=torch.Generator().manual_seed(0))

@@ -1,0 +1,264 @@
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from tiny_model import TAXONOMY, tiny_model
+
+from fgvc.datatypes import Sample
+from fgvc.errors import UsageError
+from fgvc.taxonomy import Taxonomy
+from fgvc.training.calibration import (
+    Calibration,
+    calibrate,
+    calibration_error,
+    collect,
+    collected,
+    fit_temperature,
+    halves,
+)
+from fgvc.vouching import GRID, decide
+
+
+def drawn_from(temperature, size=4000, classes=6, seed=0):
+    """Logits, and targets that are drawn from softmax(logits / temperature)."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = 4 * torch.randn(size, classes, generator=generator)
+    return logits, torch.multinomial((logits / temperature).softmax(1), 1, generator=generator)[:, 0]
+
+
+def slow_nll(logits, targets, temperature):
+    """The definition in numpy's float64."""
+    z = logits.double().numpy() / temperature
+    z = z - z.max(axis=1, keepdims=True)
+    log_p = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
+    return -np.mean([row[t] for row, t in zip(log_p, targets.tolist(), strict=True) if t >= 0])
+
+
+@pytest.mark.parametrize("temperature", [0.4, 1.0, 2.5])
+def test_the_temperature_that_made_the_data_is_found_and_no_other_is_better(temperature):
+    logits, targets = drawn_from(temperature)
+    targets[::7] = -1
+    found = fit_temperature(logits, targets)
+    assert found == pytest.approx(temperature, rel=0.05)
+    best = slow_nll(logits, targets, found)
+    assert all(best <= slow_nll(logits, targets, found * factor) for factor in (0.98, 0.99, 1.01, 1.02))
+    assert best <= slow_nll(logits, targets, 1.0)
+    assert fit_temperature(logits[targets >= 0], targets[targets >= 0]) == pytest.approx(found, rel=1e-6)
+    assert fit_temperature(1000 + logits, targets) == pytest.approx(found, rel=1e-2)
+
+
+def test_the_temperature_stays_within_its_bounds():
+    logits = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
+    assert 0.05 <= fit_temperature(logits, logits.argmax(1)) < 0.051
+    assert 19.9 < fit_temperature(100 * logits, logits.argmin(1)) <= 20
+
+
+def test_the_temperature_is_1_where_nothing_can_be_known():
+    logits = torch.randn(5, 4)
+    assert fit_temperature(logits, torch.full((5,), -1)) == 1
+    assert fit_temperature(logits[:0], torch.zeros(0, dtype=torch.int64)) == 1
+    assert fit_temperature(torch.zeros(5, 4), torch.arange(5) % 4) == 1
+    assert fit_temperature(torch.full((5, 4), math.nan), torch.arange(5) % 4) == 1
+
+
+def slow_error(confidence, correct, bins):
+    members = {}
+    for c, right in zip(confidence, correct, strict=True):
+        members.setdefault(min(int(c * bins), bins - 1), []).append((c, right))
+    gaps = [abs(sum(c for c, _ in pairs) - sum(right for _, right in pairs)) for pairs in members.values()]
+    return sum(gaps) / len(confidence)
+
+
+def test_the_calibration_error_is_that_of_a_slow_loop_with_certain_images_in_the_last_bin():
+    rng = np.random.default_rng(0)
+    confidence = rng.random(500)
+    correct = rng.random(500) < confidence**2
+    found = calibration_error(torch.from_numpy(confidence), torch.from_numpy(correct))
+    assert found == pytest.approx(slow_error(confidence.tolist(), correct.tolist(), 15), abs=1e-9)
+    # 0.95 is right and 1 is wrong: in one bin the two make up for each other in part.
+    assert calibration_error(torch.tensor([0.95, 1.0]), torch.tensor([True, False]), bins=10) == pytest.approx(0.475)
+    assert calibration_error(torch.tensor([0.0, 1.0]), torch.tensor([False, True])) == pytest.approx(0)
+    assert math.isnan(calibration_error(torch.zeros(0), torch.zeros(0, dtype=torch.bool)))
+    assert math.isnan(calibration_error(torch.tensor([0.5, math.nan]), torch.tensor([True, True])))
+
+
+def batches_of(images, labels, size):
+    for start in range(0, len(labels), size):
+        part = slice(start, start + size)
+        index = torch.arange(len(labels))[part]
+        yield Sample(images[part], labels[part], index, torch.tensor([0.0, 0, 1, 1]).expand(len(index), 4))
+
+
+def photographs(size):
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randint(256, (size, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    return images, torch.arange(size) % 5
+
+
+def test_collect_returns_what_the_recognizer_says_in_evaluation_mode():
+    images, labels = photographs(11)
+    recognizer = tiny_model().recognizer
+    with torch.no_grad():
+        expected = recognizer(images).logits["species"]
+    recognizer.train()
+    logits, kept = collect(recognizer, batches_of(images, labels, 4), torch.device("cpu"), total=11)
+    assert list(logits) == ["species"]
+    assert torch.equal(kept, labels)
+    assert torch.allclose(logits["species"], expected, atol=1e-4)
+    assert not recognizer.training
+
+
+def test_collect_draws_images_where_all_would_be_too_many():
+    size, most = 60, 20
+    images, labels = photographs(size)
+    labels = torch.arange(size) % 2  # two classes take turns
+    recognizer = tiny_model().recognizer
+    with torch.no_grad():
+        expected = recognizer(images).logits["species"]
+    seen = []
+    recognizer.register_forward_hook(lambda *call: seen.append(len(call[1][0])))
+    logits, kept = collect(recognizer, batches_of(images, labels, 7), torch.device("cpu"), size, 5 * most + 4)
+    assert logits["species"].shape == (most, 5)
+    assert sum(seen) == most  # the others cost nothing
+    places = [int((expected - row).abs().sum(1).argmin()) for row in logits["species"]]
+    assert places == sorted(set(places))
+    assert kept.tolist() == [place % 2 for place in places]
+    assert 5 < kept.sum() < 15
+    again, _ = collect(recognizer, batches_of(images, labels, 7), torch.device("cpu"), size, 5 * most)
+    assert torch.equal(again["species"], logits["species"])
+
+
+def test_collect_refuses_what_holds_no_image():
+    recognizer = tiny_model().recognizer
+    with pytest.raises(UsageError, match="10 images, of which 4 floats per level hold 0"):
+        collect(recognizer, [], torch.device("cpu"), 10, limit=4)
+    with pytest.raises(UsageError, match="no image came"):
+        collect(recognizer, [], torch.device("cpu"), 10)
+
+
+class Splits:
+    """A datamodule of which process 1 of 2 trains: `whole_split` is all of a split, whatever the others do."""
+
+    def __init__(self, **sizes):
+        self.sizes = sizes
+
+    def records(self, split):
+        return range(self.sizes[split])
+
+    def whole_split(self, split):
+        return batches_of(*photographs(self.sizes[split]), 4)
+
+
+def test_collected_reads_the_split_that_is_asked_for(capsys):
+    recognizer = tiny_model().recognizer
+    for split, size in {"val": 6, "test": 11}.items():
+        logits, labels = collected(recognizer, Splits(val=6, test=11), split, torch.device("cpu"))
+        images, expected = photographs(size)
+        assert torch.equal(labels, expected)
+        with torch.no_grad():
+            assert torch.allclose(logits["species"], recognizer(images).logits["species"], atol=1e-4)
+    assert capsys.readouterr().out == ""
+
+
+def test_the_halves_share_the_images_are_the_same_each_time_and_mix_the_places():
+    first, second = halves(41)
+    assert sorted([*first.tolist(), *second.tolist()]) == list(range(41))
+    assert (len(first), len(second)) == (21, 20)
+    assert all(torch.equal(a, b) for a, b in zip(halves(41), (first, second), strict=True))
+    assert all(5 < int((half % 2).sum()) < 15 for half in (first, second))  # classes may take turns
+    assert all(5 < int((half < 20).sum()) < 15 for half in (first, second))  # or stand one after the other
+
+
+def opinions(size, seed=0):
+    """Over-confident logits of two levels of the tiny tree, and labels."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(5, (size,), generator=generator)
+    noise = torch.randn(size, 5, generator=generator)
+    species = 6 * (torch.nn.functional.one_hot(labels, 5) + noise)
+    genus = TAXONOMY.targets(labels, "genus")
+    own = 6 * (torch.nn.functional.one_hot(genus, 4) + torch.randn(size, 4, generator=generator))
+    return {"species": species, "genus": own}, labels
+
+
+def test_calibrated_scores_are_honest_and_each_level_with_logits_gets_its_own_temperature():
+    logits, labels = opinions(3000)
+    found = calibrate(logits, labels, TAXONOMY)
+    assert list(found.temperatures) == ["genus", "species"]
+    for level, logit in logits.items():
+        whole = fit_temperature(logit, TAXONOMY.targets(labels, level))
+        assert found.temperatures[level] == pytest.approx(whole, rel=0.15)
+        assert whole > 2
+    assert list(found.ece_before) == list(found.ece_after) == ["family", "genus", "species"]
+    assert all(found.ece_before[level] > 0.1 for level in ("family", "species"))
+    assert all(found.ece_after[level] < 0.06 for level in ("family", "species"))
+    assert found.images == 3000 and found.vouching.answered[0] == 1500
+    assert 0 < found.vouching.wrong[0] < 1500
+
+
+def test_the_counts_are_those_of_the_calibrated_lineages():
+    logits, labels = opinions(400)
+    found = calibrate(logits, labels, TAXONOMY)
+    p = {level: (x.double() / found.temperatures[level]).softmax(1) for level, x in logits.items()}
+    rates = []
+    for n in range(400):
+        leaf = int(p["species"][n].argmax())
+        path, truth = TAXONOMY.path(leaf), TAXONOMY.path(int(labels[n]))
+        family = sum(float(p["species"][n, k]) for k in range(5) if TAXONOMY.path(k)[0] == path[0])
+        genus = float(p["genus"][n, TAXONOMY.names("genus").index(path[1])])
+        depth = decide(np.array([[family, genus, float(p["species"][n, leaf])]]), 0.9)[0]
+        rates.append((depth >= 0, depth >= 0 and path[: depth + 1] != truth[: depth + 1]))
+    place = GRID.index(0.9)
+    answered, wrong = np.mean(rates, axis=0)  # of all; half of them were counted
+    assert found.vouching.answered[place] / 200 == pytest.approx(answered, abs=0.08)
+    assert found.vouching.wrong[place] / found.vouching.answered[place] == pytest.approx(wrong / answered, abs=0.06)
+
+
+def test_an_image_fits_or_counts_and_never_both_also_where_classes_take_turns():
+    size = 24
+    logits, _ = opinions(size, seed=2)
+    labels = torch.arange(size) % 2
+    first = calibrate(logits, labels, TAXONOMY)
+    fits, counts = [], []
+    for n in range(size):
+        changed = labels.clone()
+        changed[n] = -1
+        other = calibrate(logits, changed, TAXONOMY)
+        fits.append(other.temperatures != first.temperatures)
+        counts.append(other.vouching.answered[0] == first.vouching.answered[0] - 1)
+        assert fits[-1] != counts[-1]
+    assert sum(fits) == size // 2
+    assert len({int(label) for label, counted in zip(labels, counts, strict=True) if counted}) == 2
+
+
+def test_a_coarse_label_counts_for_the_temperature_of_its_level_and_not_for_vouching():
+    logits, labels = opinions(200)
+    coarse = torch.tensor([TAXONOMY.node("genus", int(i)) for i in TAXONOMY.targets(labels, "genus")])
+    fine, found = calibrate(logits, labels, TAXONOMY), calibrate(logits, coarse, TAXONOMY)
+    assert found.temperatures["genus"] == fine.temperatures["genus"] != 1
+    assert found.temperatures["species"] == 1 != fine.temperatures["species"]
+    assert set(found.vouching.answered) == {0}
+    assert math.isnan(found.ece_after["species"])
+    assert found.ece_after["genus"] == pytest.approx(fine.ece_after["genus"])
+
+
+def test_flat_classes_a_lonely_image_and_a_broken_network_are_no_error():
+    flat = Taxonomy.flat(["a", "b"])
+    found = calibrate({"class": torch.tensor([[2.0, 1]])}, torch.tensor([0]), flat)
+    assert found.images == 1 and found.vouching.answered[0] == 0
+    broken = calibrate({"class": torch.full((8, 2), math.nan)}, torch.arange(8) % 2, flat)
+    assert broken.temperatures == {"class": 1} and math.isnan(broken.ece_after["class"])
+    assert set(broken.vouching.answered) == {0}
+
+
+def test_a_model_file_is_told_the_split_its_size_and_the_errors_that_are_numbers():
+    logits, labels = opinions(60)
+    family = torch.tensor([TAXONOMY.node("family", int(i)) for i in TAXONOMY.targets(labels, "family")])
+    found = calibrate(logits, family, TAXONOMY)  # known to the family only
+    plain = found.to_plain("val")
+    assert json.loads(json.dumps(plain, allow_nan=False)) == plain
+    assert (plain["split"], plain["images"]) == ("val", 60)
+    assert list(plain["ece_before"]) == list(plain["ece_after"]) == ["family"]
+    rounded = Calibration({}, {"a": 0.12345678}, {"a": 1 / 3}, found.vouching, 2).to_plain("test")
+    assert (rounded["ece_before"], rounded["ece_after"]) == ({"a": 0.123457}, {"a": 0.333333})
