@@ -119,7 +119,8 @@ class Backbone(nn.Module):
         if self._cut is None:
             self._cut = cut(self.net, self.image_size)
             modules[self._cut[0]].register_forward_hook(self._keep)
-        return LastStage({name: modules[name] for name in self._cut[1]}, self._layout)
+        exempt: set[str] = getattr(self.net, "no_weight_decay", set)()
+        return LastStage({name: modules[name] for name in self._cut[1]}, self._layout, exempt)
 
     def before_last_stage(self) -> Iterator[nn.Module]:
         """Iterate over the smallest modules outside the last stage; all of the network's until a copy was asked for."""

@@ -87,7 +87,7 @@ def table(
     log_probs = taxonomy.complete(cooled)
     scores = lineage_scores(log_probs, taxonomy).numpy()
     right = lineage_correct(log_probs[taxonomy.leaf_level].argmax(dim=1), labels[leaves], taxonomy).numpy()
-    yield HEADER + "   " + ", ".join(f"share answered at {level}" for level in taxonomy.levels)
+    yield f"{HEADER}   share answered at {', '.join(taxonomy.levels)}"
     for target in targets:
         least = threshold(counts, target, delta)
         if least is None:

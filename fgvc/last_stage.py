@@ -6,7 +6,7 @@ answer is checked then and there.
 Shape letters: N images, S side of the image, C channels, h, w grid.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from typing import Any, NamedTuple
 
@@ -53,16 +53,23 @@ class LastStage(nn.Module):
     Args:
         modules: by their names in the network, in the order in which they run; they are copied, weights included.
         layout: see `to_map`.
+        exempt: names of the network's parameters that are not decayed, as its own `no_weight_decay` lists them.
 
     Attributes:
         names: of the modules in the network.
     """
 
-    def __init__(self, modules: Mapping[str, nn.Module], layout: Layout) -> None:
+    def __init__(self, modules: Mapping[str, nn.Module], layout: Layout, exempt: Iterable[str] = ()) -> None:
         super().__init__()
+        places = [(f"{name}.", f"steps.{i}.") for i, name in enumerate(modules)]
+        self._exempt = {here + x.removeprefix(there) for x in exempt for there, here in places if x.startswith(there)}
         self.names = tuple(modules)
         self.steps = nn.ModuleList(deepcopy(module) for module in modules.values())
         self.layout = layout
+
+    def no_weight_decay(self) -> set[str]:
+        """Return the names of the parameters that are not decayed, as timm's networks do."""
+        return self._exempt
 
     def forward(self, trunk: Tensor) -> Tensor:
         """Trunk, as the cut module answers it -> map (N, C, h, w)."""

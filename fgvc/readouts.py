@@ -80,7 +80,7 @@ def crm(log_leaf: Tensor, taxonomy: Taxonomy) -> Scores:
         level -> (N, C) float64, in -L .. 0, higher is better, coarse to fine.
     """
     # Far from the likely classes the scores differ by less than float32 can tell from L.
-    p = log_leaf.double().exp()
+    p = (log_leaf if log_leaf.device.type == "mps" else log_leaf.double()).exp()  # Apple GPUs have no float64
     agreement = torch.zeros_like(p)
     for level in taxonomy.levels:
         above = leaf_ancestors(taxonomy, level).to(p.device)

@@ -84,7 +84,7 @@ def test_the_model_is_calibrated_and_the_table_tells_what_the_test_images_show(h
     assert "shown on 30 test images" in err and "model: run/model" in err
 
     head, *lines = out.splitlines()
-    assert head == HEADER + "   share answered at genus, share answered at species"
+    assert head == HEADER + "   share answered at genus, species"
     assert len(lines) == 3
     assert lines[2].startswith(" 0.999 a precision of 0.999 cannot be vouched for: of 30 calibration images, ")
     assert fgvc(["test", str(run)]) == 0
@@ -201,7 +201,7 @@ def test_a_line_of_the_table_is_that_of_a_slow_loop():
     answered = tuple(1000 for _ in GRID)
     counts = Vouching(answered, tuple(0 if least >= 0.5 else 900 for least in GRID))
     head, line, refused = table(logits, labels, temperatures, counts, TAXONOMY, [0.9, 0.9999], 0.1)
-    assert head.endswith("share answered at family, share answered at genus, share answered at species")
+    assert head.endswith("share answered at family, genus, species")
     least = min(grid for grid in GRID if grid >= 0.5)
     answers = list(slow_answers(logits, labels, temperatures, least))
     told = [(depth, right) for depth, right in answers if depth >= 0]

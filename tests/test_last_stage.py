@@ -95,3 +95,11 @@ def test_a_stage_is_its_modules_in_turn():
     stage = LastStage({"a": layers[0], "b": layers[1]}, layout_of(None))
     image = torch.randn(1, 3, 2, 2)
     assert torch.equal(stage(image), layers[1](layers[0](image)))
+
+
+def test_a_copy_spares_from_decay_what_the_network_spares():
+    backbone = Backbone(224, "swin_tiny_patch4_window7_224", "none")
+    spared = set(backbone.net.no_weight_decay())
+    copied = backbone.new_last_stage()
+    wanted = {name.replace("layers.3.", "steps.0.", 1) for name in spared if name.startswith("layers.3.")}
+    assert wanted and copied.no_weight_decay() == wanted <= {name for name, _ in copied.named_parameters()}

@@ -57,7 +57,7 @@ class Scoreboard(nn.Module):
             self.errors[name] = BinaryCalibrationError(n_bins=15).to(confidence.device)
         error: Any = self.errors[name]
         # torchmetrics has a bin of its own for what is exactly 1, and takes a batch with a NaN for logits.
-        below_one = confidence.double().nan_to_num(nan=1.0).clamp(0, 1 - 1e-9)
+        below_one = confidence.float().nan_to_num(nan=1.0).clamp(0, 1 - 1e-7)
         error.update(below_one, (correct & ~confidence.isnan()).long())
 
     def result(self, stage: str) -> Iterator[tuple[str, Tensor]]:
