@@ -123,11 +123,18 @@ class Backbone(nn.Module):
         return LastStage({name: modules[name] for name in self._cut[1]}, self._layout, exempt)
 
     def before_last_stage(self) -> Iterator[nn.Module]:
-        """Iterate over the smallest modules outside the last stage; all of the network's until a copy was asked for."""
+        """Iterate over the smallest modules outside the last stage; all of the network's until a copy was asked for.
+
+        What a larger module owns itself (tokens, scales of a block) comes as a list of parameters.
+        """
         own = tuple(f"{name}." for name in self._cut[1]) if self._cut else ()
         for name, module in self.net.named_modules():
-            if not f"{name}.".startswith(own or ("\0",)) and not any(True for _ in module.children()):
+            if f"{name}.".startswith(own or ("\0",)):
+                continue
+            if not any(True for _ in module.children()):
                 yield module
+            elif alone := list(module.parameters(recurse=False)):
+                yield nn.ParameterList(alone)
 
     def _keep(self, module: nn.Module, given: Any, answer: Tensor) -> None:
         self._trunk[:] = [answer]

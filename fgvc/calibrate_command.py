@@ -117,5 +117,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--precision", type=float, nargs="+", default=[0.8, 0.9, 0.95], help="shares of right answers to show"
     )
-    parser.add_argument("--delta", type=float, default=0.1, help="how probable a broken promise may be (default: 0.1)")
+    parser.add_argument(
+        "--delta",
+        type=float,
+        default=0.1,
+        help="chance of a broken promise, for this table; predict takes 0.1",
+    )
     return parser

@@ -184,8 +184,14 @@ def _fit(cli: RunCLI) -> None:
         **run_folder.environment(),
     }
     model = Model(cli.model.recognizer.eval(), architecture, cli.datamodule.resize, {}, provenance)
-    told = calibrated(cli, model, "val") if "val" in cli.datamodule.splits else ""
-    path = save(model, cli.folder / run_folder.MODEL)
+    path = save(model, cli.folder / run_folder.MODEL)  # at once: the calibration reads images, which may fail
+    told = ""
+    if "val" in cli.datamodule.splits:
+        try:
+            told = calibrated(cli, model, "val")
+            save(model, path)
+        except FgvcError as error:
+            told = f"not calibrated ({error}); mend it and run fgvc calibrate {cli.folder}\n"
     print_summary(f"trained {cli.trainer.current_epoch} epochs", values, "val/")
     print(f"{told}model: {path}", file=sys.stderr)
     print(f"next:  fgvc test {cli.folder}\n       fgvc predict {cli.folder} PHOTO...", file=sys.stderr)
@@ -209,7 +215,9 @@ def _evaluate(cli: RunCLI, command: str, run: Path | None) -> None:
         load_weights(cli.model.recognizer, cli.config["ckpt_path"])
     elif run and (run / run_folder.MODEL).is_dir():
         read_weights(cli.model.recognizer, run)
-        cli.model.temperatures = read_temperatures(run)
+        cli.model.temperatures, fitted_on = read_temperatures(run)
+        if command == fitted_on:
+            print(f"the temperatures were fitted on {command} images: {command}/ece is no news", file=sys.stderr)
     elif run:
         load_weights(cli.model.recognizer, run_folder.checkpoint(run))
     table = PredictionTable((run or Path()) / "predictions_test.csv")

@@ -119,15 +119,17 @@ def read_weights(recognizer: Recognizer, folder: str | Path) -> None:
     _fill(recognizer, home / WEIGHTS)
 
 
-def read_temperatures(folder: str | Path) -> dict[str, float]:
-    """Return level -> temperature of the model in a folder.
+def read_temperatures(folder: str | Path) -> tuple[dict[str, float], str]:
+    """Return level -> temperature of the model in a folder, and the split they were fitted on, "" where none.
 
     Raises:
         ModelFileError: no model there, or a damaged one.
     """
     path = _home(Path(folder)) / DESCRIPTION
     try:
-        return {level: float(value) for level, value in _described(path)["temperatures"].items()}
+        described = _described(path)
+        split = str(described["provenance"].get("calibration", {}).get("split", ""))
+        return {level: float(value) for level, value in described["temperatures"].items()}, split
     except (TypeError, ValueError, AttributeError) as error:
         raise ModelFileError(f"{path}: damaged ({error!r}); copy it again") from None
 

@@ -129,6 +129,8 @@ class Predictor:
     def allow(self, names: Iterable[str] | Mapping[str, str]) -> int:
         """Answer these classes only, e.g. what lives here; the others' probability is dealt out among them.
 
+        The precision that can be vouched for was counted without this: together they promise nothing.
+
         Args:
             names: of leaves, or of what lies above them: a genus allows all of its species. Where several classes
                 share a name, a path: "Owls > Strix". A mapping says for each name where it is written, for messages.

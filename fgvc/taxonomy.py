@@ -173,9 +173,10 @@ class Taxonomy:
     def targets(self, labels: Tensor, level: str) -> Tensor:
         """Return (N,) class indices at a level for (N,) node ids; -1 where the label is -1 or coarser."""
         depth = self.depth(level)
-        return torch.where(labels >= 0, self._ancestors_on(labels.device)[labels.clamp_min(0), depth], -1)
+        return torch.where(labels >= 0, self.ancestors_on(labels.device)[labels.clamp_min(0), depth], -1)
 
-    def _ancestors_on(self, device: torch.device) -> Tensor:
+    def ancestors_on(self, device: torch.device) -> Tensor:
+        """Return `ancestors` on a device, where it stays."""
         if device not in self._copies:  # a copy per step would make an accelerator wait
             self._copies[device] = self.ancestors.to(device)
         return self._copies[device]
@@ -199,7 +200,7 @@ class Taxonomy:
         }
 
     def _roll_up(self, log_leaf: Tensor, level: str) -> Tensor:
-        parent = self._ancestors_on(log_leaf.device)[: self.num_classes, self.depth(level)]
+        parent = self.ancestors_on(log_leaf.device)[: self.num_classes, self.depth(level)]
         sums = log_leaf.new_zeros(len(log_leaf), self.size(level)).index_add_(1, parent, log_leaf.exp())
         return sums.clamp_min(torch.finfo(sums.dtype).tiny).log()
 
@@ -208,7 +209,7 @@ class Taxonomy:
 
         0 for the same leaf, L for leaves that share nothing. Computed from (N, L) rows, never from a K x K table.
         """
-        ancestors = self._ancestors_on(first.device)
+        ancestors = self.ancestors_on(first.device)
         return (ancestors[first] != ancestors[second]).sum(dim=1)
 
     def __eq__(self, other: object) -> bool:

@@ -55,14 +55,11 @@ def below(taxonomy: Taxonomy, labels: Tensor) -> Tensor:
         taxonomy: the classes.
         labels: (N,) int64 node ids; -1 where nothing is known.
     """
-    rows = taxonomy.ancestors.to(labels.device)
+    rows = taxonomy.ancestors_on(labels.device)
     own = rows[labels.clamp_min(0)]
-    unknown = (own < 0) | (labels < 0)[:, None]
-    leaves = rows[: taxonomy.num_classes]
-    inside = torch.ones(len(labels), len(leaves), dtype=torch.bool, device=labels.device)
-    for depth in range(len(taxonomy.levels)):
-        inside &= (leaves[:, depth] == own[:, depth, None]) | unknown[:, depth, None]
-    return inside
+    depth = (own >= 0).sum(dim=1) - 1  # of the node: the class at its own level says all that lies above
+    columns = rows[: taxonomy.num_classes].T[depth]
+    return (columns == own.gather(1, depth[:, None])) | (labels < 0)[:, None]
 
 
 def heights(taxonomy: Taxonomy, leaves: Tensor) -> Tensor:
@@ -70,7 +67,7 @@ def heights(taxonomy: Taxonomy, leaves: Tensor) -> Tensor:
 
     0 with itself, L with leaves that share nothing; N x K numbers and never K x K.
     """
-    rows = taxonomy.ancestors.to(leaves.device)
+    rows = taxonomy.ancestors_on(leaves.device)
     every, total = rows[: taxonomy.num_classes], torch.zeros(len(leaves), taxonomy.num_classes, dtype=torch.int64)
     total = total.to(leaves.device)
     for depth in range(len(taxonomy.levels)):
@@ -102,7 +99,7 @@ def lineage_scores(log_probs: Mapping[str, Tensor], taxonomy: Taxonomy) -> Tenso
         taxonomy: the classes.
     """
     leaf = log_probs[taxonomy.leaf_level].argmax(dim=1)
-    above = taxonomy.ancestors.to(leaf.device)[leaf]
+    above = taxonomy.ancestors_on(leaf.device)[leaf]
     scores = log_probs[taxonomy.leaf_level].new_empty(above.shape)
     for depth, level in enumerate(taxonomy.levels):
         scores[:, depth] = log_probs[level].gather(1, above[:, depth, None])[:, 0]
@@ -117,5 +114,5 @@ def lineage_correct(leaf: Tensor, labels: Tensor, taxonomy: Taxonomy) -> Tensor:
         labels: (N,) int64 node ids; levels finer than a label, and all levels of -1, are False.
         taxonomy: the classes.
     """
-    rows = taxonomy.ancestors.to(leaf.device)
+    rows = taxonomy.ancestors_on(leaf.device)
     return (rows[leaf] == rows[labels.clamp_min(0)]) & (labels >= 0)[:, None]

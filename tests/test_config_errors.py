@@ -93,7 +93,8 @@ def test_an_unknown_word_of_the_trainer_is_one_line(said):
         (HEAD % ("LinearHead", "dropout: x"), "model.recognizer.head.dropout: 'x' given, but it takes a float"),
         (
             HEAD % ("LinaerHead", ""),
-            "model.recognizer.head: no class 'LinaerHead'; did you mean 'LinearHead' or 'CosineHead' or 'SoftLabelHead'?",
+            "model.recognizer.head: no class 'LinaerHead'; "
+            "did you mean 'LinearHead' or 'CosineHead' or 'SoftLabelHead'?",
         ),
         (
             "data: {source: {class_path: ImageFolder, init_args: {rooot: x}}}",

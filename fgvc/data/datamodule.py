@@ -1,6 +1,7 @@
 """One datamodule over all sources: Records -> batches of Samples."""
 
 import os
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import cv2
@@ -132,17 +133,20 @@ class FineGrainedData(pl.LightningDataModule):
         """Test batches."""
         return self._eval_loader("test")
 
-    def whole_split(self, split: str) -> DataLoader[Sample]:
-        """Batches of all images of a split for this process alone, however many processes train."""
-        return self._eval_loader(split, place=(0, 1))
+    def whole_split(self, split: str, rows: Sequence[int] | None = None) -> DataLoader[Sample]:
+        """Batches of a split, or of some of its images, for this process alone, however many processes train."""
+        return self._eval_loader(split, (0, 1), rows)
 
     def _read_from(self, split: str) -> tuple[str, Any]:
         if split not in self._positions:
             raise UsageError(f"the data has no {split} split; it has {sorted(self._positions)}")
         return self._positions[split]
 
-    def _eval_loader(self, split: str, place: tuple[int, int] | None = None) -> DataLoader[Sample]:
-        dataset = PhotoDataset(self.records(split), self._eval_transform)
+    def _eval_loader(
+        self, split: str, place: tuple[int, int] | None = None, rows: Sequence[int] | None = None
+    ) -> DataLoader[Sample]:
+        records = self.records(split) if rows is None else self.records(split).subset(rows)
+        dataset = PhotoDataset(records, self._eval_transform)
         return self._loader(dataset, EvalSampler(len(dataset), *(place or self._place())), drop_last=False)
 
     def _place(self) -> tuple[int, int]:

@@ -58,7 +58,7 @@ class Guide(nn.Module):
         semantic = self.of_embedding(self.embed(above))[:, :, None, None]
         looked = self.out(torch.tanh(self.of_map(seen) + semantic)).float()
         attention = looked.flatten(2).softmax(dim=2).view_as(looked)
-        return torch.relu(seen.shape[2] * seen.shape[3] * attention * seen)
+        return torch.relu(seen.shape[2] * seen.shape[3] * attention * seen).to(seen.dtype)
 
 
 class Level(nn.Module):
@@ -116,8 +116,7 @@ class HSEHead(Head):
     last stage itself. A level's answer is the mean of its classifiers (guided, raw, both side by side).
 
     Phases of its own, for PhaseSchedule: `level1` (the coarsest) ... `levelL` teach one level while the other levels
-    and the trunk stand still; the trunk learns in `level1`. Tokens and positions that belong to a transformer as a
-    whole are not held still.
+    and the trunk stand still; the trunk learns in `level1`.
 
     Args:
         taxonomy, backbone, label_smoothing, prior_strength: see Head.

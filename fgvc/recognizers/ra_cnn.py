@@ -17,7 +17,7 @@ from fgvc.attention.objectives import evidence, ranking_loss
 from fgvc.backbone import Backbone
 from fgvc.datatypes import Prediction
 from fgvc.errors import UsageError
-from fgvc.heads.base import class_loss
+from fgvc.heads.base import node_loss
 from fgvc.heads.linear import LinearHead
 from fgvc.recognizers.base import BackboneFactory, HeadFactory, Recognizer, Scale, mean_probability
 from fgvc.regions import crop_and_resize, downscale, erase, whole, within
@@ -240,7 +240,7 @@ class RACNN(Recognizer):
             return {}
         level, head = self.taxonomy.leaf_level, self._head(0)
         logits = view.logits[level] + head.log_prior if self.training else view.logits[level]
-        return {"classes": class_loss(logits, self.taxonomy.targets(labels, level), head.label_smoothing)}
+        return {"classes": node_loss(logits, labels, self.taxonomy, head.label_smoothing)}
 
     def _trunk(self, number: int) -> Any:
         own, first = (self.scales[i].backbone for i in (number, 0))

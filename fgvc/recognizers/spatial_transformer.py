@@ -15,7 +15,7 @@ from torch.nn.functional import adaptive_avg_pool2d, pad
 from fgvc.backbone import Backbone
 from fgvc.datatypes import Prediction
 from fgvc.errors import UsageError
-from fgvc.heads.base import PoolingFactory, class_loss
+from fgvc.heads.base import PoolingFactory, node_loss
 from fgvc.pooling.average import AveragePooling
 from fgvc.recognizers.base import BackboneFactory, Recognizer
 from fgvc.regions import bounded_boxes, crop_and_resize, downscale
@@ -93,7 +93,7 @@ class SpatialTransformer(Recognizer):
         share_backbone: whether one backbone reads all crops, or each has its own, as published.
         share_localiser: whether the localiser reads the map of the first crop's backbone, or has its own, as published.
         localiser_lr_ratio: see above.
-        label_smoothing: see class_loss.
+        label_smoothing: see `class_loss`.
 
     Raises:
         UsageError: sides or positions that do not fit.
@@ -147,9 +147,8 @@ class SpatialTransformer(Recognizer):
 
     def loss(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
         """Return the cross-entropy; labels (N,) int64 node ids."""
-        level = self.taxonomy.leaf_level
-        targets = self.taxonomy.targets(labels, level)
-        return {"classes": class_loss(prediction.logits[level], targets, self.label_smoothing)}
+        logits = prediction.logits[self.taxonomy.leaf_level]
+        return {"classes": node_loss(logits, labels, self.taxonomy, self.label_smoothing)}
 
     def measures(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
         """Return how far the centres are from the default positions, as a mean distance in sides of the image."""

@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate, normalize
 from fgvc.backbone import Backbone
 from fgvc.datatypes import Prediction
 from fgvc.errors import UsageError
-from fgvc.heads.base import class_loss
+from fgvc.heads.base import node_loss
 from fgvc.pooling.bap import BAPPooling, bilinear_attention
 from fgvc.recognizers.base import BackboneFactory, Recognizer, mean_probability
 from fgvc.regions import boxes_of_masks, crop_and_resize, downscale, whole
@@ -122,7 +122,7 @@ class WSDAN(Recognizer):
         counterfactual: also classify by the difference to random attention.
         centre_weight: weight of the squared distance between the image's embedding and the centre of its class.
         centre_rate: beta, see `move_centres`.
-        label_smoothing: see `class_loss`.
+        label_smoothing: see `node_loss`.
 
     Raises:
         UsageError: a threshold outside 0 <= low <= high < 1, a negative setting, no attention map.
@@ -183,7 +183,7 @@ class WSDAN(Recognizer):
         targets = self.taxonomy.targets(labels, level)
 
         def cost(logits: Tensor) -> Tensor:
-            return class_loss(logits, targets, self.label_smoothing) / len(views)
+            return node_loss(logits, labels, self.taxonomy, self.label_smoothing) / len(views)
 
         terms = {name: cost(view.logits[level]) for name, view in views.items()}
         effects = [view.effect for view in views.values() if isinstance(view, Attended) and view.effect is not None]

@@ -23,6 +23,8 @@ from fgvc.tree import lineage_correct, lineage_scores
 from fgvc.vouching import Vouching, count
 
 COLDEST, HOTTEST = 0.05, 20.0
+LIMIT = 20_000_000
+"""How many logits of a level are held: 2,000 images of 10,000 classes."""
 AT_ONCE = 256  # images that are held in float64
 
 
@@ -99,7 +101,7 @@ def collect(
     batches: Iterable[Sample],
     device: torch.device,
     total: int,
-    limit: int = 20_000_000,
+    limit: int = LIMIT,
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Run a recognizer, which is left in evaluation mode on the device, and keep its logits.
 
@@ -140,9 +142,11 @@ def collect(
 def collected(
     recognizer: Recognizer, datamodule: Any, split: str, device: torch.device
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Return what `collect` does, for a split of a datamodule and under a progress bar."""
-    bar = tqdm(datamodule.whole_split(split), f"reading {split}", delay=1, leave=False, unit=" batches")
-    return collect(recognizer, bar, device, len(datamodule.records(split)))
+    """Return what `collect` does, for a split of a datamodule and under a progress bar; no image is read in vain."""
+    most = max(1, LIMIT // recognizer.taxonomy.num_classes)
+    rows = _shuffled(len(datamodule.records(split)))[:most].sort().values.tolist()
+    bar = tqdm(datamodule.whole_split(split, rows), f"reading {split}", delay=1, leave=False, unit=" batches")
+    return collect(recognizer, bar, device, len(rows))
 
 
 def calibrate(logits: Mapping[str, Tensor], labels: Tensor, taxonomy: Taxonomy) -> Calibration:

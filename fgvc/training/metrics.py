@@ -53,6 +53,39 @@ class Mean(Metric):
         return (self.total / self.weight).float()
 
 
+class CalibrationError(Metric):
+    """Expected calibration error over equally wide bins (Naeini, Cooper, Hauskrecht, AAAI 2015), from sums per bin.
+
+    torchmetrics' keeps every probability, and waits for ever where one of several processes has no image.
+
+    Args:
+        bins: how many.
+    """
+
+    full_state_update = False
+
+    sums: Tensor
+    images: Tensor
+
+    def __init__(self, bins: int = 15) -> None:
+        super().__init__()
+        self.bins = bins
+        self.add_state("sums", torch.zeros(bins), dist_reduce_fx="sum")
+        self.add_state("images", torch.tensor(0, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, confidence: Tensor, correct: Tensor) -> None:
+        """Take probabilities (N,) and whether the answers were right (N,) bool; NaN counts as sure and wrong."""
+        sure = confidence.float().nan_to_num(nan=1.0)
+        right = (correct & ~confidence.isnan()).float()
+        places = (sure * self.bins).ceil().long().clamp(1, self.bins) - 1
+        self.sums = self.sums.index_add(0, places, right - sure)
+        self.images = self.images + len(sure)
+
+    def compute(self) -> Tensor:
+        """Return () float32; NaN where there was no image."""
+        return self.sums.abs().sum() / self.images
+
+
 class LevelAccuracy(Metric):
     """Top-1, top-k and mean-per-class accuracy of one level, with three counts per class as its whole state.
 

@@ -216,10 +216,7 @@ class FineGrainedModule(pl.LightningModule):
         self._log_metrics("test")
 
     def _log_metrics(self, stage: Stage) -> None:
-        # A process without images takes part in the sums all the same.
-        self.scoreboard.expect(stage, self.device)
-        self.scoreboard.expect_mean(f"{stage}/loss", self.device)
-        self.log_dict(dict(self.scoreboard.result(stage)), sync_dist=True)
+        self.log_dict(dict(self.scoreboard.result(stage, self.device)), sync_dist=True)
 
     def _tell_class_counts(self, counts: Tensor) -> None:
         for head in self.recognizer.all_heads():

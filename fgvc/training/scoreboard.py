@@ -3,15 +3,17 @@
 Shape letters: N images, C classes of a level.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchmetrics.classification import BinaryCalibrationError
 
 from fgvc.taxonomy import Taxonomy
-from fgvc.training.metrics import HierarchyMetrics, Mean
+from fgvc.training.metrics import CalibrationError, HierarchyMetrics, Mean
+
+DOT = "\u2024"
+"""Stands for the dot of a level's name, which a ModuleDict refuses."""
 
 
 class Scoreboard(nn.Module):
@@ -32,10 +34,7 @@ class Scoreboard(nn.Module):
 
     def expect(self, name: str, device: torch.device) -> HierarchyMetrics:
         """Return the metrics of a name; a process without images calls this, so that it takes part in the sum."""
-        if name not in self.answers:
-            self.answers[name] = HierarchyMetrics(self.taxonomy).to(device)
-        metric: Any = self.answers[name]
-        return metric  # type: ignore[no-any-return]
+        return _get(self.answers, name, device, lambda: HierarchyMetrics(self.taxonomy))  # type: ignore[no-any-return]
 
     def average(self, name: str, value: Tensor, size: int) -> None:
         """Take the mean () over a batch of `size` images."""
@@ -43,25 +42,18 @@ class Scoreboard(nn.Module):
 
     def expect_mean(self, name: str, device: torch.device) -> Mean:
         """Return the mean of a name; see `expect`."""
-        if name not in self.means:
-            self.means[name] = Mean().to(device)
-        mean: Any = self.means[name]
-        return mean  # type: ignore[no-any-return]
+        return _get(self.means, name, device, Mean)  # type: ignore[no-any-return]
 
     def calibration(self, name: str, confidence: Tensor, correct: Tensor) -> None:
-        """Take probabilities (N,) and whether the answers were right (N,) bool, for the calibration error.
+        """Take probabilities (N,) and whether the answers were right (N,) bool, for the calibration error."""
+        self._expect_error(name, confidence.device).update(confidence, correct)
 
-        A network that answers NaN counts as sure and wrong.
+    def result(self, stage: str, device: torch.device) -> Iterator[tuple[str, Tensor]]:
+        """Yield name -> value () of everything of a stage, and forget what was counted.
+
+        A process without images takes part in every sum.
         """
-        if name not in self.errors:
-            self.errors[name] = BinaryCalibrationError(n_bins=15).to(confidence.device)
-        error: Any = self.errors[name]
-        # torchmetrics has a bin of its own for what is exactly 1, and takes a batch with a NaN for logits.
-        below_one = confidence.float().nan_to_num(nan=1.0).clamp(0, 1 - 1e-7)
-        error.update(below_one, (correct & ~confidence.isnan()).long())
-
-    def result(self, stage: str) -> Iterator[tuple[str, Tensor]]:
-        """Yield name -> value () of everything of a stage, and forget what was counted."""
+        self._agree(device)
         for name, metric in _of(self.answers, stage):
             for key, value in metric.compute().items():
                 if not (value.isnan() and key == "severity"):  # no mistake has no severity
@@ -74,6 +66,32 @@ class Scoreboard(nn.Module):
                     yield name, value.float()
                 metric.reset()
 
+    def _agree(self, device: torch.device) -> None:
+        """Let every process have what any of them counts, or the others would wait for it."""
+        if not torch.distributed.is_initialized():
+            return
+        found: list[Any] = [None] * torch.distributed.get_world_size()
+        groups = {"answers": self.expect, "means": self.expect_mean, "errors": self._expect_error}
+        torch.distributed.all_gather_object(found, {group: list(getattr(self, group)) for group in groups})
+        for group, expect in groups.items():
+            for key in sorted({key for one in found for key in one[group]}):
+                expect(_name(key), device)
+
+    def _expect_error(self, name: str, device: torch.device) -> CalibrationError:
+        return _get(self.errors, name, device, CalibrationError)  # type: ignore[no-any-return]
+
+
+def _get(group: nn.ModuleDict, name: str, device: torch.device, make: Callable[[], nn.Module]) -> Any:
+    key = name.replace(".", DOT)
+    if key not in group:
+        group[key] = make().to(device)
+    return group[key]
+
+
+def _name(key: str) -> str:
+    return key.replace(DOT, ".")
+
 
 def _of(group: nn.ModuleDict, stage: str) -> Iterator[tuple[str, Any]]:
-    return ((name, metric) for name, metric in group.items() if name.partition("/")[0] == stage)
+    keys = sorted(group) if torch.distributed.is_initialized() else list(group)  # the same order on every process
+    return ((_name(key), group[key]) for key in keys if key.partition("/")[0] == stage)

@@ -219,3 +219,19 @@ def test_one_yaml_looks_closer_and_names_every_level_of_generated_birds(tmp_path
     )
     assert float(rows[-1]["val/order/top1"]) >= 0.8  # silhouettes: half of them by chance
     assert float(rows[-1]["val/loss"]) < float(rows[0]["val/loss"])
+
+
+@pytest.mark.parametrize("name", ["convnext_atto", "test_vit"])
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_last_level_leaves_the_whole_trunk_alone(name, shared):
+    model = whole(name=name, share_last_stage=shared)
+    model.enter("level3")
+    still = {id(p) for p in model.parameters() if not p.requires_grad}
+    last = {"convnext_atto": ("stages.3.", "norm_pre."), "test_vit": ("blocks.3.", "blocks.4.", "blocks.5.", "norm.")}
+    for path, parameter in model.backbone.net.named_parameters():
+        assert (id(parameter) in still) == (shared or not path.startswith(last[name])), path
+
+
+def test_it_computes_in_half_precision():
+    model = whole().to(torch.bfloat16).eval()
+    assert model(images()).logits["species"].dtype == torch.bfloat16

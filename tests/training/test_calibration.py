@@ -9,6 +9,7 @@ from tiny_model import TAXONOMY, tiny_model
 from fgvc.datatypes import Sample
 from fgvc.errors import UsageError
 from fgvc.taxonomy import Taxonomy
+from fgvc.training import calibration
 from fgvc.training.calibration import (
     Calibration,
     calibrate,
@@ -147,8 +148,9 @@ class Splits:
     def records(self, split):
         return range(self.sizes[split])
 
-    def whole_split(self, split):
-        return batches_of(*photographs(self.sizes[split]), 4)
+    def whole_split(self, split, rows):
+        images, labels = photographs(self.sizes[split])
+        return batches_of(images[rows], labels[rows], 4)
 
 
 def test_collected_reads_the_split_that_is_asked_for(capsys):
@@ -262,3 +264,17 @@ def test_a_model_file_is_told_the_split_its_size_and_the_errors_that_are_numbers
     assert list(plain["ece_before"]) == list(plain["ece_after"]) == ["family"]
     rounded = Calibration({}, {"a": 0.12345678}, {"a": 1 / 3}, found.vouching, 2).to_plain("test")
     assert (rounded["ece_before"], rounded["ece_after"]) == ({"a": 0.123457}, {"a": 0.333333})
+
+
+def test_no_image_is_read_in_vain(monkeypatch):
+    monkeypatch.setattr(calibration, "LIMIT", 4 * TAXONOMY.num_classes + 1)
+    asked = []
+
+    class Watched(Splits):
+        def whole_split(self, split, rows):
+            asked.extend(rows)
+            return super().whole_split(split, rows)
+
+    logits, labels = collected(tiny_model().recognizer, Watched(val=9), "val", torch.device("cpu"))
+    assert len(asked) == len(labels) == len(logits["species"]) == 4 and asked == sorted(set(asked))
+    assert labels.tolist() == photographs(9)[1][asked].tolist()

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torchmetrics.functional.classification import binary_calibration_error
 
 from fgvc.taxonomy import Taxonomy
-from fgvc.training.metrics import HierarchyMetrics, LevelAccuracy, Mean, rank_of_target
+from fgvc.training.metrics import CalibrationError, HierarchyMetrics, LevelAccuracy, Mean, rank_of_target
 from fgvc.training.tree_metrics import TreeMetrics
 
 TREE = Taxonomy(("g", "s"), [("x", "0"), ("y", "1"), ("x", "2"), ("y", "3"), ("z", "4"), ("z", "z")])
@@ -224,3 +225,23 @@ def test_a_mean_weighs_batches_by_their_images():
     mean.reset()
     mean.update(torch.tensor(7.0), 3)
     assert float(mean.compute()) == 7
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_calibration_error_is_that_of_torchmetrics(seed):
+    generator = torch.Generator().manual_seed(seed)
+    sure = torch.rand(500, generator=generator)
+    right = torch.rand(500, generator=generator) < sure**2
+    metric = CalibrationError()
+    for rows in (slice(0, 123), slice(123, 500)):
+        metric.update(sure[rows], right[rows])
+    assert metric.compute().item() == pytest.approx(
+        binary_calibration_error(sure, right.long(), n_bins=15).item(), abs=1e-6
+    )
+
+
+def test_a_probability_that_is_no_number_is_sure_and_wrong():
+    metric = CalibrationError()
+    metric.update(torch.tensor([float("nan"), 1.0]), torch.tensor([True, True]))
+    assert metric.compute().item() == pytest.approx(0.5)
+    assert CalibrationError().compute().isnan()

@@ -26,7 +26,7 @@ def answers(*leaves):
 
 
 def told(board, stage):
-    return {name: value.item() for name, value in board.result(stage)}
+    return {name: value.item() for name, value in board.result(stage, CPU)}
 
 
 def test_answers_are_counted_under_their_names_and_batches_add_up():
@@ -141,10 +141,8 @@ def share_results(rank, store):
     board = Scoreboard(TREE)
     if rank == 0:
         counted(board)
-    else:
-        board.expect("test", CPU)
-        board.expect_mean("test/loss", CPU)
-        board.calibration("test/ece", torch.zeros(0), torch.zeros(0, dtype=torch.bool))
+        board.count("test/crm", *BATCH[:2])
+        board.average("test/loss_sub.species", torch.tensor(1.0), 3)
     found = told(board, "test")
     torch.distributed.destroy_process_group()
     return found
@@ -162,5 +160,13 @@ def test_a_process_without_images_tells_the_same(tmp_path):
         other.wait()
     alone = Scoreboard(TREE)
     counted(alone)
+    alone.count("test/crm", *BATCH[:2])
+    alone.average("test/loss_sub.species", torch.tensor(1.0), 3)
     assert first == second == pytest.approx(told(alone, "test"))
     assert {"test/species/top1", "test/loss", "test/ece"} <= first.keys()
+
+
+def test_a_level_may_have_a_dot_in_its_name():
+    board = Scoreboard(TREE)
+    board.average("val/loss_sub.species", torch.tensor(2.0), 1)
+    assert told(board, "val")["val/loss_sub.species"] == 2.0
