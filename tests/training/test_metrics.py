@@ -244,4 +244,6 @@ def test_a_probability_that_is_no_number_is_sure_and_wrong():
     metric = CalibrationError()
     metric.update(torch.tensor([float("nan"), 1.0]), torch.tensor([True, True]))
     assert metric.compute().item() == pytest.approx(0.5)
-    assert CalibrationError().compute().isnan()
+    nothing = CalibrationError()
+    nothing.update(torch.zeros(0), torch.zeros(0, dtype=torch.bool))
+    assert nothing.compute().isnan()
