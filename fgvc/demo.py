@@ -40,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for path, what in (
         (sheet, "pictures with what the model answered and what is true"),
         (table, "the same as a table, with probabilities at every level"),
+        (run / "report.html", "curves, confused classes, reliability: a page for the browser"),
         (run / "metrics.csv", "accuracy per level and epoch"),
         (run / "model", "the model: fgvc predict " + str(run) + " PHOTO..."),
     ):
