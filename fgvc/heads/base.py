@@ -128,3 +128,44 @@ class Head(nn.Module, ABC):
     def adjusted(self, leaf_logits: Tensor) -> Tensor:
         """Return leaf logits (N, K) with the logit adjustment, while training."""
         return leaf_logits + self.log_prior if self.training else leaf_logits
+
+
+class LevelHead(Head):
+    """Pooling, dropout, one linear classifier per level.
+
+    Args:
+        taxonomy, backbone, pooling, label_smoothing, prior_strength: see Head.
+        dropout: share of the embedding's entries dropped while training.
+    """
+
+    def __init__(
+        self,
+        taxonomy: Taxonomy,
+        backbone: Backbone,
+        pooling: PoolingFactory,
+        label_smoothing: float = 0.0,
+        prior_strength: float = 0.0,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(taxonomy, backbone, pooling, label_smoothing, prior_strength)
+        self.dropout = nn.Dropout(dropout)
+        layers = [nn.Linear(self.pooling.out_features, taxonomy.size(level)) for level in taxonomy.levels]
+        for layer in layers:
+            nn.init.normal_(layer.weight, std=0.01)
+            nn.init.zeros_(layer.bias)
+        self.classifiers = nn.ModuleList(layers)  # a ModuleDict refuses level names such as "type" or "sub.species"
+
+    def forward(self, features: Features) -> Prediction:
+        """Features (map (N, C, h, w)) -> Prediction with every level."""
+        embedding = self.pooling(features.map)
+        kept = self.dropout(embedding)
+        pairs = zip(self.taxonomy.levels, self.classifiers, strict=True)
+        return Prediction({level: classifier(kept) for level, classifier in pairs}, embedding)
+
+    @abstractmethod
+    def loss(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
+        """Return the named terms, to be summed; labels (N,) int64 node ids."""
+
+    def level_losses(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
+        """Return the cross-entropy () of each level by the level's name; see `level_loss`."""
+        return {level: self.level_loss(prediction.logits[level], labels, level) for level in self.taxonomy.levels}

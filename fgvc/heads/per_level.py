@@ -1,16 +1,16 @@
 """One classifier per level: the baseline that every hierarchical head must beat."""
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from fgvc.backbone import Backbone, Features
+from fgvc.backbone import Backbone
 from fgvc.datatypes import Prediction
 from fgvc.errors import UsageError
-from fgvc.heads.base import Head, PoolingFactory
+from fgvc.heads.base import LevelHead, PoolingFactory
 from fgvc.pooling.average import AveragePooling
 from fgvc.taxonomy import Taxonomy
 
 
-class PerLevelHead(Head):
+class PerLevelHead(LevelHead):
     """Pooling, dropout, then one linear layer for each level of the taxonomy, all on the same embedding.
 
     Each level answers on its own, so a species may be named beside a genus that is not its own. On flat data it is
@@ -35,28 +35,13 @@ class PerLevelHead(Head):
         dropout: float = 0.0,
         level_weights: list[float] | None = None,
     ) -> None:
-        super().__init__(taxonomy, backbone, pooling, label_smoothing, prior_strength)
+        super().__init__(taxonomy, backbone, pooling, label_smoothing, prior_strength, dropout)
         weights = [1.0] * len(taxonomy.levels) if level_weights is None else level_weights
         if len(weights) != len(taxonomy.levels) or min(weights) < 0:
             raise UsageError(
                 f"PerLevelHead: level_weights {weights}; give a number of 0 or more for each of {list(taxonomy.levels)}"
             )
         self.level_weights = dict(zip(taxonomy.levels, weights, strict=True))
-        self.dropout = nn.Dropout(dropout)
-        layers = [nn.Linear(self.pooling.out_features, taxonomy.size(level)) for level in taxonomy.levels]
-        for layer in layers:
-            nn.init.normal_(layer.weight, std=0.01)
-            nn.init.zeros_(layer.bias)
-        self.classifiers = nn.ModuleList(layers)  # a ModuleDict refuses level names such as "type" or "sub.species"
-
-    def forward(self, features: Features) -> Prediction:
-        """Features (map (N, C, h, w)) -> Prediction with every level."""
-        embedding = self.pooling(features.map)
-        kept = self.dropout(embedding)
-        logits = {
-            level: classifier(kept) for level, classifier in zip(self.taxonomy.levels, self.classifiers, strict=True)
-        }
-        return Prediction(logits, embedding)
 
     def loss(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
         """Return the weighted cross-entropy () of each level, by the level's name.
@@ -65,7 +50,5 @@ class PerLevelHead(Head):
             prediction: what `forward` answered.
             labels: (N,) int64 node ids; an inner node teaches its own level and those above, -1 nothing.
         """
-        return {
-            level: weight * self.level_loss(prediction.logits[level], labels, level)
-            for level, weight in self.level_weights.items()
-        }
+        terms = self.level_losses(prediction, labels)
+        return {level: weight * terms[level] for level, weight in self.level_weights.items()}

@@ -4,12 +4,12 @@ Shape letters: N images, L levels, M nodes over all levels.
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from fgvc.backbone import Backbone, Features
+from fgvc.backbone import Backbone
 from fgvc.datatypes import Prediction
 from fgvc.errors import UsageError
-from fgvc.heads.base import Head, PoolingFactory
+from fgvc.heads.base import LevelHead, PoolingFactory
 from fgvc.pooling.average import AveragePooling
 from fgvc.taxonomy import Taxonomy
 
@@ -37,7 +37,7 @@ def tree_path_divergence(logits: list[Tensor], targets: list[Tensor]) -> Tensor:
     return terms.sum() / some.sum().clamp_min(1)
 
 
-class TreePathHead(Head):
+class TreePathHead(LevelHead):
     """Pooling, dropout, one linear layer per level, tied together by the tree-path KL.
 
     Seulki Park, Youren Zhang, Stella X. Yu, Sara Beery, Jonathan Huang, "Visually Consistent Hierarchical Image
@@ -63,25 +63,10 @@ class TreePathHead(Head):
         dropout: float = 0.0,
         path_weight: float = 1.0,
     ) -> None:
-        super().__init__(taxonomy, backbone, pooling, label_smoothing, prior_strength)
+        super().__init__(taxonomy, backbone, pooling, label_smoothing, prior_strength, dropout)
         if not path_weight >= 0:
             raise UsageError(f"TreePathHead: path_weight {path_weight}; it must not be negative (usual: 1)")
         self.path_weight = path_weight
-        self.dropout = nn.Dropout(dropout)
-        layers = [nn.Linear(self.pooling.out_features, taxonomy.size(level)) for level in taxonomy.levels]
-        for layer in layers:
-            nn.init.normal_(layer.weight, std=0.01)
-            nn.init.zeros_(layer.bias)
-        self.classifiers = nn.ModuleList(layers)  # a ModuleDict refuses level names such as "type" or "sub.species"
-
-    def forward(self, features: Features) -> Prediction:
-        """Features (map (N, C, h, w)) -> Prediction with every level."""
-        embedding = self.pooling(features.map)
-        kept = self.dropout(embedding)
-        logits = {
-            level: classifier(kept) for level, classifier in zip(self.taxonomy.levels, self.classifiers, strict=True)
-        }
-        return Prediction(logits, embedding)
 
     def loss(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
         """Return the cross-entropy () of each level, by the level's name, and the weighted `tree_path` ().
@@ -93,6 +78,5 @@ class TreePathHead(Head):
         *upper, leaf_level = self.taxonomy.levels
         logits = [*(prediction.logits[level] for level in upper), self.adjusted(prediction.logits[leaf_level])]
         targets = [self.taxonomy.targets(labels, level) for level in self.taxonomy.levels]
-        terms = {level: self.level_loss(prediction.logits[level], labels, level) for level in self.taxonomy.levels}
         path = tree_path_divergence([row.float() for row in logits], targets)
-        return {**terms, "tree_path": self.path_weight * path}
+        return {**self.level_losses(prediction, labels), "tree_path": self.path_weight * path}

@@ -1,8 +1,8 @@
 import math
-import random
 
 import pytest
 import torch
+from ragged_trees import ragged_tree
 from tiny_model import TAXONOMY
 from torch.nn.functional import cross_entropy
 
@@ -15,19 +15,6 @@ from fgvc.taxonomy import Taxonomy
 
 class Channels:
     channels = 6
-
-
-def ragged_tree(seed):
-    """Return a random tree in which some nodes have a single child and some levels repeat the parent."""
-    rng = random.Random(seed)
-    leaves = []
-    for a in range(3):
-        for b in range(rng.randint(1, 3)):
-            family = f"a{a}" if b == 0 else f"a{a}b{b}"
-            leaves += [(f"a{a}", family, f"c{b}{c}") for c in range(rng.randint(2, 4))]
-            leaves += [(f"a{a}", f"alone{b}", f"alone{b}")]
-    rng.shuffle(leaves)
-    return Taxonomy(["top", "middle", "leaf"], leaves), leaves
 
 
 def slow_target(leaf, leaves, beta):
