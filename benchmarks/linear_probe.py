@@ -32,7 +32,9 @@ def features(backbone: Backbone, records: Records, how: EvalResize, batch: int =
     """Return the averaged map of every record, (N, C)."""
     out = []
     for start in tqdm(range(0, len(records), batch), file=sys.stderr, desc="features"):
-        pictures = [resize_for_eval(decode(r.path), how)[0] for r in records[start : start + batch]]
+        pictures = [
+            resize_for_eval(decode(r.path, at_least=how.at_least), how)[0] for r in records[start : start + batch]
+        ]
         images = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
         out.append(backbone(images).map.mean(dim=(2, 3)))
     return torch.cat(out).clone()

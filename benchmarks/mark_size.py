@@ -88,7 +88,8 @@ def _tensors(source: GeneratedBirds, split: str, size: int) -> tuple[Tensor, Ten
     """Return the pictures of a split (N, 3, S, S) uint8 and their labels (N,)."""
     records = source.records(split)
     bar = tqdm(records, desc=f"{split} at {size} px", unit="picture", file=sys.stderr)
-    pixels = np.stack([resize_for_eval(decode(record.path), EvalResize(size))[0] for record in bar])
+    how = EvalResize(size)
+    pixels = np.stack([resize_for_eval(decode(record.path, at_least=how.at_least), how)[0] for record in bar])
     return torch.from_numpy(pixels).permute(0, 3, 1, 2), torch.from_numpy(records.labels.astype(np.int64))
 
 

@@ -19,6 +19,8 @@ Fine-grained image classification.
   fgvc calibrate RUN                                         make its probabilities honest; what can be vouched for
   fgvc report RUN                                            a page of curves, mistakes and reliability: RUN/report.html
   fgvc explain MODEL INPUT... --output DIR                   draw where the model looked and what it saw there
+  fgvc info MODEL                                            what a model is, what it knows, how good it is
+  fgvc data verify|stats|download ...                        check, count or fetch photographs
 
 DATA and METHOD are YAML files, or the stems of those that come with fgvc: `fgvc configs` lists them.
 `fgvc COMMAND --help` lists the keys; `fgvc fit ... --print_config` shows the whole config.
@@ -51,10 +53,14 @@ def _dispatch(words: list[str]) -> int:
         print(HELP, end="")
     elif command == "--version":
         print(version("fgvc"))
-    elif command in ("fit", "validate", "test"):
-        from fgvc import cli
+    elif command == "fit":
+        from fgvc import fit_command
 
-        return cli.main(command, rest)
+        return fit_command.main(rest)
+    elif command in ("validate", "test"):
+        from fgvc import evaluate_command
+
+        return evaluate_command.main(command, rest)
     elif command == "predict":
         from fgvc import predict_command
 
@@ -71,6 +77,14 @@ def _dispatch(words: list[str]) -> int:
         from fgvc import explain_command
 
         return int(explain_command.main(rest))
+    elif command == "info":
+        from fgvc import info_command
+
+        return int(info_command.main(rest))
+    elif command == "data":
+        from fgvc import data_command
+
+        return int(data_command.main(rest))
     elif command == "configs":
         from fgvc.shipped import config_stems
 
@@ -78,7 +92,7 @@ def _dispatch(words: list[str]) -> int:
     else:
         from fgvc.errors import UsageError, did_you_mean
 
-        known = ["fit", "validate", "test", "predict", "calibrate", "report", "explain", "configs"]
+        known = ["fit", "validate", "test", "predict", "calibrate", "report", "explain", "info", "data", "configs"]
         raise UsageError(f"no command {command!r}; there are {', '.join(known)}{did_you_mean(command, known)}")
     return 0
 

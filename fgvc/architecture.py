@@ -4,9 +4,14 @@ The tree is data: a name is looked up among fgvc's own classes and nothing else,
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, get_type_hints
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.overrides import TorchFunctionMode
 
 import fgvc.attention
 import fgvc.heads
@@ -14,14 +19,35 @@ import fgvc.pooling
 import fgvc.recognizers  # noqa: F401 - the slot folders import their own modules
 from fgvc.attention.base import Attention
 from fgvc.backbone import Backbone
-from fgvc.errors import UsageError, did_you_mean
+from fgvc.errors import FgvcError, UsageError, did_you_mean
 from fgvc.heads.base import Head
 from fgvc.pooling.base import Pooling
 from fgvc.recognizers.base import Recognizer
+from fgvc.stored_model.argument_types import fits, words
+from fgvc.stored_model.model_schema import shown
 from fgvc.taxonomy import Taxonomy
 
 Plain = dict[str, Any]
 SLOTS: tuple[type, ...] = (Recognizer, Backbone, Attention, Head, Pooling)
+
+
+class Unfilled(TorchFunctionMode):
+    """While it is entered, networks are made without drawing their random start: the weights of a file follow.
+
+    This spares most of the time of making one. A copied last stage, which is compared with the network's own when it is
+    made, is taken as equal: it was when the model was trained.
+    """
+
+    _DRAWN = frozenset(
+        {Tensor.normal_, Tensor.uniform_, Tensor.erfinv_, nn.init.normal_, nn.init.uniform_, nn.init.trunc_normal_}
+        | {nn.init.kaiming_normal_, nn.init.kaiming_uniform_, nn.init.xavier_normal_, nn.init.xavier_uniform_}
+    )
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Leave a tensor as it is in place of drawing it."""
+        if func in self._DRAWN:
+            return args[0] if args else kwargs["tensor"]
+        return True if func is torch.allclose else func(*args, **(kwargs or {}))
 
 
 def known_classes() -> dict[str, type]:
@@ -74,16 +100,46 @@ def build(plain: Mapping[str, Any], taxonomy: Taxonomy, image_size: int, weights
         UsageError: a name outside fgvc's slot folders, or an argument that the class does not take or that is unfit.
     """
     factory = _factory(plain, "architecture", weights)
+    if not issubclass(known_classes()[plain["class_path"]], Recognizer):
+        raise UsageError(f"architecture: {plain['class_path']} is a part, not a recognizer")
     try:
-        model = factory(taxonomy, image_size)
-    except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+        model: Recognizer = factory(taxonomy, image_size)
+    except FgvcError:
+        raise
+    except Exception as error:  # timm's networks raise whatever an odd argument leads to
         raise UsageError(f"architecture: its arguments do not fit ({' '.join(str(error).split())[:300]})") from error
-    if not isinstance(model, Recognizer):
-        raise UsageError(f"architecture: {type(model).__name__} is a part, not a recognizer")
     return model
 
 
-def _factory(plain: Mapping[str, Any], where: str, weights: str | None) -> Callable[..., Any]:
+def tensors_of(plain: Mapping[str, Any], taxonomy: Taxonomy, image_size: int, most: int) -> dict[str, Tensor]:
+    """Return the tensors, by name, of the recognizer that `build` would make: shapes and types without numbers.
+
+    Nothing is allocated, so an architecture that asks for more than the machine has does no harm.
+
+    Args:
+        plain, taxonomy, image_size: see `build`.
+        most: how many tensors a file has for it; one that goes far beyond is not made to its end.
+
+    Raises:
+        UsageError: see `build`; or many more tensors.
+    """
+    made = 0
+
+    def counted(module: nn.Module, name: str, value: Any) -> None:
+        nonlocal made
+        made += 1
+        if made > 4 * most + 1000:  # timm makes classifiers that are then dropped
+            raise UsageError(f"it has far more tensors than the {most} of its weights")
+
+    hook = register_module_parameter_registration_hook(counted)
+    try:
+        with torch.device("meta"), Unfilled():
+            return build(plain, taxonomy, image_size, weights="none").state_dict()
+    finally:
+        hook.remove()
+
+
+def _factory(plain: Mapping[str, Any], where: str, weights: str | None) -> partial[Any]:
     if not isinstance(plain, Mapping):
         raise UsageError(f"{where}: {plain!r} is not a mapping with class_path and init_args")
     name, arguments = plain.get("class_path"), plain.get("init_args", {})
@@ -97,6 +153,10 @@ def _factory(plain: Mapping[str, Any], where: str, weights: str | None) -> Calla
         if key not in allowed:
             raise UsageError(f"{where}: {name} has no argument {key!r}{did_you_mean(str(key), allowed)}")
     made = {key: _argument(value, f"{where}.{name}.{key}", weights) for key, value in arguments.items()}
+    hints = get_type_hints(known[name].__init__)  # type: ignore[misc]
+    for key, value in arguments.items():
+        if not fits(value, hints[key], known):
+            raise UsageError(f"{where}.{name}.{key}: {shown(value)}; it takes {words(hints[key])}")
     for key, parameter in allowed.items():  # a default part is made here too, so that `weights` reaches it
         if key not in made and parameter.default in known.values():
             made[key] = _factory({"class_path": parameter.default.__name__}, f"{where}.{name}.{key}", weights)

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from fgvc import cli, model_file, quiet
+from fgvc import model_file, quiet
+from fgvc.cli import RunCLI
 from fgvc.errors import UsageError
+from fgvc.model_file import Model
 from fgvc.taxonomy import Taxonomy
 from fgvc.training import run_folder
 from fgvc.training.calibration import calibrate, collected, halves
@@ -31,7 +33,7 @@ def main(argv: list[str]) -> int:
         answers_needed(precision, known.delta)  # refuses what is no share, before any work
     run = run_folder.resolve(known.run)
     quiet.libraries()
-    made = cli.RunCLI("calibrate", ["--config", str(run / run_folder.CONFIG), *rest])
+    made = RunCLI("calibrate", ["--config", str(run / run_folder.CONFIG), *rest])
     splits = made.datamodule.splits
     if known.split == "train" or known.split not in splits:
         raise UsageError(
@@ -41,7 +43,7 @@ def main(argv: list[str]) -> int:
     model = model_file.load(run)
     if model.taxonomy != made.datamodule.taxonomy:
         raise UsageError(f"{run}: the model knows other classes than the data; calibrate it on data with its classes")
-    print(cli.calibrated(made, model, known.split), end="", file=sys.stderr)
+    print(calibrated(made, model, known.split), end="", file=sys.stderr)
     assert model.vouching is not None
     path = model_file.save(model, run / run_folder.MODEL)
     judged = "test" if "test" in splits and known.split != "test" else known.split
@@ -60,6 +62,17 @@ def main(argv: list[str]) -> int:
         print(line)
     print(f"model: {path}", file=sys.stderr)
     return 0
+
+
+def calibrated(cli: RunCLI, model: Model, split: str) -> str:
+    """Fit temperatures and counts of a model on a split of its data, and say in a line what that changed."""
+    logits, labels = collected(model.recognizer, cli.datamodule, split, cli.trainer.strategy.root_device)
+    found = calibrate(logits, labels, model.taxonomy)
+    model.temperatures, model.vouching = found.temperatures, found.vouching
+    model.provenance["calibration"] = found.to_plain(split)
+    leaf = model.taxonomy.leaf_level
+    before, after = found.ece_before[leaf], found.ece_after[leaf]
+    return f"calibrated on {found.images} {split} images: {leaf} calibration error {before:.3f} -> {after:.3f}\n"
 
 
 def table(

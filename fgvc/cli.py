@@ -1,6 +1,5 @@
-"""`fgvc fit | validate | test`: a config becomes a run."""
+"""`fgvc fit | validate | test`: from words and YAML to data, model and trainer."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,23 +14,28 @@ import fgvc.data
 import fgvc.heads
 import fgvc.pooling
 import fgvc.recognizers  # noqa: F401 - the slot folders import their own modules: short names work in YAML
-from fgvc import quiet
-from fgvc.architecture import known_classes, to_plain
-from fgvc.config_errors import check_file, in_one_line
+from fgvc import config_values, quiet
+from fgvc.architecture import known_classes
+from fgvc.config_errors import in_one_line
+from fgvc.config_yaml import check_file
 from fgvc.data.base import DataSource
 from fgvc.data.datamodule import FineGrainedData
-from fgvc.errors import FgvcError, UsageError
-from fgvc.model_file import Model, read_temperatures, read_weights, save
-from fgvc.report_command import write_page
+from fgvc.errors import UsageError
 from fgvc.shipped import config_file
 from fgvc.training import callbacks, processes, run_folder
-from fgvc.training.calibration import calibrate, collected
-from fgvc.training.checkpoints import load_weights
+from fgvc.training.checkpoints import WholeCheckpointIO
 from fgvc.training.module import FineGrainedModule
 from fgvc.training.phases import Phase
-from fgvc.training.prediction_table import PredictionTable
-from fgvc.training.progress import print_summary
 from fgvc.training.warm_start import find, init_from
+
+FOLLOWS = {
+    "data.seed": "seed_everything",
+    "model.seed": "seed_everything",
+    "data.image_size": "model.image_size",
+    "model.taxonomy": "data.taxonomy",
+    "model.class_counts": "data.class_counts",
+}
+"""Keys that nobody writes -> the key that decides them."""
 
 
 class RunCLI(LightningCLI):
@@ -40,12 +44,16 @@ class RunCLI(LightningCLI):
     Without sub-commands Lightning never lets the hyper-parameters of a checkpoint overrule what the user typed.
 
     Args:
-        command: fit, validate or test.
-        args: the words after it.
+        command: fit, validate, test or calibrate.
+        args: the words after it, with the paths of configs.
+        resumed: the run folder that a fit goes on in, or None.
     """
 
-    def __init__(self, command: str, args: list[str]) -> None:
-        self.command = command
+    def __init__(self, command: str, args: list[str], resumed: Path | None = None) -> None:
+        self.command, self.resumed = command, resumed
+        quiet.libraries()
+        if str(Path.cwd()) not in sys.path:
+            sys.path.append(str(Path.cwd()))  # classes of the user's own, as `python -m fgvc` finds them
         super().__init__(
             FineGrainedModule,
             FineGrainedData,
@@ -69,7 +77,9 @@ class RunCLI(LightningCLI):
             self.config = parser.parse_args(args)
         except jsonargparse.ArgumentError as error:
             classes = [*known_classes(), *(source.__name__ for source in DataSource.__subclasses__())]
-            raise UsageError(in_one_line(error, [action.dest for action in parser._actions], classes)) from error
+            keys = [action.dest for action in parser._actions]
+            raise UsageError(in_one_line(error, keys, classes, FOLLOWS)) from error
+        config_values.check(self.config, begins=self.command == "fit" and not self.resumed)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what belongs to a run, and say which numbers follow from others."""
@@ -81,30 +91,35 @@ class RunCLI(LightningCLI):
         parser.add_argument("--cycle_phases", type=bool, default=False, help="start again after the last phase")
         start = "a run or model folder, also of another method: start from its weights in place of pretrained ones"
         parser.add_argument("--init_from", type=str | None, default=None, help=start)
+        again = "a run folder: go on from its last checkpoint, with its config and the flags given beside"
+        parser.add_argument("--resume", type=str | None, default=None, help=again)
+        often = "longest time between two checkpoints of the whole state; one is written after every epoch anyway"
+        parser.add_argument("--save_every_minutes", type=float, default=5.0, help=often)
         parser.add_argument("--ckpt_path", type=str | None, default=None, help="a checkpoint to validate or test")
-        parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
-        parser.link_arguments("seed_everything", "model.seed", compute_fn=int)
-        parser.link_arguments("model.image_size", "data.image_size")
-        parser.link_arguments("data.taxonomy", "model.taxonomy", apply_on="instantiate")
-        parser.link_arguments("data.class_counts", "model.class_counts", apply_on="instantiate")
+        for target, source in FOLLOWS.items():
+            made = {"apply_on": "instantiate"} if source.startswith("data.") else {}
+            parser.link_arguments(source, target, compute_fn=int if source == "seed_everything" else None, **made)
 
     def before_instantiate_classes(self) -> None:
         """Refuse a taken name before any work; a model that is read from a file asks for no pretrained weights."""
-        self.kept, start = self.config.clone(), self.config["init_from"]
-        if self.command == "fit":
-            self.folder = Path(self.config["runs"], self.config["name"])
-            if processes.is_first():
-                run_folder.check(self.folder, self.config["overwrite"])
-                self.kept["init_from"] = start and str(find(start))  # `latest` will soon be this run
-            self.bare = bool(start) and _without_weights(self.config["model"], "pretrained")
-        else:
+        self.kept, self.bare = self.config.clone(), False
+        self.kept["overwrite"] = False  # whoever repeats the run from its config has not asked for that
+        if self.command != "fit" or self.resumed:
+            self.folder = self.resumed or Path()
             _without_weights(self.config["model"])
+            return
+        self.folder = Path(self.config["runs"], self.config["name"])
+        if processes.is_first():
+            run_folder.check(self.folder, self.config["overwrite"])
+            if start := self.config["init_from"]:
+                self.kept["init_from"] = str(find(start))  # `latest` will soon be this run
+        self.bare = bool(self.config["init_from"]) and _without_weights(self.config["model"], "pretrained")
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Make the trainer, and the run folder it writes into now that data, model and trainer stand."""
         if self.command == "fit":
             self.datamodule.train_dataloader()  # too few images for a batch: say so before anything is written
-            if start := self.kept["init_from"] if processes.is_first() else None:  # DDP tells the others
+            if (start := self.kept["init_from"]) and processes.is_first() and not self.resumed:  # DDP tells the others
                 print(f"start from {start}: {init_from(self.model.recognizer, start, self.bare)}", file=sys.stderr)
         wanted = self.config_init["trainer"]
         if wanted.get("logger") is None:
@@ -116,125 +131,37 @@ class RunCLI(LightningCLI):
             own, data = self.config, self.datamodule
             stages = (self.config_init["phases"], self.config_init["cycle_phases"])
             monitor = f"val/{data.taxonomy.leaf_level}/top1" if "val" in data.splits else None
-            kwargs["callbacks"] += callbacks.training(self.folder, *stages, own["ema"], monitor)
+            kwargs["callbacks"] += callbacks.training(
+                self.folder, *stages, own["ema"], monitor, own["save_every_minutes"]
+            )
+            kwargs["plugins"] = [*(wanted.get("plugins") or []), WholeCheckpointIO()]
         try:
             trainer = super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, ValueError, TypeError) as error:
             raise UsageError(f"trainer: {' '.join(str(error).split())}") from None
-        if self.command == "fit" and processes.is_first():
-            self.kept["overwrite"] = False  # whoever repeats the run from its config has not asked for that
-            run_folder.create(self.folder, self.parser.dump(self.kept, skip_link_targets=True, skip_none=False))
+        if self.command == "fit" and processes.is_first() and not self.resumed:
+            run_folder.create(self.folder, self.plain_config())
         return trainer
 
-
-def main(command: str, args: list[str]) -> int:
-    """Run one of the three commands; raises FgvcError with one line where a person has to act."""
-    quiet.libraries()
-    sys.path.append(str(Path.cwd()))  # classes of the user's own, as `python -m fgvc` finds them
-    words, run = _expand(command, args)
-    cli = RunCLI(command, words)
-    if command == "fit":
-        _fit(cli)
-    else:
-        _evaluate(cli, command, run)
-    return 0
+    def plain_config(self) -> str:
+        """Return the YAML that repeats the run."""
+        return str(self.parser.dump(self.kept, skip_link_targets=True, skip_none=False))
 
 
-def _expand(command: str, args: list[str]) -> tuple[list[str], Path | None]:
-    """Replace config stems by paths, give the run a name, and read `fgvc test RUN` as that run's config."""
-    words, run, stems = list(args), None, []
-    if command != "fit" and words and not words[0].startswith("-"):
-        run = run_folder.resolve(Path(words.pop(0)))
-        words = ["--config", str(run / run_folder.CONFIG), *words]
-    elif command != "fit" and not words:
-        raise UsageError(f"fgvc {command}: give a run folder, e.g. fgvc {command} runs/latest")
+def with_config_paths(words: list[str]) -> tuple[list[str], list[str]]:
+    """Replace the stems of configs by their paths; return the words, and the stems in order.
+
+    Raises:
+        UsageError: a config that is not there or is no YAML.
+    """
+    found, stems = list(words), []
     for i, word in enumerate(words):
         flag, equals, value = word.partition("=")
         if flag in ("--config", "-c") and (equals or i + 1 < len(words)):
             path = check_file(config_file(value if equals else words[i + 1]))
             stems.append(path.stem)
-            words[i if equals else i + 1] = f"{flag}={path}" if equals else str(path)
-    if command == "fit" and not any(word.partition("=")[0] == "--name" for word in words):
-        words = ["--name", "-".join(stems) or "run", *words]
-    return words, run
-
-
-def _fit(cli: RunCLI) -> None:
-    try:
-        cli.trainer.fit(cli.model, datamodule=cli.datamodule)
-    except FgvcError:
-        if cli.trainer.is_global_zero and cli.trainer.global_step == 0:
-            run_folder.discard(cli.folder)
-        raise
-    if not cli.trainer.is_global_zero:
-        return
-    chosen = run_folder.checkpoint(cli.folder)
-    values = {name: round(float(value), 6) for name, value in cli.trainer.callback_metrics.items()}
-    try:
-        architecture = to_plain(cli.config["model"]["recognizer"].as_dict())
-    except UsageError as error:
-        print(f"no model file: {error}; {chosen} holds the whole training state", file=sys.stderr)
-        return
-    load_weights(cli.model.recognizer, chosen)
-    best = callbacks.best_of(cli.trainer)
-    provenance = {
-        "run": cli.config["name"],
-        "checkpoint": chosen.name,
-        "metrics": best or values,
-        **run_folder.environment(),
-    }
-    model = Model(cli.model.recognizer.eval(), architecture, cli.datamodule.resize, {}, provenance)
-    path = save(model, cli.folder / run_folder.MODEL)  # at once: the calibration reads images, which may fail
-    told = ""
-    if "val" in cli.datamodule.splits:
-        try:
-            told = calibrated(cli, model, "val")
-            save(model, path)
-        except FgvcError as error:
-            told = f"not calibrated ({error}); mend it and run fgvc calibrate {cli.folder}\n"
-    print_summary(f"trained {cli.trainer.current_epoch} epochs", values, "val/")
-    print(f"{told}model: {path}", file=sys.stderr)
-    print(f"next:  fgvc test {cli.folder}\n       fgvc predict {cli.folder} PHOTO...", file=sys.stderr)
-
-
-def calibrated(cli: RunCLI, model: Model, split: str) -> str:
-    """Fit temperatures and counts of a model on a split of its data, and say in a line what that changed."""
-    logits, labels = collected(model.recognizer, cli.datamodule, split, cli.trainer.strategy.root_device)
-    found = calibrate(logits, labels, model.taxonomy)
-    model.temperatures, model.vouching = found.temperatures, found.vouching
-    model.provenance["calibration"] = found.to_plain(split)
-    leaf = model.taxonomy.leaf_level
-    before, after = found.ece_before[leaf], found.ece_after[leaf]
-    return f"calibrated on {found.images} {split} images: {leaf} calibration error {before:.3f} -> {after:.3f}\n"
-
-
-def _evaluate(cli: RunCLI, command: str, run: Path | None) -> None:
-    if run is None and cli.config["ckpt_path"] is None:
-        raise UsageError(f"fgvc {command}: give a run folder (fgvc {command} runs/NAME) or --ckpt_path with --config")
-    if cli.config["ckpt_path"]:
-        load_weights(cli.model.recognizer, cli.config["ckpt_path"])
-    elif run and (run / run_folder.MODEL).is_dir():
-        read_weights(cli.model.recognizer, run)
-        cli.model.temperatures, fitted_on = read_temperatures(run)
-        if command == fitted_on:
-            print(f"the temperatures were fitted on {command} images: {command}/ece is no news", file=sys.stderr)
-    elif run:
-        load_weights(cli.model.recognizer, run_folder.checkpoint(run))
-    table = PredictionTable((run or Path()) / "predictions_test.csv")
-    trainer: Any = cli.trainer
-    if command == "test":
-        trainer.callbacks.append(table)
-    results = getattr(trainer, command)(cli.model, datamodule=cli.datamodule, verbose=False)
-    values = {name: round(float(value), 6) for result in results for name, value in result.items()}
-    if cli.trainer.is_global_zero:
-        split = {"validate": "val"}.get(command, command)
-        if run:
-            run_folder.write(run / f"{command}.json", json.dumps(values, indent=1))
-        print_summary(f"{len(cli.datamodule.records(split))} {split} images", values, f"{split}/")
-        if command == "test":
-            print(f"every answer: {table.path}", file=sys.stderr)
-        if command == "test" and run:
-            print(f"to look at:   {write_page(run)}", file=sys.stderr)
+            found[i if equals else i + 1] = f"{flag}={path}" if equals else str(path)
+    return found, stems
 
 
 def _without_weights(config: Any, only: str | None = None) -> bool:

@@ -3,78 +3,123 @@
 import importlib
 import inspect
 import re
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
-import yaml
+from fgvc.errors import did_you_mean
 
-from fgvc.errors import UsageError, did_you_mean
-
+LONGEST = 400  # characters of a message of a kind never seen
+NOT_LINKED: Mapping[str, str] = MappingProxyType({})
 _CLASS = re.compile(r"class_path '([\w.]+)'|class_path='([\w.]+)'")
+_SLOT = re.compile(r"Type collections\.abc\.Callable\[\[[^]]*\], [\w.]+\] expects a function or a callable class: ")
+_GOT = r"(?:\. Got value: |$)"
+_NO_CLASS = (  # said of a class that is written in another way than as a name, or as class_path with init_args
+    r"Dict must include a class_path|unhashable type|is not iterable|has no attribute 'keys'|Key must be a string"
+    r"|expects a function or a callable class|Not a valid subclass"
+)
+_TYPES = {
+    "NoneType": "null", "int": "an int", "float": "a float", "str": "a text", "bool": "true or false", "list": "a list",
+    "tuple": "a list",
+}  # fmt: skip
 
 
-def check_file(path: Path) -> Path:
-    """Return the path of a config that is a mapping in valid YAML.
-
-    Raises:
-        UsageError: it cannot be read, is no YAML, or holds no keys.
-    """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise UsageError(f"{path}: line {line}: no valid YAML ({error.problem})") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())[:200]})") from None
-    if not isinstance(content, dict):
-        found = "nothing" if content is None else f"a {type(content).__name__}"
-        raise UsageError(f"{path}: holds {found}; a config holds keys such as data, model and trainer")
-    return path
-
-
-def in_one_line(error: Exception, keys: Iterable[str] = (), classes: Iterable[str] = ()) -> str:
+def in_one_line(
+    error: Exception, keys: Iterable[str] = (), classes: Iterable[str] = (), linked: Mapping[str, str] = NOT_LINKED
+) -> str:
     """Return the part of a parser's message that a person can act on.
 
     Args:
         error: what jsonargparse raised.
         keys: every key that the parser knows, dotted.
         classes: every short class name that a slot takes.
+        linked: keys that nobody writes -> the key from which they follow.
     """
-    text = " ".join(str(error).split())
+    text = _SLOT.sub("", " ".join(str(error).split()))
     where = ".".join(re.findall(r'[Pp]arser key "([^"]+)"', text))
-    if key := _unknown_key(text, where):
-        return f"{key}: unknown key{did_you_mean(key, keys, limit=1)}"
+    where = linked.get(where, where)
+    known = [key for key in keys if key not in linked and not key.endswith(".help")]
+    return (
+        _about_flags(text, known)
+        or _about_links(text, linked)
+        or _about_keys(text, where, known)
+        or _about_classes(text, where, list(classes))
+        or _about_types(text, where)
+        or f"{where or 'config'}: {text[:LONGEST]}"
+    )
+
+
+def _about_flags(text: str, keys: list[str]) -> str | None:
+    if found := re.search(r"[Uu]nrecognized arguments: (\S+)", text):
+        flag = found[1].partition("=")[0]
+        key = flag.lstrip("-")
+        if key != flag and not flag.startswith(f"--{key}"):
+            return f"{flag}: a flag begins with two dashes: --{key}"
+        return f"{key}: unknown key{_nearest(key, keys)}"
+    if found := re.search(r"argument (-[^\s:/]+)\S*: expected (?:one|at least one) argument", text):
+        return f"{found[1]}: give a value after it"
+    return None
+
+
+def _about_links(text: str, linked: Mapping[str, str]) -> str | None:
+    if found := re.search(r'Linked "([^"]+)" must be given via "([^"]+)"', text):
+        return f"{found[1]}: follows from {found[2]}; give that"
+    if (found := re.search(r"argument \S+ --> (\S+):", text)) and found[1] in linked:
+        return f"{found[1]}: comes from {linked[found[1]]} by itself; leave it out"
+    return None
+
+
+def _about_keys(text: str, where: str, keys: list[str]) -> str | None:
+    if found := re.search(r"Group '([^']+)' does not accept option '([^']+)'", text):
+        key = f"{found[1]}.{found[2]}"
+        return f"{key}: unknown key{_nearest(key, keys)}"
     if found := re.search(r"(?:Option|[Kk]ey) '([^']+)' is not (?:accepted|expected)", text):
-        return f"{where}: unknown key {found[1]!r}{did_you_mean(found[1], _arguments(text))}"
-    if found := re.search(r"Expected a dot import path string: ([\w.]*\w)", text):
-        return f"{where}: {_no_class(found[1], list(classes))}"
+        if where:
+            return f"{where}: unknown key {found[1]!r}{did_you_mean(found[1], _arguments(text))}"
+        return f"{found[1]}: unknown key{_nearest(found[1], keys)}"
+    if found := re.search(
+        r"Union subtypes.*Problem with given class_path '[\w.]+': .*arguments are required: ([\w., ]+?)(?: - |$)", text
+    ):
+        return f"{where}: an entry lacks {' and '.join(found[1].split(', '))}"
+    if found := re.search(r"arguments are required: ([\w., ]+)", text):
+        missing = [f"{where}.{name}".lstrip(".") for name in found[1].strip().split(", ")]
+        return f"missing {' and '.join(missing)}; give a --config that has it, or the flag --{missing[0]}"
+    if found := re.search(r"Unable to load config ['\"](.+?)['\"](?: -|$)", text):
+        top = where.partition(".")[0] or "config"
+        return f"{top}: {found[1][:80]!r} given, but it holds keys of its own, as in --{top}.KEY VALUE"
+    if re.search("Empty nested key|Unexpected config", text):
+        return "config: a key is empty, or holds nothing"
+    return None
+
+
+def _about_classes(text: str, where: str, classes: list[str]) -> str | None:
     if found := re.search(r"No module named '([^']+)'", text):
         return f"{where}: no module {found[1]!r}; it must lie in this folder or be installed"
+    if found := re.search(rf"(?:dot import path string|import path format): (.+?){_GOT}", text):
+        name = found[1].rstrip(".")[:80]
+        if name in classes:
+            return f"{where}: {name} does not belong here"
+        return f"{where}: no class {name!r}{did_you_mean(name, classes)}"
+    if found := re.search(rf"Expected an import path or a subclass spec, but got (.+?){_GOT}", text):
+        return f"{where}: {found[1][:80]} given, but it takes the name of a class, or class_path with init_args"
+    if re.search(_NO_CLASS, text):
+        return f"{where}: no class; write class_path: NAME and, below init_args, its arguments"
+    return None
+
+
+def _about_types(text: str, where: str) -> str | None:
     if found := re.search(r"any of the Union subtypes.* Given value: (.+?)(?:\. Got value: |$)", text):
-        types = re.findall(r"- Expected an? (.+?)(?= - Expected| Given value type)", text)
-        return f"{where}: {found[1][:80]!r} given, but it takes {' or '.join(dict.fromkeys(map(_type, types)))}"
-    if found := re.search(r"Expected an? ([^-]+?)\. Got value: (.+?)(?:\. Got value: |$)", text):
-        return f"{where}: {found[2][:80]!r} given, but it takes {_type(found[1])}"
-    if found := re.search(r"arguments are required: ([\w., ]+)", text):
-        missing = [f"{where}.{name}".lstrip(".") for name in found[1].split(", ")]
-        return f"missing {' and '.join(missing)}; give a --config that has it, or the flag --{missing[0]}"
-    return f"{where or 'config'}: {text[:400]}"
+        types = re.findall(r"- Expected an? (.+?)(?=\. Got value: | - Expected| Given value type|$)", text)
+        return f"{where}: {_quoted(found[1], types)} given, but it takes {_either(types)}"
+    if found := re.search(rf"Expected an? ([^-]+?)\. Got value: ?(.*?){_GOT}", text):
+        return f"{where}: {_quoted(found[2], [found[1]])} given, but it takes {_type(found[1])}"
+    return None
 
 
-def _unknown_key(text: str, where: str) -> str | None:
-    """Return the dotted key that the parser does not know at all, as opposed to one of a class's arguments."""
-    if found := re.search(r"[Uu]nrecognized arguments: (\S+)", text):
-        return found[1].lstrip("-").partition("=")[0]
-    if found := re.search(r"Group '([^']+)' does not accept option '([^']+)'", text):
-        return f"{found[1]}.{found[2]}"
-    found = None if where else re.match(r"(?:Option|[Kk]ey) '([^']+)' is not (?:accepted|expected)", text)
-    return found[1] if found else None
-
-
-def _no_class(name: str, classes: list[str]) -> str:
-    if name in classes:
-        return f"{name} does not belong here"
-    return f"no class {name!r}{did_you_mean(name, classes)}"
+def _nearest(key: str, keys: list[str]) -> str:
+    """Return the nearest key that is known, or that of a mapping on the way to it."""
+    parts = key.lower().split(".")
+    paths = [".".join(parts[:end]) for end in range(len(parts), 0, -1)]
+    return next((near for path in paths if path not in keys and (near := did_you_mean(path, keys, limit=1))), "")
 
 
 def _arguments(text: str) -> list[str]:
@@ -87,9 +132,19 @@ def _arguments(text: str) -> list[str]:
     return []
 
 
+def _quoted(value: str, types: list[str]) -> str:
+    """Return what was given; as a text, unless a text would have been taken or it is a list or a mapping."""
+    plain = any("'str'" in one for one in types) or value[:1] in ("[", "{")
+    return value[:80] if plain else repr(value[:80])
+
+
+def _either(types: list[str]) -> str:
+    return " or ".join(dict.fromkeys(map(_type, types)))
+
+
 def _type(expected: str) -> str:
     if found := re.fullmatch(r"<class '([\w.]+)'>", expected):
-        return {"NoneType": "null", "int": "an int"}.get(found[1], f"a {found[1]}")
+        return _TYPES.get(found[1], f"a {found[1].rpartition('.')[2]}")
     if found := re.fullmatch(r"typing\.Literal\[(.+)\]", expected):
         return f"one of {found[1]}"
-    return expected
+    return re.sub(r"tuple with (\d+) elements", r"a list of \1", expected)

@@ -3,6 +3,7 @@
 Shape letters: N images, S side of the source image, K boxes per image, D width of the embedding.
 """
 
+import copy
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import NamedTuple, overload
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
+
+from fgvc.packed_paths import PackedPaths
 
 
 class Record(NamedTuple):
@@ -52,7 +55,7 @@ class Prediction:
 
 
 class Records(Sequence[Record]):
-    """An immutable sequence of Record held in three arrays, so that worker processes share it instead of copying it.
+    """An immutable sequence of Record held in arrays, so that worker processes share it instead of copying it.
 
     Args:
         paths: one path per record, relative to `root` or absolute.
@@ -63,15 +66,14 @@ class Records(Sequence[Record]):
     def __init__(
         self, paths: Iterable[str], labels: Iterable[int] | npt.NDArray[np.int32], root: str | Path = ""
     ) -> None:
-        encoded = [path.encode("utf-8", "surrogateescape") for path in paths]
-        self._ends = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
-        self._blob = np.frombuffer(b"".join(encoded), dtype=np.uint8)
+        self._paths = paths if isinstance(paths, PackedPaths) else PackedPaths.of(paths)
+        self._rows: npt.NDArray[np.int32] | None = None
         self.labels: npt.NDArray[np.int32] = np.asarray(
             labels if isinstance(labels, np.ndarray) else list(labels), dtype=np.int32
         )
         self.root = str(root)
-        if len(self.labels) != len(encoded):
-            raise ValueError(f"{len(encoded)} paths but {len(self.labels)} labels")
+        if len(self.labels) != len(self._paths):
+            raise ValueError(f"{len(self._paths)} paths but {len(self.labels)} labels")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -82,7 +84,7 @@ class Records(Sequence[Record]):
     def __getitem__(self, index: slice) -> "Records": ...
     def __getitem__(self, index: int | slice) -> "Record | Records":
         if isinstance(index, slice):
-            return self.subset(range(*index.indices(len(self))))
+            return self.subset(np.arange(len(self))[index])
         return Record(str(Path(self.root, self.relative_path(index))), int(self.labels[index]))
 
     def __iter__(self) -> Iterator[Record]:
@@ -90,12 +92,14 @@ class Records(Sequence[Record]):
 
     def relative_path(self, index: int) -> str:
         """Return the path of a record as it was given."""
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        index %= len(self)
-        return self._blob[self._ends[index] : self._ends[index + 1]].tobytes().decode("utf-8", "surrogateescape")
+        return self._paths[index if self._rows is None else int(self._rows[index])]
 
-    def subset(self, indices: Iterable[int]) -> "Records":
-        """Return the records at these positions, in this order."""
-        chosen = np.fromiter(indices, dtype=np.int64)
-        return Records((self.relative_path(i) for i in chosen.tolist()), self.labels[chosen], self.root)
+    def subset(self, indices: Iterable[int] | npt.NDArray[np.integer]) -> "Records":
+        """Return the records at these positions, in this order; its paths are those of the whole, not a copy."""
+        chosen = indices if isinstance(indices, np.ndarray) else np.fromiter(indices, dtype=np.int64)
+        rows = np.arange(len(self), dtype=np.int32) if self._rows is None else self._rows
+        part = copy.copy(self)
+        part._rows, part.labels = rows[chosen], self.labels[chosen]
+        if not self._paths.mapped and 2 * len(part) < len(self._paths):  # so few that a copy is smaller than the whole
+            part._paths, part._rows = PackedPaths.of(map(part.relative_path, range(len(part)))), None
+        return part

@@ -16,6 +16,19 @@ class UsageError(FgvcError):
     exit_code = 2
 
 
+class StoppedError(FgvcError):
+    """A signal stopped the work, after it was saved.
+
+    Args:
+        message: what was saved and how to go on.
+        signal: its number; a shell expects 128 and that as the exit code.
+    """
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal
+
+
 def did_you_mean(word: str, choices: Iterable[str], limit: int = 3) -> str:
     """Return `; did you mean 'x'?` for the nearest choices, or an empty string when none is near."""
     near = difflib.get_close_matches(word, list(choices), n=limit, cutoff=0.6)

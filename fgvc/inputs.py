@@ -9,14 +9,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from fgvc.errors import UsageError
-from fgvc.images import SUFFIXES, ImageError, Pixels, decode, from_pillow
+from fgvc.images import SUFFIXES, EvalResize, ImageError, Pixels, decode, from_pillow, resize_for_eval
 
 Picture = str | Path | bytes | npt.NDArray[np.uint8] | Image.Image
 THREADS = min(8, os.cpu_count() or 1)
@@ -48,7 +48,9 @@ def expand(images: Any) -> Iterator[Picture]:
     if is_single(images):
         yield images
     elif isinstance(images, str | Path):
-        yield from pictures_below(Path(images)) or [Path(images)]
+        found = pictures_below(Path(images))
+        yield next(found, Path(images))
+        yield from found
     # A tensor is refused: nothing says where its colours stand and how far its values reach.
     elif isinstance(images, Iterable) and not isinstance(images, Mapping | bytearray) and not hasattr(images, "numpy"):
         for image in images:
@@ -60,27 +62,51 @@ def expand(images: Any) -> Iterator[Picture]:
         )
 
 
-def pictures_below(folder: Path) -> list[Path]:
-    """Return the picture files below a folder, at any depth, sorted; links are followed, each folder is read once.
+def pictures_below(folder: Path) -> Iterator[Path]:
+    """Yield the picture files below a folder, at any depth, sorted; links are followed, each folder is read once.
+
+    The names of one folder are in memory at a time, and of those that it lies in.
 
     Raises:
         UsageError: a folder that may not be read.
     """
-    found: list[Path] = []
     seen: set[tuple[int, int]] = set()
-    for top, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
-        here = Path(top)
-        status = here.stat()
-        key = (status.st_dev, status.st_ino)
-        folders[:] = [] if key in seen else sorted(name for name in folders if _visible(name))
-        if key not in seen:
-            found += [here / name for name in files if _visible(name) and Path(name).suffix.lower() in SUFFIXES]
-        seen.add(key)
-    return sorted(found)
+    open_folders = [_entries(folder, seen)]  # no recursion: folders may be nested deeper than Python's calls
+    while open_folders:
+        for path, is_folder in open_folders[-1]:
+            if is_folder:
+                open_folders.append(_entries(path, seen))
+                break
+            if path.suffix.lower() in SUFFIXES:
+                yield path
+        else:
+            open_folders.pop()
 
 
-def pixels_of(picture: Picture) -> Pixels:
+class Square(NamedTuple):
+    """A picture that was read. pixels: (S, S, 3) uint8. view: (4,) xyxy, the part shown, see `resize_for_eval`."""
+
+    path: str | None
+    pixels: Pixels
+    view: npt.NDArray[np.float32]
+
+
+def square_of(picture: Picture, how: EvalResize) -> Square:
+    """Read one picture as the square that the model sees.
+
+    Raises:
+        As `pixels_of`.
+    """
+    path = str(picture) if isinstance(picture, str | Path) else None
+    return Square(path, *resize_for_eval(pixels_of(picture, how.at_least), how))
+
+
+def pixels_of(picture: Picture, at_least: int | None = None) -> Pixels:
     """Read one picture.
+
+    Args:
+        picture: see `Picture`.
+        at_least: how many pixels of the shorter side are needed, see `decode`; None for all there are.
 
     Returns:
         (H, W, 3) uint8 RGB, upright.
@@ -95,7 +121,7 @@ def pixels_of(picture: Picture) -> Pixels:
         return _from_pillow(picture)
     if isinstance(picture, str | Path) and _is_folder(Path(picture)):
         raise ImageError(f"{picture}: a folder without pictures; looked for {' '.join(sorted(SUFFIXES))}")
-    return decode(picture)
+    return decode(picture, at_least=at_least)
 
 
 def in_threads(work: Callable[[Item], Made], items: Iterable[Item], ahead: int) -> Iterator[Made]:
@@ -113,12 +139,29 @@ def in_threads(work: Callable[[Item], Made], items: Iterable[Item], ahead: int) 
         pool.shutdown(cancel_futures=True)
 
 
+def _entries(folder: Path, seen: set[tuple[int, int]]) -> Iterator[tuple[Path, bool]]:
+    """Return the visible entries of a folder that was not seen before, sorted, and whether each is a folder itself."""
+    try:
+        status = folder.stat()
+        if (key := (status.st_dev, status.st_ino)) in seen:
+            return iter(())
+        with os.scandir(folder) as entries:
+            names = sorted((entry.name, _leads_on(entry)) for entry in entries if _visible(entry.name))
+    except OSError as error:
+        raise UsageError(f"{folder}: the folder cannot be read ({error.strerror})") from None
+    seen.add(key)
+    return ((folder / name, is_folder) for name, is_folder in names)
+
+
+def _leads_on(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
 def _visible(name: str) -> bool:
     return not name.startswith(".") and name != "__MACOSX"
-
-
-def _refuse(error: OSError) -> None:
-    raise UsageError(f"{error.filename}: the folder cannot be read ({error.strerror})")
 
 
 def _is_folder(path: Path) -> bool:

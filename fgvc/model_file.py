@@ -1,6 +1,6 @@
 """A trained model as two files: `model.safetensors` (numbers) and `fgvc.json` (plain data); neither runs anything."""
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -10,23 +10,19 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from fgvc.architecture import Plain, build
-from fgvc.errors import FgvcError, UsageError
+from fgvc.architecture import Plain, Unfilled, build, tensors_of
+from fgvc.errors import UsageError
 from fgvc.images import EvalResize
 from fgvc.recognizers.base import Recognizer
+from fgvc.stored_model import model_folder
+from fgvc.stored_model.foreign_files import DESCRIPTION as DESCRIPTION
+from fgvc.stored_model.migrations import without_nan
+from fgvc.stored_model.model_folder import ModelFileError as ModelFileError
+from fgvc.stored_model.model_folder import Stored
 from fgvc.taxonomy import Taxonomy
 from fgvc.vouching import Vouching
 
-FORMAT = 2
-"""1: no `vouching`. 2: the counts by which an answer can be vouched for."""
-WEIGHTS, DESCRIPTION = "model.safetensors", "fgvc.json"
-_KEYS = {"format", "fgvc_version", "architecture", "image_size", "input", "taxonomy", "temperatures", "provenance"}
-_NEW_IN = {2: {"vouching": None}}
-"""Format -> the keys that came with it, and their values in older files."""
-
-
-class ModelFileError(FgvcError):
-    """A folder that holds no model we can read; the message names the file and says what was found."""
+State = dict[str, torch.Tensor]
 
 
 @dataclass
@@ -55,7 +51,7 @@ class Model:
 
 
 def save(model: Model, folder: str | Path) -> Path:
-    """Write a model into a folder, each file under a temporary name first.
+    """Write a model into a folder; a full disk or a kill leaves the model whole that was there before.
 
     Raises:
         FgvcError: the folder cannot be written.
@@ -63,25 +59,16 @@ def save(model: Model, folder: str | Path) -> Path:
     target = Path(folder)
     state = {key: value.detach().cpu().contiguous() for key, value in model.recognizer.state_dict().items()}
     described = {
-        "format": FORMAT,
         "fgvc_version": version("fgvc"),
         "architecture": model.architecture,
         "image_size": model.recognizer.image_size,
         "input": model.resize._asdict(),
         "taxonomy": model.taxonomy.to_plain(),
         "temperatures": model.temperatures,
-        "provenance": model.provenance,
+        "provenance": without_nan(model.provenance),
         "vouching": model.vouching and model.vouching.to_plain(),
     }
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-        save_file(state, target / f".{WEIGHTS}")
-        text = json.dumps(described, indent=1, ensure_ascii=False)
-        (target / f".{DESCRIPTION}").write_text(text, encoding="utf-8", errors="surrogateescape")  # names of folders
-        for name in (WEIGHTS, DESCRIPTION):
-            (target / f".{name}").replace(target / name)
-    except (OSError, SafetensorError) as error:
-        raise FgvcError(f"{target}: the model cannot be written ({error})") from None
+    model_folder.write(target, described, lambda path: save_file(state, path))
     return target
 
 
@@ -89,22 +76,29 @@ def load(folder: str | Path) -> Model:
     """Read a model from a run folder or its `model` folder; never touches the network.
 
     Raises:
-        ModelFileError: no model there, or one that is damaged, newer than this fgvc, or not fgvc's.
-        UsageError: its architecture names something that is not fgvc's.
+        ModelFileError: no model there, or one that is damaged, newer than this fgvc, or names what is not fgvc's.
     """
-    home = _home(Path(folder))
-    described = _described(home / DESCRIPTION)
+    stored = model_folder.read(folder)
+    described, state = stored.described, _state(stored)
+    counts = described["vouching"]
     try:
         taxonomy = Taxonomy.from_plain(described["taxonomy"])
         resize = EvalResize(**described["input"]).check()
-        temperatures = {level: float(value) for level, value in described["temperatures"].items()}
-        counts = described["vouching"]
-        vouching = None if counts is None else Vouching.from_plain(counts)
-    except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
-        raise ModelFileError(f"{home / DESCRIPTION}: damaged ({error!r}); copy it again") from None
-    recognizer = build(described["architecture"], taxonomy, described["image_size"], weights="none")
-    _fill(recognizer, home / WEIGHTS)
-    return Model(recognizer.eval(), described["architecture"], resize, temperatures, described["provenance"], vouching)
+        parts = described["architecture"], taxonomy, described["image_size"]
+        _compare(tensors_of(*parts, most=len(state)), state, stored.weights)
+        with Unfilled():
+            recognizer = build(*parts, weights="none")
+    except UsageError as error:
+        raise ModelFileError(f"{stored.description}: {error}") from None
+    _fill(recognizer, state, stored.weights)
+    return Model(
+        recognizer.eval(),
+        described["architecture"],
+        resize,
+        {level: float(value) for level, value in described["temperatures"].items()},
+        described["provenance"],
+        None if counts is None else Vouching.from_plain(counts),
+    )
 
 
 def read_weights(recognizer: Recognizer, folder: str | Path) -> None:
@@ -113,10 +107,14 @@ def read_weights(recognizer: Recognizer, folder: str | Path) -> None:
     Raises:
         ModelFileError: no model there, or its classes or weights are others.
     """
-    home = _home(Path(folder))
-    if Taxonomy.from_plain(_described(home / DESCRIPTION)["taxonomy"]) != recognizer.taxonomy:
-        raise ModelFileError(f"{home}: the model knows other classes than the data; test it on data with its classes")
-    _fill(recognizer, home / WEIGHTS)
+    stored = model_folder.read(folder)
+    if Taxonomy.from_plain(stored.described["taxonomy"]) != recognizer.taxonomy:
+        raise ModelFileError(
+            f"{stored.home}: the model knows other classes than the data; test it on data with its classes"
+        )
+    state = _state(stored)
+    _compare(recognizer.state_dict(), state, stored.weights)
+    _fill(recognizer, state, stored.weights)
 
 
 def read_temperatures(folder: str | Path) -> tuple[dict[str, float], str]:
@@ -125,66 +123,55 @@ def read_temperatures(folder: str | Path) -> tuple[dict[str, float], str]:
     Raises:
         ModelFileError: no model there, or a damaged one.
     """
-    path = _home(Path(folder)) / DESCRIPTION
-    try:
-        described = _described(path)
-        split = str(described["provenance"].get("calibration", {}).get("split", ""))
-        return {level: float(value) for level, value in described["temperatures"].items()}, split
-    except (TypeError, ValueError, AttributeError) as error:
-        raise ModelFileError(f"{path}: damaged ({error!r}); copy it again") from None
+    described = model_folder.read(folder).described
+    split = described["provenance"].get("calibration", {}).get("split", "")
+    return {level: float(value) for level, value in described["temperatures"].items()}, split
 
 
-def read_state(folder: str | Path) -> tuple[dict[str, torch.Tensor], Taxonomy]:
+def read_state(folder: str | Path) -> tuple[State, Taxonomy]:
     """Return the tensors of the model in a folder by name, and its classes.
 
     Raises:
         ModelFileError: no model there, or a damaged one.
     """
-    home = _home(Path(folder))
-    taxonomy = Taxonomy.from_plain(_described(home / DESCRIPTION)["taxonomy"])
-    return _state(home / WEIGHTS), taxonomy
+    stored = model_folder.read(folder)
+    return _state(stored), Taxonomy.from_plain(stored.described["taxonomy"])
 
 
-def _home(folder: Path) -> Path:
-    for candidate in (folder, folder / "model"):
-        if (candidate / DESCRIPTION).is_file():
-            return candidate
-    raise ModelFileError(f"{folder}: no model here (no {DESCRIPTION}); give a run folder or the model folder inside it")
-
-
-def _described(path: Path) -> dict[str, Any]:
+def _state(stored: Stored) -> State:
+    model_folder.tensors(stored)  # says in words what is wrong with the file
     try:
-        described = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelFileError(f"{path}: damaged ({error}); copy it again") from None
-    if not isinstance(described, dict) or not isinstance(described.get("format"), int):
-        raise ModelFileError(f"{path}: not an fgvc model description")
-    if described["format"] > FORMAT:
-        raise ModelFileError(
-            f"{path}: format {described['format']} is newer than this fgvc reads ({FORMAT}); update fgvc"
-        )
-    wanted = _KEYS.union(*_NEW_IN.values())
-    for number, keys in _NEW_IN.items():
-        if described["format"] < number:
-            described = {**keys, **described}
-    if set(described) != wanted:
-        odd = sorted(set(described) ^ wanted)
-        raise ModelFileError(f"{path}: keys missing or unknown: {odd}; copy it again or save it with this version")
-    return described
-
-
-def _fill(recognizer: Recognizer, path: Path) -> None:
-    state = _state(path)
-    try:
-        recognizer.load_state_dict(state)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ModelFileError(f"{path}: does not belong to {DESCRIPTION} beside it ({reason})") from None
-
-
-def _state(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        state: dict[str, torch.Tensor] = load_file(path)
+        state: State = load_file(stored.weights)
     except (OSError, SafetensorError) as error:
-        raise ModelFileError(f"{path}: damaged or missing ({error}); copy it again") from None
+        raise ModelFileError(f"{stored.weights}: damaged ({error}); copy it again") from None
     return state
+
+
+def _compare(own: Mapping[str, torch.Tensor], state: State, path: Path) -> None:
+    """Refuse tensors that are not those of a recognizer, by their names, shapes and types."""
+    odd = []
+    for word, names in (("missing", own.keys() - state.keys()), ("unexpected", state.keys() - own.keys())):
+        if names:
+            odd.append(f"{len(names)} {word} ({min(names)}{', ...' if len(names) > 1 else ''})")
+    if odd:
+        raise ModelFileError(f"{path}: not the tensors of this architecture: {', '.join(odd)}")
+    for name, value in own.items():
+        if (found := _kind(state[name])) != (wanted := _kind(value)):
+            raise ModelFileError(f"{path}: {name} is {found}; this architecture and these classes ask for {wanted}")
+
+
+def _kind(value: torch.Tensor) -> str:
+    return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+
+
+def _fill(recognizer: Recognizer, state: State, path: Path) -> None:
+    learnt = {name for name, _ in recognizer.named_parameters()}
+    for name, value in state.items():
+        counted = name in learnt or name.endswith(("running_mean", "running_var"))  # other buffers may be infinite
+        if counted and not bool(value.isfinite().all()):
+            odd = int((~value.isfinite()).sum())
+            raise ModelFileError(
+                f"{path}: {odd} of {value.numel()} numbers of {name} are NaN or infinite: its training went wrong; "
+                "train again, with a lower learning rate"
+            )
+    recognizer.load_state_dict(state)

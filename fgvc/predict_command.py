@@ -1,31 +1,30 @@
 """`fgvc predict MODEL INPUT...`: name what is in photographs, as a table on stdout or in a file."""
 
 import argparse
-import csv
-import io
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import Any
 
 from tqdm import tqdm
 
 from fgvc import contact_sheet, quiet
+from fgvc.answers import parquet_table, result_files
+from fgvc.answers.allowed_classes import AllowedClasses
+from fgvc.answers.prediction_journal import Journal
+from fgvc.answers.prediction_output import to_file, to_stdout
+from fgvc.answers.provenance import hashes_of, save
+from fgvc.answers.result_rows import LAYOUTS, Columns
 from fgvc.contact_sheet import Tile
 from fgvc.errors import UsageError
 from fgvc.images import ImageError
 from fgvc.inputs import Picture, expand, pixels_of
-from fgvc.results import Result, open_whole, unencodable, write_csv, writer_for
+from fgvc.results import Result
 
-if TYPE_CHECKING:
-    from fgvc.predictor import Predictor
-
-HEADERS = ("name", "class", "label", "species", "taxon", "scientific_name")
-"""First cells of a list of classes that name the column and no class; so do the names of the model's levels."""
 SHEET_PICTURES = 48
 """How many pictures a contact sheet shows."""
 
@@ -34,44 +33,66 @@ def main(argv: list[str]) -> int:
     """Run the command and return its exit code: 0, or 1 where a picture could not be read.
 
     Raises:
-        FgvcError: see `Predictor`; UsageError for a wrong input or output, before any work starts.
+        FgvcError: see `Predictor` and `fgvc.answers.prediction_output`; UsageError for a wrong input or output, before
+            any work starts; StoppedError for Ctrl-C while answers are kept.
     """
     arguments = _parser().parse_args(argv)
-    _check(arguments)
-    listed = _listed_in(arguments.allow) if arguments.allow else None
+    kind = _check(arguments)
+    allowed = AllowedClasses.read(arguments.allow) if arguments.allow else None
     quiet.libraries()
     from fgvc.predictor import load  # seconds: after what can be refused without it
 
     predictor = load(arguments.model, arguments.device)
-    if listed is not None:
-        print(_allow(predictor, arguments.allow, listed), file=sys.stderr)
+    if allowed is not None:
+        print(allowed.restrict(predictor), file=sys.stderr)
         if arguments.precision is not None:
             print("--precision was counted without --allow: here it is no promise", file=sys.stderr)
     pictures, total = pictures_of(arguments.inputs)
-    asked = (arguments.top_k, arguments.batch_size, arguments.precision)
-    results = predictor.predict_iter(pictures, *asked)
     tally = Tally(total)
-    _write(arguments, predictor, tally.watched(results))
+
+    def predict(unknown: Iterable[Picture]) -> Iterator[Result]:
+        return predictor.predict_iter(unknown, arguments.top_k, arguments.batch_size, arguments.precision)
+
+    predict([])  # a number that is unfit is refused here
+    levels, top_k = predictor.taxonomy.levels, min(arguments.top_k, predictor.taxonomy.num_classes)
+    columns = Columns(levels, top_k, predictor.has_boxes(), arguments.precision is not None, arguments.layout)
+    if arguments.output:
+        hashes = hashes_of(arguments.model)
+        with Journal(arguments.output, _terms(arguments, hashes, allowed), arguments.overwrite) as journal:
+            if journal.found:
+                print(f"{arguments.output}: {journal.found} answers of a stopped run are taken over", file=sys.stderr)
+            to_file(tally.watched(journal.answered(pictures, predict)), arguments.output, kind, columns, journal)
+            tally.taken = journal.taken
+            model = {"path": str(arguments.model), "sha256": hashes, "device": str(predictor.device)}
+            options = {key: value for key, value in vars(arguments).items() if key not in ("model", "inputs")}
+            save(arguments.output, ["predict", *argv], model, options, tally.counts(), journal.started)
+    else:
+        to_stdout(tally.watched(predict(pictures)), kind, columns)
     written = [str(arguments.output or "stdout")]
     if arguments.sheet and (tiles := _tiles(tally.shown)):
         contact_sheet.save(contact_sheet.contact_sheet(tiles), arguments.sheet)
         written.append(str(arguments.sheet))
     print(tally.summary(written), file=sys.stderr)
-    return 1 if tally.failed else 0
+    return 1 if tally.failed and not arguments.keep_going else 0
 
 
 @dataclass
 class Tally:
-    """What the summary and the sheet need to know of the results that pass by."""
+    """What the summary and the sheet need to know of the results that pass by.
+
+    total: how many there will be, where that is known. seen, failed: so far. taken: how many of them an earlier run
+    had answered. shown: those for the sheet.
+    """
 
     total: int | None
     seen: int = 0
     failed: int = 0
+    taken: int = 0
     first_error: str = ""
     seconds: float = 0.0
     shown: list[Result] = field(default_factory=list)
 
-    def watched(self, results: Iterable[Result], doing: str = "predicting") -> Iterator[Result]:
+    def watched(self, results: Iterable[Result], doing: str = "predicting") -> Generator[Result, None, None]:
         """Pass the results on under a progress bar, counting them and keeping a few for the sheet."""
         start = time.perf_counter()
         for result in tqdm(results, doing, self.total, unit=" images", delay=1, leave=False):
@@ -90,9 +111,13 @@ class Tally:
             return len(self.shown) < SHEET_PICTURES
         return index * SHEET_PICTURES % self.total < SHEET_PICTURES
 
+    def counts(self) -> dict[str, int]:
+        """Return the numbers by name."""
+        return {"pictures": self.seen, "failed": self.failed, "taken_over": self.taken}
+
     def summary(self, written: list[str]) -> str:
         """Return one line: how many, how many failed and why the first did, how fast, and where the answers are."""
-        speed = self.seen / max(self.seconds, 1e-9)
+        speed = (self.seen - self.taken) / max(self.seconds, 1e-9)
         failed = f"{self.failed} failed" + (f" (first: {self.first_error})" if self.failed else "")
         plural = "" if self.seen == 1 else "s"
         return f"{self.seen} picture{plural}, {failed}, {speed:.1f} images/s -> {', '.join(written)}"
@@ -108,8 +133,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "inputs", metavar="INPUT", nargs="+", help="pictures, folders, or - for a list of paths on stdin, one per line"
     )
-    parser.add_argument("--output", type=Path, help=".csv, .json or .jsonl; without it, CSV goes to stdout")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help=".csv, .json, .jsonl or .parquet; without it, CSV goes to stdout. A run that was stopped goes on when the "
+        "same command is given again",
+    )
+    parser.add_argument("--format", choices=result_files.WRITERS, help="what to write, whatever the suffix")
+    parser.add_argument(
+        "--layout", choices=LAYOUTS, default="wide", help="wide: a row per picture; long: a row per picture and guess"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace --output and --sheet where they exist")
+    parser.add_argument("--keep_going", action="store_true", help="exit with 0 even where pictures could not be read")
     parser.add_argument("--top_k", type=int, default=5, help="guesses per picture (default: 5)")
     parser.add_argument(
         "--precision",
@@ -128,9 +163,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _check(arguments: argparse.Namespace) -> None:
-    if arguments.output:
-        writer_for(arguments.output)
+def _check(arguments: argparse.Namespace) -> str:
+    """Refuse what is wrong at first sight, and return the format of the answers."""
+    output: Path | None = arguments.output
+    if output and output.is_dir():
+        raise UsageError(f"{output}: a folder; give a file in it, e.g. {output / 'predictions.csv'}")
+    kind = arguments.format or (result_files.kind_of(output) if output else "csv")
+    if kind == "parquet":
+        if not output:
+            raise UsageError("--format parquet: does not go to stdout; give --output FILE.parquet")
+        parquet_table.check_installed(str(output))
     if arguments.sheet:
         contact_sheet.check_suffix(arguments.sheet)
     for path in (arguments.output, arguments.sheet):
@@ -139,30 +181,18 @@ def _check(arguments: argparse.Namespace) -> None:
     if arguments.precision is not None and not 0 < arguments.precision < 1:
         raise UsageError(f"--precision {arguments.precision:g}: a share between 0 and 1, e.g. 0.95 for 95 %")
     check_inputs(arguments.inputs)
+    return str(kind)
 
 
-def _listed_in(path: Path) -> list[tuple[int, str]]:
-    """Return row number, counted from 1, and first cell of each row of a CSV whose first cell is not empty."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = [(number, row[0].strip()) for number, row in enumerate(csv.reader(file), 1) if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"--allow {path}: cannot be read as UTF-8 CSV ({error})") from None
-    return [(number, name) for number, name in rows if name]
-
-
-def _allow(predictor: "Predictor", path: Path, rows: list[tuple[int, str]]) -> str:
-    """Restrict the answers to the listed names and return one line about it; the first row may be a header."""
-    headers = {*HEADERS, *(level.lower() for level in predictor.taxonomy.levels)}
-    headed = bool(rows) and rows[0][1].lower() in headers
-    written: dict[str, str] = {}
-    for number, name in rows[headed:]:
-        hint = "" if headed or written else f" (no header; that would be {', '.join(HEADERS)} or a level)"
-        written.setdefault(name, f"--allow {path}, row {number}{hint}")
-    if not written:
-        raise UsageError(f"--allow {path}: names no class; write one name per row, in the first column")
-    allowed = predictor.allow(written)
-    return f"{path}: {len(written)} names allow {allowed} of {predictor.taxonomy.num_classes} classes"
+def _terms(arguments: argparse.Namespace, hashes: Mapping[str, str], allowed: AllowedClasses | None) -> dict[str, Any]:
+    """Return what an answer depends on, beyond the picture."""
+    return {
+        "fgvc": version("fgvc"),
+        **hashes,
+        "--top_k": arguments.top_k,
+        "--precision": arguments.precision,
+        "--allow": None if allowed is None else allowed.fingerprint,
+    }
 
 
 def check_inputs(inputs: list[str]) -> None:
@@ -173,14 +203,16 @@ def check_inputs(inputs: list[str]) -> None:
 
 
 def pictures_of(inputs: list[str]) -> tuple[Iterable[Picture], int | None]:
-    """Return the pictures of the words of a command line, and how many there are where that can be known beforehand."""
-    named: Iterator[Picture] = (
-        picture for name in inputs for picture in expand(_listed_on_stdin() if name == "-" else name)
-    )
-    if "-" in inputs:
-        return named, None
-    found = list(named)
-    return found, len(found)
+    """Return the pictures of the words of a command line, and how many there are where that can be known beforehand.
+
+    Folders are walked twice, so that their names need not be in memory.
+    """
+    return _named(inputs), None if "-" in inputs else sum(1 for _ in _named(inputs))
+
+
+def _named(inputs: list[str]) -> Iterator[Picture]:
+    for name in inputs:
+        yield from expand(_listed_on_stdin() if name == "-" else name)
 
 
 def _listed_on_stdin() -> Iterator[Path]:
@@ -190,24 +222,6 @@ def _listed_on_stdin() -> Iterator[Path]:
             raise UsageError("stdin: a path with a zero byte; give one path per line (find -print, not -print0)")
         if name:
             yield Path(name)
-
-
-def _write(arguments: argparse.Namespace, predictor: "Predictor", results: Iterable[Result]) -> None:
-    write = writer_for(arguments.output) if arguments.output else write_csv
-    with _opened(arguments.output) as file:
-        write(results, file, predictor.taxonomy.levels, min(arguments.top_k, predictor.taxonomy.num_classes))
-
-
-@contextmanager
-def _opened(output: Path | None) -> Iterator[TextIO]:
-    if output:
-        with open_whole(output) as file:
-            yield file
-        return
-    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may hold bytes that are not UTF-8
-        sys.stdout.reconfigure(encoding="utf-8", errors=unencodable(".csv"))
-    yield sys.stdout
-    sys.stdout.flush()
 
 
 def _tiles(results: Iterable[Result]) -> list[Tile]:

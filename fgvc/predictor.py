@@ -6,20 +6,20 @@ Shape letters: N images, S side of the square that is read, C classes of a level
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from fgvc import model_file
+from fgvc.answers.class_names import nodes_named
 from fgvc.errors import FgvcError, UsageError
-from fgvc.images import ImageError, Pixels, resize_for_eval
-from fgvc.inputs import Picture, expand, in_threads, is_single, pixels_of
+from fgvc.images import ImageError
+from fgvc.inputs import Picture, Square, expand, in_threads, is_single, square_of
 from fgvc.model_file import Model
 from fgvc.regions import within
-from fgvc.results import Guess, Result, Results, nodes_named, vouched
+from fgvc.results import Guess, Result, Results, vouched
 from fgvc.taxonomy import Taxonomy
 from fgvc.tree import ancestors_of, leaves_below
 from fgvc.vouching import refusal, threshold
@@ -38,14 +38,6 @@ def load(path: str | Path, device: str = "auto") -> "Predictor":
     """
     chosen = _device(device)
     return Predictor(model_file.load(path), chosen)
-
-
-class Read(NamedTuple):
-    """A picture that was read. pixels: (S, S, 3) uint8. view: (4,) xyxy, the part shown, see `resize_for_eval`."""
-
-    path: str | None
-    pixels: Pixels
-    view: npt.NDArray[np.float32]
 
 
 class Predictor:
@@ -166,6 +158,11 @@ class Predictor:
             scores = self.probabilities(prediction.logits)
         return scores, None if prediction.boxes is None else prediction.boxes.float().cpu()
 
+    def has_boxes(self) -> bool:
+        """Whether the answers have boxes; runs the network once."""
+        side = self.model.resize.size
+        return self.scores(torch.zeros(1, 3, side, side, dtype=torch.uint8))[1] is not None
+
     def probabilities(self, logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Turn logits, level -> (N, C), into what `scores` answers: calibrated, at every level, on the CPU.
 
@@ -210,24 +207,23 @@ class Predictor:
     def _stream(self, pictures: Iterable[Picture], top_k: int, batch_size: int) -> Iterator[Result]:
         read = in_threads(self._read, pictures, ahead=2 * batch_size)
         while batch := list(islice(read, batch_size)):
-            answers = self._results([item for item in batch if isinstance(item, Read)], top_k)
+            answers = self._results([item for item in batch if isinstance(item, Square)], top_k)
             for item in batch:
-                yield next(answers) if isinstance(item, Read) else item
+                yield next(answers) if isinstance(item, Square) else item
 
-    def _read(self, picture: Picture) -> Read | Result:
-        path = str(picture) if isinstance(picture, str | Path) else None
+    def _read(self, picture: Picture) -> Square | Result:
         try:
-            return Read(path, *resize_for_eval(pixels_of(picture), self.model.resize))
+            return square_of(picture, self.model.resize)
         except ImageError as error:
-            return Result(path, error=str(error))
+            return Result(str(picture) if isinstance(picture, str | Path) else None, error=str(error))
 
-    def _results(self, batch: list[Read], top_k: int) -> Iterator[Result]:
-        pixels = torch.from_numpy(np.stack([read.pixels for read in batch]))
+    def _results(self, batch: list[Square], top_k: int) -> Iterator[Result]:
+        pixels = torch.from_numpy(np.stack([square.pixels for square in batch]))
         scores, boxes = self.scores(pixels.permute(0, 3, 1, 2))
         if boxes is not None:
-            boxes = within(boxes, torch.from_numpy(np.stack([read.view for read in batch])))
-        for read, result in zip(batch, self.answers(scores, boxes, top_k), strict=True):
-            result.path = read.path
+            boxes = within(boxes, torch.from_numpy(np.stack([square.view for square in batch])))
+        for square, result in zip(batch, self.answers(scores, boxes, top_k), strict=True):
+            result.path = square.path
             yield result
 
 

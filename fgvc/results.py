@@ -1,21 +1,17 @@
-"""What a prediction answers, what it may answer, and how it is written down: CSV, JSON, JSON lines."""
+"""What a prediction answers and what it may answer."""
 
-import csv
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from itertools import chain
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 
-from fgvc.errors import FgvcError, UsageError, did_you_mean
+from fgvc.answers import result_files
+from fgvc.answers.result_rows import Columns
+from fgvc.errors import FgvcError
 from fgvc.vouching import decide
-
-if TYPE_CHECKING:
-    from fgvc.taxonomy import Taxonomy  # loading it takes seconds
 
 Box = tuple[float, float, float, float]
 UNKNOWN = "unknown"
@@ -60,8 +56,15 @@ class Result:
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, as JSON knows it; the three of `answer` only where a precision was asked for."""
         boxes = None if self.boxes is None else [list(box) for box in self.boxes]
-        plain = {**asdict(self), "top": [guess._asdict() for guess in self.top], "boxes": boxes}
+        plain = {one.name: getattr(self, one.name) for one in fields(self)}
+        plain |= {"top": [guess._asdict() for guess in self.top], "boxes": boxes}
         return {key: x for key, x in plain.items() if self.answer is not None or not key.startswith("answer")}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> "Result":
+        """Return what `to_dict` was called on."""
+        boxes = None if plain["boxes"] is None else [(x1, y1, x2, y2) for x1, y1, x2, y2 in plain["boxes"]]
+        return cls(**{**plain, "top": [Guess(**guess) for guess in plain["top"]], "boxes": boxes})
 
     def save(self, path: str | Path) -> None:
         """Write it as one row; see `Results.save`."""
@@ -75,91 +78,42 @@ class Results(list[Result]):
         """Return one plain dict per picture."""
         return [result.to_dict() for result in self]
 
-    def save(self, path: str | Path) -> None:
-        """Write a .csv, .json or .jsonl, in place of what is there.
+    def save(self, path: str | Path, layout: str = "wide") -> None:
+        """Write a .csv, .json, .jsonl or .parquet, in place of what is there.
+
+        Args:
+            path: the file; its suffix says what is written.
+            layout: `wide`, one row per picture, or `long`, one row per picture and guess.
 
         Raises:
-            UsageError: another suffix.
+            UsageError: another suffix or layout, or Parquet where pyarrow is missing.
             FgvcError: the file cannot be written.
         """
-        levels = next((list(result.lineage) for result in self if result.lineage), [])
-        top_k = max((len(result.top) for result in self), default=1)
+        kind = result_files.kind_of(Path(path))
+        read = [result for result in self if not result.error]
+        columns = Columns(
+            levels=list(read[0].lineage) if read else [],
+            top_k=max((len(result.top) for result in read), default=1),
+            boxed=bool(read) and read[0].boxes is not None,
+            vouched=bool(read) and read[0].answer is not None,
+            layout=layout,
+        ).check()
         with open_whole(Path(path)) as file:
-            writer_for(Path(path))(self, file, levels, top_k)
-
-
-_TAKEN = ("path", "label", "score", "boxes", "error", "answer", "answer_level", "answer_score")
-Writer = Callable[[Iterable[Result], TextIO, Sequence[str], int], None]
-
-
-def writer_for(path: Path) -> Writer:
-    """Return the function that writes this kind of file, by its suffix.
-
-    Raises:
-        UsageError: an unknown suffix.
-    """
-    suffix = path.suffix.lower()
-    if suffix not in WRITERS:
-        raise UsageError(
-            f"{path}: results are written as {', '.join(WRITERS)}, not {suffix!r}{did_you_mean(suffix, WRITERS)}"
-        )
-    return WRITERS[suffix]
-
-
-def write_csv(results: Iterable[Result], file: TextIO, levels: Sequence[str], top_k: int) -> None:
-    """Write one row per picture: path, label, score, each level and its score, the next guesses, boxes, error.
-
-    Where a precision was asked for, `answer`, `answer_level` and `answer_score` come after the path. The column `boxes`
-    is there where the first picture that could be read has boxes: a JSON list of [x1, y1, x2, y2] as fractions of the
-    upright photograph.
-    """
-    results, first = _peeked(results)
-    boxed, vouched = first is not None and first.boxes is not None, first is not None and first.answer is not None
-    ranks = range(2, top_k + 1)
-    names = [f"level_{level}" if level in _TAKEN else level for level in levels]
-    writer = csv.writer(file, lineterminator="\n")  # \n, so that cut and awk see a clean last column
-    writer.writerow(
-        ["path"]
-        + ["answer", "answer_level", "answer_score"] * vouched
-        + ["label", "score"]
-        + [column for name in names for column in (name, f"{name}_score")]
-        + [column for rank in ranks for column in (f"top{rank}_label", f"top{rank}_score")]
-        + ["boxes"] * boxed
-        + ["error"]
-    )
-    for result in results:
-        row = [result.path or ""]
-        row += [result.answer or "", result.answer_level or "", _digits(result.answer_score)] * vouched
-        row += [result.label or "", _digits(result.score)]
-        for level in levels:
-            row += [result.lineage.get(level, ""), _digits(result.lineage_scores.get(level))]
-        for rank in ranks:
-            known = rank <= len(result.top)
-            row += [result.top[rank - 1].label, _digits(result.top[rank - 1].score)] if known else ["", ""]
-        row += [_json_boxes(result.boxes)] * boxed
-        writer.writerow([*row, result.error or ""])
+            result_files.WRITERS[kind]((result.to_dict() for result in self), file, columns)
 
 
 def write_json(results: Iterable[Result], file: TextIO, levels: Sequence[str], top_k: int) -> None:
     """Write one list of objects, an object per line."""
-    before = "[\n"
-    for result in results:
-        file.write(before + _json(result))
-        before = ",\n"
-    file.write("\n]\n" if before == ",\n" else "[]\n")
-
-
-def write_jsonl(results: Iterable[Result], file: TextIO, levels: Sequence[str], top_k: int) -> None:
-    """Write one object per line."""
-    file.writelines(_json(result) + "\n" for result in results)
-
-
-WRITERS: dict[str, Writer] = {".csv": write_csv, ".json": write_json, ".jsonl": write_jsonl}
+    result_files.write_json((result.to_dict() for result in results), file)
 
 
 @contextmanager
-def open_whole(path: Path) -> Iterator[TextIO]:
+def open_whole(path: Path, errors: str | None = None) -> Iterator[TextIO]:
     """Open a text file for writing under a temporary name; it gets its own name once it is complete.
+
+    Args:
+        path: the file.
+        errors: what becomes of the bytes of a file name that is not UTF-8; by default as `unencodable` has it.
 
     Raises:
         FgvcError: it cannot be written.
@@ -167,44 +121,20 @@ def open_whole(path: Path) -> Iterator[TextIO]:
     temporary = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = temporary.open("w", encoding="utf-8", errors=unencodable(path.suffix), newline="")
-    except OSError as error:
-        raise FgvcError(f"{path}: cannot be written ({error.strerror})") from None
-    try:
-        with file:
+        with temporary.open("w", encoding="utf-8", errors=errors or unencodable(path.suffix), newline="") as file:
             yield file
         temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise FgvcError(f"{path}: cannot be written ({error.strerror or error})") from None
         raise
 
 
 def unencodable(suffix: str) -> str:
     """Return what becomes of the bytes of a file name that is not UTF-8: kept in CSV, a JSON escape in JSON."""
-    return "surrogateescape" if suffix.lower() == ".csv" else "backslashreplace"
-
-
-def _digits(score: float | None) -> str:
-    return "" if score is None else f"{score:.6f}"
-
-
-def _peeked(results: Iterable[Result]) -> tuple[Iterable[Result], Result | None]:
-    """Return the results, and the first that is no error; takes no more of them than that."""
-    stream = iter(results)
-    begun: list[Result] = []
-    for result in stream:
-        begun.append(result)
-        if not result.error:
-            return chain(begun, stream), result
-    return begun, None
-
-
-def _json_boxes(boxes: list[Box] | None) -> str:
-    return "" if boxes is None else json.dumps([[round(x, 6) for x in box] for box in boxes])
-
-
-def _json(result: Result) -> str:
-    return json.dumps(result.to_dict(), ensure_ascii=False, allow_nan=False)
+    return "surrogateescape" if suffix.lower() in (".csv", "csv") else "backslashreplace"
 
 
 def vouched(result: Result, least: float) -> Result:
@@ -216,28 +146,3 @@ def vouched(result: Result, least: float) -> Result:
         result.answer_level = None if depth < 0 else list(result.lineage)[depth]
         result.answer_score = None if depth < 0 else float(scores[0, depth])
     return result
-
-
-def nodes_named(taxonomy: "Taxonomy", written: Mapping[str, str]) -> list[int]:
-    """Return the node of each name (at any level) or path ("Owls > Strix"), given as name -> where it is written.
-
-    A name that is repeated below itself, as in ragged trees, is that of the highest node.
-
-    Raises:
-        UsageError: a name that no class has, or several that do not lie below each other.
-    """
-    bearers: dict[str, list[int]] = {}
-    for node in range(taxonomy.num_nodes):  # fine to coarse, so that what lies above takes the place of what lies below
-        path = taxonomy.path(node)
-        for name in {path[-1], " > ".join(path)}:
-            apart = [other for other in bearers.get(name, []) if taxonomy.path(other)[: len(path)] != path]
-            bearers[name] = [*apart, node]
-    for name, where in written.items():
-        if name not in bearers:
-            rest = len(written.keys() - bearers.keys()) - 1
-            more = f" ({rest} more of the {len(written)} names are unknown)" if rest else ""
-            raise UsageError(f"{where}: unknown class {name!r}{did_you_mean(name, bearers)}{more}")
-        if len(bearers[name]) > 1:
-            paths = " or ".join(repr(" > ".join(taxonomy.path(node))) for node in bearers[name])
-            raise UsageError(f"{where}: {len(bearers[name])} classes are called {name!r}; give a path: {paths}")
-    return [bearers[name][0] for name in written]

@@ -59,6 +59,11 @@ def facts(relative: str) -> Path:
     return path
 
 
+def download_stems() -> dict[str, Path]:
+    """Return stem -> file of the facts about every data set that `fgvc data download` fetches."""
+    return {path.stem: path for path in sorted((_shipped_folder("_facts", "data") / "downloads").glob("*.yaml"))}
+
+
 def _config_folders() -> list[Path]:
     root = _shipped_folder("_configs", "configs")
     return [root / sub for sub in _SUBFOLDERS]

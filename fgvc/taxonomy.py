@@ -226,6 +226,8 @@ class Taxonomy:
 def _check(levels: tuple[str, ...], leaves: tuple[tuple[str, ...], ...]) -> None:
     if not levels or not leaves:
         raise UsageError("a taxonomy needs at least one level and one class")
+    if len(set(levels)) < len(levels) or not all(level.strip() for level in levels):
+        raise UsageError(f"levels: {', '.join(map(repr, levels))[:200]}; each needs a name of its own")
     seen: set[tuple[str, ...]] = set()
     for row, path in enumerate(leaves):
         if len(path) != len(levels):

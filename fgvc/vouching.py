@@ -27,6 +27,8 @@ Ints = npt.NDArray[np.int64]
 # Stored counts belong to it: another grid asks for another format number of the model file.
 GRID: tuple[float, ...] = tuple(np.round(1 - np.logspace(0, -4, 201), 6).tolist())
 """The thresholds that are tried, rising from 0 (always the leaf) to 0.9999, the denser the nearer to 1."""
+MOST = 2**53
+"""Images that can be counted; more is damage."""
 
 
 class Vouching(NamedTuple):
@@ -58,8 +60,8 @@ class Vouching(NamedTuple):
             empty = name.startswith("pilot") and plain["pilot_answered"] == plain["pilot_wrong"] == []
             if not isinstance(counts, list) or (len(counts) != len(GRID) and not empty):
                 raise UsageError(f"vouching.{name}: not a list of {len(GRID)} counts; calibrate the model again")
-            if odd := [count for count in counts if type(count) is not int or count < 0]:
-                raise UsageError(f"vouching.{name}: {odd[0]!r} is no count; calibrate the model again")
+            if odd := [count for count in counts if type(count) is not int or not 0 <= count <= MOST]:
+                raise UsageError(f"vouching.{name}: {repr(odd[0])[:60]} is no count; calibrate the model again")
         for kind in ("", "pilot_"):
             for answered, wrong in zip(plain[f"{kind}answered"], plain[f"{kind}wrong"], strict=True):
                 if wrong > answered:

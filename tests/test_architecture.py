@@ -2,13 +2,16 @@ import copy
 
 import pytest
 import timm
+import torch
 from tiny_model import PLAIN, TAXONOMY
 
-from fgvc.architecture import build, known_classes, to_plain
+from fgvc.architecture import Unfilled, build, known_classes, tensors_of, to_plain
 from fgvc.backbone import Backbone
 from fgvc.errors import UsageError
+from fgvc.heads.base import Head
 from fgvc.heads.cosine import CosineHead
 from fgvc.pooling.gem import GeMPooling
+from fgvc.recognizers.base import Recognizer
 from fgvc.recognizers.whole_image import WholeImage
 
 CONFIG = {
@@ -118,18 +121,60 @@ def test_a_name_outside_fgvc_is_refused_wherever_it_stands(name):
         ({"class_path": "WholeImage", "init_args": [1]}, "init_args of WholeImage is list"),
         ({"class_path": "WholeImage", "dict_kwargs": {}}, "no class 'WholeImage'"),
         ({"class_path": "GeMPooling"}, "GeMPooling is a part, not a recognizer"),
-        ({"class_path": "LinearHead"}, "its arguments do not fit"),
+        ({"class_path": "LinearHead"}, "LinearHead is a part, not a recognizer"),
         (with_argument(["head", "scael"], 3), "CosineHead has no argument 'scael'; did you mean 'scale'"),
-        (with_argument(["head"], "os.system"), "its arguments do not fit"),
-        (with_argument(["head"], {"init_args": {}}), "its arguments do not fit"),
-        (with_argument(["head", "scale"], {"class_path": "GeMPooling"}), "its arguments do not fit"),
-        (with_argument(["head", "pooling"], [1, {"class_path": "os.system"}]), "its arguments do not fit"),
+        (with_argument(["head", "learn_scale"], 1), "head.CosineHead.learn_scale: 1; it takes true or false"),
+        (with_argument(["head"], "os.system"), "head: 'os.system'; it takes the name and arguments of a Head"),
+        (with_argument(["head"], {"init_args": {}}), "head: a mapping of 1; it takes the name and arguments of a Head"),
+        (with_argument(["head"], {"class_path": "GeMPooling"}), "it takes the name and arguments of a Head"),
+        (with_argument(["head", "scale"], {"class_path": "GeMPooling"}), "a mapping of 1; it takes a number"),
+        (with_argument(["head", "pooling"], [1, {"class_path": "os.system"}]), "a list of 2; it takes the name and"),
+        (with_argument(["head", "taxonomy"], {}), "head.CosineHead.taxonomy: a mapping of 0; it takes <class"),
+        (with_argument(["backbone", "image_size"], 64), "its arguments do not fit (Backbone.__init__() got multiple"),
+        (with_argument(["backbone", "mean"], [0.5, "x", 0.5]), "mean: a list of 3; it takes a list, each a number or"),
+        (with_argument(["backbone", "mean"], [0.5]), "its arguments do not fit (shape '[1, 3, 1, 1]' is invalid"),
         (with_argument(["backbone", "model_args"], {"checkpoint_path": "x.pth"}), "set by Backbone itself"),
         (with_argument(["backbone", "model_args"], {"block": {"class_path": "os.system"}}), "timm cannot create it"),
     ],
 )
 def test_junk_is_refused_in_one_line(plain, message):
     assert message in refusal(plain)
+
+
+RECOGNIZERS = [name for name, cls in known_classes().items() if issubclass(cls, Recognizer)]
+HEADS = [name for name, cls in known_classes().items() if issubclass(cls, Head)]
+BACKBONE = {"class_path": "Backbone", "init_args": {"name": "test_resnet", "weights": "none"}}
+TREES = [{"class_path": name, "init_args": {"backbone": BACKBONE}} for name in RECOGNIZERS]
+TREES += [
+    {"class_path": "WholeImage", "init_args": {"backbone": BACKBONE, "head": {"class_path": name}}} for name in HEADS
+]
+
+
+@pytest.mark.parametrize("plain", TREES, ids=lambda plain: plain["init_args"].get("head", plain)["class_path"])
+def test_every_recognizer_and_head_is_made_without_numbers_and_without_its_random_start(plain):
+    real = build(plain, TAXONOMY, 64, weights="none")
+    expected = {name: (value.shape, value.dtype) for name, value in real.state_dict().items()}
+    found = tensors_of(plain, TAXONOMY, 64, most=len(expected))
+    assert {name: (value.shape, value.dtype) for name, value in found.items()} == expected
+    assert all(value.is_meta for value in found.values())
+    with Unfilled():
+        bare = build(plain, TAXONOMY, 64, weights="none")
+    bare.load_state_dict(real.state_dict())
+    for (name, value), (other, own) in zip(real.named_buffers(), bare.named_buffers(), strict=True):
+        assert name == other and torch.equal(value, own), name
+
+
+def test_networks_are_drawn_again_once_unfilled_is_left():
+    with Unfilled():
+        kept = torch.zeros(9).normal_()
+    assert torch.equal(kept, torch.zeros(9)) and torch.zeros(9).normal_().abs().sum() > 0
+
+
+def test_a_network_of_far_more_tensors_than_its_file_is_not_made_to_its_end():
+    plain = with_argument(["backbone", "model_args"], {"layers": [100_000] * 4})
+    with pytest.raises(UsageError, match="it has far more tensors than the 90 of its weights"):
+        tensors_of(plain, TAXONOMY, 32, most=90)
+    build(to_plain(PLAIN), TAXONOMY, 32)  # the count has ended
 
 
 class OwnHead(CosineHead):

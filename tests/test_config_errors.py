@@ -2,7 +2,7 @@ import pytest
 from tiny_run import CPU, NET, data_flags, make_photos
 
 from fgvc.__main__ import main
-from fgvc.config_errors import check_file, in_one_line
+from fgvc.config_errors import in_one_line
 from fgvc.errors import UsageError
 
 HEAD = "model: {recognizer: {class_path: WholeImage, init_args: {head: {class_path: %s, init_args: {%s}}}}}"

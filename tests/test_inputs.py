@@ -1,3 +1,4 @@
+import sys
 import threading
 import time
 from pathlib import Path
@@ -7,8 +8,8 @@ import pytest
 from PIL import Image
 
 from fgvc.errors import UsageError
-from fgvc.images import ImageError
-from fgvc.inputs import expand, in_threads, pictures_below, pixels_of
+from fgvc.images import EvalResize, ImageError
+from fgvc.inputs import expand, in_threads, pictures_below, pixels_of, square_of
 
 
 def put(root: Path, *names: str):
@@ -93,3 +94,56 @@ def test_an_error_in_a_thread_reaches_the_reader():
 
     with pytest.raises(UsageError, match="item 0"):
         list(in_threads(work, range(10), ahead=2))
+
+
+def test_folders_may_be_nested_deeper_than_python_calls(tmp_path):
+    chain = [tmp_path]
+    for _ in range(400):
+        chain.append(chain[-1] / "d")
+        chain[-1].mkdir()
+    put(chain[-1], "a.jpg")
+    usual = sys.getrecursionlimit()
+    sys.setrecursionlimit(300)  # the tests themselves are some 60 calls deep
+    try:
+        assert [path.name for path in pictures_below(tmp_path)] == ["a.jpg"]
+    finally:
+        sys.setrecursionlimit(usual)
+    (chain[-1] / "a.jpg").unlink()
+    for folder in chain[:0:-1]:  # pytest's own clearing up is recursive
+        folder.rmdir()
+
+
+def test_folders_are_opened_one_after_the_other(tmp_path):
+    put(tmp_path, "a/1.jpg", "b/2.jpg", "c/3.jpg")
+    found = pictures_below(tmp_path)
+    assert next(found).name == "1.jpg"
+    put(tmp_path, "b/0.jpg")
+    assert [path.name for path in found] == ["0.jpg", "2.jpg", "3.jpg"]
+
+
+def test_a_link_to_itself_is_a_picture_that_cannot_be_read(tmp_path):
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+    put(tmp_path, "a.jpg")
+    assert below(tmp_path) == ["a.jpg", "loop.jpg"]
+    with pytest.raises(ImageError, match=r"loop\.jpg: cannot be read"):
+        pixels_of(tmp_path / "loop.jpg")
+
+
+def test_a_folder_that_is_gone_is_named(tmp_path):
+    with pytest.raises(UsageError) as caught:
+        list(pictures_below(tmp_path / "gone"))
+    assert str(caught.value) == f"{tmp_path / 'gone'}: the folder cannot be read (No such file or directory)"
+
+
+def test_a_square_is_read_at_the_size_that_it_needs(tmp_path):
+    ramp = np.linspace(0, 255, 640).astype(np.uint8)
+    Image.fromarray(np.dstack([np.tile(ramp, (480, 1))] * 3)).save(tmp_path / "a.jpg", quality=95)
+    how = EvalResize(32)
+    assert pixels_of(tmp_path / "a.jpg").shape == (480, 640, 3)
+    assert pixels_of(tmp_path / "a.jpg", how.at_least).shape[0] < 480
+    square = square_of(tmp_path / "a.jpg", how)
+    assert (square.path, square.pixels.shape) == (str(tmp_path / "a.jpg"), (32, 32, 3))
+    assert square.view.tolist() == pytest.approx([0.125, 0, 0.875, 1])
+    # 32 means of 15 columns each, of the centred 480.
+    assert square.pixels[16, :, 0] == pytest.approx(ramp[80:560].reshape(32, 15).mean(axis=1), abs=2)
+    assert square_of(ramp[:, None].repeat(640, axis=1), how).path is None

@@ -3,18 +3,28 @@ import io
 import json
 import os
 import re
+import signal
+import subprocess
 import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from pyarrow import parquet
 from tiny_model import LEAVES, certified, saved
 
 import fgvc
+from fgvc import predict_command
 from fgvc.__main__ import main as fgvc_main
+from fgvc.answers.prediction_journal import Journal
+from fgvc.answers.provenance import hashes_of
 from fgvc.errors import UsageError
 from fgvc.model_file import ModelFileError
-from fgvc.predict_command import SHEET_PICTURES, Tally, main
+from fgvc.predict_command import SHEET_PICTURES, Tally, main, pictures_of
 from fgvc.results import Result
 
 HEADER = [
@@ -80,7 +90,7 @@ def test_every_format_holds_the_same_answers(run, photos, tmp_path, capsys, suff
         plain = json.loads(text) if suffix == "json" else [json.loads(line) for line in text.splitlines()]
         found = [(item["path"], item["label"]) for item in plain]
     assert found == [(result.path, result.label) for result in fgvc.load(run).predict(photos)]
-    assert [path.name for path in output.parent.iterdir()] == [output.name]
+    assert sorted(path.name for path in output.parent.iterdir()) == [output.name, f"{output.name}.provenance.json"]
 
 
 def test_an_unreadable_picture_keeps_its_row_and_the_exit_code_is_1(run, photos, capsys):
@@ -278,3 +288,193 @@ def test_a_list_and_a_precision_together_come_with_a_word_of_caution(sure, photo
     out, err = capsys.readouterr()
     assert {row["family"] for row in table(out)} == {"Owls"} and "unknown" not in {row["answer"] for row in table(out)}
     assert "--precision was counted without --allow" in err
+
+
+def typed(monkeypatch, run, paths, *words):
+    """Run the command in this process with a list of paths on stdin, and return its exit code."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(os.fsencode("\n".join(paths)))))
+    return fgvc_main(["predict", run, "-", *map(str, words)])
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["killed", "ctrl-c"])
+def test_a_stopped_run_goes_on_when_the_same_command_is_given_again(run, photos, tmp_path, capsys, monkeypatch, how):
+    paths = [*map(str, sorted(photos.rglob("*.png"))), str(photos / "gone.png")] * 2
+    output, kept = tmp_path / "out.csv", tmp_path / ".out.csv.part.jsonl"
+    words = ["--output", str(output), "--batch_size", "2", "--top_k", "2"]
+    command = [sys.executable, "-m", "fgvc", "predict", run, "-", *words]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    process.stdin.write("\n".join([*paths[:7], ""]).encode())
+    process.stdin.flush()  # and the pipe stays open: seven are known, two batches are answered, the rest waits
+    deadline = time.monotonic() + 100
+    while not kept.is_file() or kept.read_bytes().count(b"\n") < 1 + 4:
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        time.sleep(0.02)
+    process.send_signal(how)
+    err = process.communicate(timeout=60)[1].decode()
+    assert process.returncode == {signal.SIGKILL: -9, signal.SIGINT: 130}[how]
+    if how == signal.SIGINT:
+        said = f"fgvc: interrupted; 4 answers kept in {kept}, the same command goes on from there\n"
+        assert err.endswith(said)
+    assert not output.exists()
+
+    Image.open(paths[0]).save(paths[3])  # what could not be read is there now
+    capsys.readouterr()
+    assert typed(monkeypatch, run, paths, *words) == 0
+    err = capsys.readouterr().err.splitlines()
+    assert err[0] == f"{output}: 3 answers of a stopped run are taken over" and err[1].startswith(
+        "8 pictures, 0 failed"
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "out.csv.provenance.json", "photos"]
+    counts = json.loads((tmp_path / "out.csv.provenance.json").read_text())["counts"]
+    assert counts == {"pictures": 8, "failed": 0, "taken_over": 6}  # each of the three stands there twice
+
+    assert typed(monkeypatch, run, paths, "--output", tmp_path / "straight.csv", *words[2:]) == 0
+    found, straight = (table((tmp_path / name).read_text()) for name in ("out.csv", "straight.csv"))
+    assert [row["path"] for row in found] == paths and len(found) == len(straight)
+    for row, other in zip(found, straight, strict=True):
+        assert [row[key] for key in ("path", "label", "genus", "top2_label")] == [
+            other[key] for key in ("path", "label", "genus", "top2_label")
+        ]
+        assert float(row["score"]) == pytest.approx(float(other["score"]), abs=3e-6)
+
+
+def test_answers_of_another_model_or_other_options_are_not_mixed_in(run, sure, photos, tmp_path, capsys):
+    output, kept = tmp_path / "out.csv", tmp_path / ".out.csv.part.jsonl"
+    terms = {**_terms_of(run), "--top_k": 3}
+    with pytest.raises(KeyboardInterrupt), Journal(output, terms) as journal:
+        next(journal.answered(["x.png"], lambda unknown: (Result(path, "old", 0.5) for path in unknown)))
+        raise KeyboardInterrupt
+    for words, said in (
+        ([run], "--top_k 3, not 5"),
+        ([run, "--top_k", "3", "--precision", "0.9"], "cannot be vouched for"),
+        ([sure, "--top_k", "3"], f"fgvc.json {terms['fgvc.json']}, not {_terms_of(sure)['fgvc.json']}"),
+    ):
+        assert fgvc_main(["predict", words[0], str(photos), "--output", str(output), *words[1:]]) == 2
+        out, err = capsys.readouterr()
+        assert out == "" and err.count("\n") == 1 and said in err
+        if "cannot be" not in said:
+            rest = "give the same again to go on, or --overwrite to start over"
+            start = f"fgvc: {output}: a stopped run left answers in .out.csv.part.jsonl with "
+            assert err == f"{start}{said}; {rest}\n"
+    assert kept.is_file() and not output.exists()
+    assert main([run, str(photos), "--output", str(output), "--overwrite"]) == 0
+    assert len(table(output.read_text())) == 3 and "taken over" not in capsys.readouterr().err
+
+
+def _terms_of(run):
+    return {"fgvc": version("fgvc"), **hashes_of(Path(run)), "--top_k": 5, "--precision": None, "--allow": None}
+
+
+def test_long_has_a_row_per_guess_in_every_format(run, photos, tmp_path, capsys):
+    (photos / "bird 1.png").write_bytes(b"no")
+    words = [run, str(photos), "--top_k", "2", "--layout", "long"]
+    assert main(words) == 1
+    rows = table(capsys.readouterr().out)
+    assert list(rows[0]) == ["path", "rank", "label", "score", "family", "genus", "species", "error"]
+    assert [row["rank"] for row in rows] == ["1", "2", "", "1", "2"]
+    assert all((row["family"], row["genus"], row["label"]) in LEAVES for row in rows if row["rank"])
+    assert main([*words, "--output", str(tmp_path / "out.parquet")]) == 1
+    found = parquet.read_table(tmp_path / "out.parquet").to_pylist()
+    assert [["" if cell is None else str(cell) for name, cell in row.items() if name != "score"] for row in found] == [
+        [cell for name, cell in row.items() if name != "score"] for row in rows
+    ]
+    assert main([*words, "--format", "jsonl"]) == 1
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines == found
+
+
+def test_a_format_may_be_given_whatever_the_suffix(run, photos, tmp_path, capsys):
+    assert main([run, str(photos), "--format", "json"]) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert main([run, str(photos), "--format", "jsonl", "--output", str(tmp_path / "answers")]) == 0
+    lines = [json.loads(line) for line in (tmp_path / "answers").read_text().splitlines()]
+    assert [line["label"] for line in lines] == [result["label"] for result in results] and len(lines) == 3
+    assert fgvc_main(["predict", run, str(photos), "--format", "parquet"]) == 2
+    assert capsys.readouterr().err.endswith(
+        "fgvc: --format parquet: does not go to stdout; give --output FILE.parquet\n"
+    )
+
+
+def test_keep_going_ends_with_0_where_pictures_could_not_be_read(run, photos, capsys):
+    (photos / "bird 1.png").write_bytes(b"")
+    assert main([run, str(photos)]) == 1
+    assert main([run, str(photos), "--keep_going"]) == 0
+    assert "3 pictures, 1 failed" in capsys.readouterr().err
+
+
+def test_the_provenance_names_model_command_and_counts(run, photos, tmp_path, capsys):
+    (photos / "bird 1.png").write_bytes(b"")
+    words = [run, str(photos), "--output", str(tmp_path / "out.csv"), "--keep_going"]
+    assert main(words) == 0
+    found = json.loads((tmp_path / "out.csv.provenance.json").read_text())
+    assert found["command"] == ["fgvc", "predict", *words]
+    assert found["model"] == {"path": run, "sha256": hashes_of(Path(run)), "device": "cpu"}
+    assert found["options"]["top_k"] == 5 and found["options"]["layout"] == "wide"
+    assert found["counts"] == {"pictures": 3, "failed": 1, "taken_over": 0}
+    assert main([run, str(photos)]) == 1
+    assert [path.name for path in tmp_path.glob("*.provenance.json")] == ["out.csv.provenance.json"]  # not for stdout
+
+
+def test_a_file_that_vanishes_between_listing_and_reading_keeps_its_row(run, photos, capsys, monkeypatch):
+    def listed(inputs):
+        pictures, total = pictures_of(inputs)
+        found = list(pictures)
+        (photos / "bird 1.png").unlink()
+        return found, total
+
+    monkeypatch.setattr(predict_command, "pictures_of", listed)
+    assert fgvc_main(["predict", run, str(photos)]) == 1
+    rows = table(capsys.readouterr().out)
+    gone = photos / "bird 1.png"
+    assert [row["error"] for row in rows] == ["", f"{gone}: cannot be read (No such file or directory)", ""]
+    assert [bool(row["label"]) for row in rows] == [True, False, True]
+
+
+def test_blanks_letters_and_line_breaks_in_names_and_loops_of_links(run, photos, tmp_path, capsys):
+    odd = photos / 'mésange à tête\nbleue, "1".png'
+    (photos / "bird 1.png").rename(odd)
+    (photos / "loop").symlink_to(photos)
+    (photos / "self.png").symlink_to("self.png")
+    assert fgvc_main(["predict", run, str(photos), "--output", str(tmp_path / "out.csv")]) == 1
+    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = ["bird 0.png", odd.name, "self.png", "sub/bird 2.png"]
+    assert [row["path"] for row in rows] == [str(photos / name) for name in names]
+    assert [row["error"] for row in rows] == [
+        *("", "", f"{photos / 'self.png'}: cannot be read (Too many levels of symbolic links)", "")
+    ]
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and err.startswith(
+        f"4 pictures, 1 failed (first: {photos / 'self.png'}: cannot be read "
+    )
+
+
+def test_a_folder_is_no_output(run, photos, tmp_path, capsys):
+    assert fgvc_main(["predict", run, str(photos), "--output", str(tmp_path)]) == 2
+    said = f"fgvc: {tmp_path}: a folder; give a file in it, e.g. {tmp_path / 'predictions.csv'}\n"
+    assert capsys.readouterr() == ("", said)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="other rights there")
+def test_a_folder_that_may_not_be_written_is_one_line(run, photos, capsys):
+    fgvc_main(["predict", run, str(photos)])  # everything is imported while it may be read
+    capsys.readouterr()
+    nobody = os.geteuid() == 0
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        folder.chmod(0o555)
+        for name in ("model.safetensors", "fgvc.json"):
+            copy = folder / name
+            copy.write_bytes((Path(run) / "model" / name).read_bytes())
+            copy.chmod(0o444)
+        os.seteuid(65534 if nobody else os.geteuid())
+        try:
+            code = fgvc_main(["predict", made, made, "--output", str(folder / "out.csv")])
+        finally:
+            if nobody:
+                os.seteuid(0)
+            folder.chmod(0o755)
+    assert code == 1
+    assert capsys.readouterr() == ("", f"fgvc: {folder / 'out.csv'}: cannot be written (Permission denied)\n")

@@ -1,3 +1,4 @@
+import gc
 import io
 import math
 import subprocess
@@ -13,6 +14,7 @@ import fgvc
 from fgvc.datatypes import Prediction
 from fgvc.errors import FgvcError, UsageError
 from fgvc.images import EvalResize, ImageError
+from fgvc.inputs import Square
 from fgvc.model_file import Model, ModelFileError
 from fgvc.predictor import Predictor, load
 from fgvc.recognizers.base import Recognizer
@@ -202,6 +204,20 @@ def test_a_stream_is_read_only_a_few_batches_ahead(predictor):
         assert next(stream).label
         assert begun <= taken + 6
     stream.close()
+
+
+def test_of_twenty_thousand_pictures_only_a_few_batches_are_in_memory():
+    predictor = Predictor(Model(TwoLevels([0.0, 3.0], [2.0, 0.0, 0.0, 0.0, 1.0]), {}, EvalResize(8)))
+    picture, most = np.zeros((8, 8, 3), np.uint8), 0
+    for number, _ in enumerate(predictor.predict_iter((picture for _ in range(20_000)), batch_size=250), 1):
+        if number % 1990 == 0:
+            most = max(most, sum(type(thing) in (Result, Square) for thing in gc.get_objects()))
+    assert number == 20_000 and 0 < most <= 5 * 250
+
+
+def test_whether_there_are_boxes_is_known_before_any_picture(predictor):
+    assert not predictor.has_boxes()
+    assert Predictor(Model(TwoLevels([0.0, 0.0], [0.0] * 5), {}, EvalResize(8))).has_boxes()
 
 
 @pytest.mark.parametrize(

@@ -1,24 +1,20 @@
 import csv
 import io
 import json
-import random
 from dataclasses import replace
 
 import pytest
+from pyarrow import parquet
 
 from fgvc.errors import FgvcError, UsageError
 from fgvc.results import (
     Guess,
     Result,
     Results,
-    nodes_named,
     open_whole,
     vouched,
-    write_csv,
     write_json,
-    write_jsonl,
 )
-from fgvc.taxonomy import Taxonomy
 
 LINEAGE = {"family": "Owls, true", "species": 'the "Barn" Owl'}
 GOOD = Result(
@@ -80,18 +76,33 @@ def test_boxes_have_a_column_only_where_the_model_answers_them(tmp_path):
             assert [row["boxes"] for row in rows] == column
 
 
-@pytest.mark.parametrize(("write", "lines_before"), [(write_csv, 1), (write_json, 0), (write_jsonl, 0)])
-def test_each_row_is_written_before_the_next_result_is_asked_for(write, lines_before):
+def test_each_result_is_written_before_the_next_is_asked_for():
     file = io.StringIO()
 
     def stream():
         for i in range(50):
-            # The first result tells the CSV whether it has a column of boxes.
-            assert file.getvalue().count("\n") == i + lines_before * (i > 0)
+            assert file.getvalue().count("\n") == i
             yield GOOD
 
-    write(stream(), file, ["species"], 2)
-    assert file.getvalue().count("Kauz") >= 50
+    write_json(stream(), file, ["species"], 2)
+    assert json.loads(file.getvalue()) == [GOOD.to_dict()] * 50
+
+
+def test_plain_data_becomes_the_result_again():
+    for result in (GOOD, BAD, vouched(replace(GOOD), 0.5)):
+        assert Result.from_dict(json.loads(json.dumps(result.to_dict()))) == result
+
+
+def test_the_layout_and_parquet_can_be_asked_for(tmp_path):
+    Results([GOOD, BAD]).save(tmp_path / "out.parquet", layout="long")
+    rows = parquet.read_table(tmp_path / "out.parquet").to_pylist()
+    assert [(row["path"], row["rank"], row["label"]) for row in rows] == [
+        *((GOOD.path, 1, GOOD.label), (GOOD.path, 2, "Kauz"), (BAD.path, None, None))
+    ]
+    assert rows[0]["boxes"] == [[0.0, 0.25, 0.5, 1.0]] and rows[2]["error"] == BAD.error
+    with pytest.raises(UsageError, match="layout: 'tall'"):
+        Results([GOOD]).save(tmp_path / "out.csv", layout="tall")
+    assert [path.name for path in tmp_path.iterdir()] == ["out.parquet"]
 
 
 def test_no_results_are_an_empty_table(tmp_path):
@@ -108,14 +119,6 @@ def test_a_file_name_that_is_not_utf8_survives(tmp_path):
         Result(name, error="empty").save(tmp_path / f"out.{suffix}")
     assert b"caf\xe9.jpg" in (tmp_path / "out.csv").read_bytes()
     assert json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))[0]["path"] == name
-
-
-def test_a_level_named_like_a_column_gets_a_name_of_its_own(tmp_path):
-    with open_whole(tmp_path / "out.csv") as file:
-        write_csv([], file, ["path", "species", "boxes"], 1)
-    header = (tmp_path / "out.csv").read_text().strip()
-    levels = "level_path,level_path_score,species,species_score,level_boxes,level_boxes_score"
-    assert header == f"path,label,score,{levels},error"
 
 
 def test_a_level_called_answer_does_not_hide_the_answer(tmp_path):
@@ -198,57 +201,3 @@ def test_csv_columns_of_the_answer_stand_after_the_path(tmp_path):
     assert rows[1][:6] == ["a b/1.jpg", "Owls, true", "family", "0.800000", 'the "Barn" Owl', "0.750000"]
     assert rows[2][:6] == ["a b/1.jpg", "unknown", "", "", 'the "Barn" Owl', "0.750000"]
     assert {len(row) for row in rows} == {len(header)}
-
-
-RAGGED = Taxonomy(
-    ("order", "genus", "species"),
-    [
-        ("Passerines", "Prunella", "Dunnock"),
-        ("Owls", "Strix", "Tawny Owl"),
-        ("Mints", "Prunella", "Selfheal"),  # a plant genus of the same name
-        ("Owls", "Owls", "Owls"),  # nothing is known below the order
-        ("Mints", "Mentha", "Strix"),  # the name of a genus elsewhere
-    ],
-)
-
-
-def test_a_name_stands_for_its_highest_node_and_a_path_for_its_own():
-    def named(*names):
-        return [RAGGED.path(node) for node in nodes_named(RAGGED, dict.fromkeys(names, "here"))]
-
-    assert named("Tawny Owl", "Mentha") == [("Owls", "Strix", "Tawny Owl"), ("Mints", "Mentha")]
-    assert named("Owls", "Owls > Owls > Owls") == [("Owls",), ("Owls", "Owls", "Owls")]
-    assert named("Mints > Prunella", "Owls > Strix") == [("Mints", "Prunella"), ("Owls", "Strix")]
-    for name, paths in (
-        ("Prunella", {"'Passerines > Prunella'", "'Mints > Prunella'"}),
-        ("Strix", {"'Owls > Strix'", "'Mints > Mentha > Strix'"}),
-    ):
-        with pytest.raises(UsageError, match=f"^row 3: 2 classes are called '{name}'; give a path: ") as caught:
-            nodes_named(RAGGED, {"Owls": "row 1", name: "row 3"})
-        assert set(str(caught.value).split("give a path: ")[1].split(" or ")) == paths
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_names_of_random_trees_are_those_of_a_slow_search(seed):
-    rng = random.Random(seed)
-    leaves = {tuple(rng.choice(letters) for letters in ("ab", "abc", "abcd", "abcdefg")) for _ in range(20)}
-    tree = Taxonomy("wxyz", sorted(leaves | {("r", "r", "r", "r")}))
-    paths = [tree.path(node) for node in range(tree.num_nodes)]
-    outcomes = set()
-    for name in sorted({path[-1] for path in paths}):
-        called = [path for path in paths if path[-1] == name]
-        highest = [path for path in called if not any(path != o and path[: len(o)] == o for o in called)]
-        outcomes.add(len(highest) == 1)
-        if len(highest) == 1:
-            assert [tree.path(node) for node in nodes_named(tree, {name: "x"})] == highest
-        else:
-            with pytest.raises(UsageError, match=f"x: {len(highest)} classes are called"):
-                nodes_named(tree, {name: "x"})
-    assert outcomes == {True, False}
-
-
-def test_an_unknown_name_is_told_with_its_place_its_neighbour_and_how_many_more_there_are():
-    with pytest.raises(UsageError, match=r"^row 2: unknown class 'Tawny Ow'; did you mean 'Tawny Owl'\?$"):
-        nodes_named(RAGGED, {"Owls": "row 1", "Tawny Ow": "row 2"})
-    with pytest.raises(UsageError, match=r"^row 5: unknown class '\?' \(2 more of the 4 names are unknown\)$"):
-        nodes_named(RAGGED, {"?": "row 5", "Owls": "row 6", "!": "row 7", "\n": "row 8"})

@@ -202,3 +202,9 @@ def test_ten_thousand_classes_need_no_square_table():
     assert taxonomy.find("s9999") == 9_999
     assert tracemalloc.get_traced_memory()[1] < 10 * 2**20
     tracemalloc.stop()
+
+
+@pytest.mark.parametrize("levels", [("genus", "genus"), ("genus", ""), ("genus", " ")])
+def test_levels_without_names_of_their_own_are_refused(levels):
+    with pytest.raises(UsageError, match=r"^levels: 'genus', '.*'; each needs a name of its own$"):
+        Taxonomy(levels, [("a", "b")])

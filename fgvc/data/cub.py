@@ -206,7 +206,7 @@ def _find(root: str) -> Path:
     folder = Path(root).expanduser()
     if (folder / "images.txt").is_file() and (folder / "images").is_dir():
         return folder
-    todo = "unpack CUB_200_2011.tgz from data.caltech.edu and point `root` to it (see data/README.md)"
+    todo = "fetch it with: fgvc data download cub --to data, or point `root` to it"
     raise UsageError(f"{folder}: no images.txt and images/ of CUB-200-2011 there; {todo}")
 
 

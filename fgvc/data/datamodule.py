@@ -1,6 +1,7 @@
 """One datamodule over all sources: Records -> batches of Samples."""
 
 import os
+import signal
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -9,12 +10,13 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
 from fgvc.data.base import Annotations, DataSource
-from fgvc.data.dataset import PhotoDataset, collate
+from fgvc.data.dataset import EvalLoader, OnBadImage, PhotoDataset, Transform, collate
 from fgvc.data.samplers import Balance, EvalSampler, TrainSampler
 from fgvc.data.splitting import stratified_split
+from fgvc.data.train_loader import TrainLoader
 from fgvc.data.transforms import Augmentation, EvalTransform, TrainTransform
 from fgvc.datatypes import Records, Sample
 from fgvc.errors import UsageError
@@ -39,9 +41,11 @@ class FineGrainedData(pl.LightningDataModule):
         num_workers: processes that decode; by default one less than there are cores, at most 8, at least 1.
         seed: decides order and augmentation.
         split_seed: decides which training images are held out; apart from `seed`, so that seeds can be compared.
+        on_bad_image: `error` stops at a file that cannot be read; `skip` goes on without it: another image is trained
+            on in its place, and no metric counts it; see `unreadable`.
 
     Raises:
-        UsageError: a fraction outside 0..1, or a split that the source does not have.
+        UsageError: a setting outside its range.
     """
 
     def __init__(
@@ -58,14 +62,20 @@ class FineGrainedData(pl.LightningDataModule):
         num_workers: int | None = None,
         seed: int = 0,
         split_seed: int = 0,
+        on_bad_image: Literal["error", "skip"] = "error",
     ) -> None:
         super().__init__()
         if not 0 <= val_fraction < 1:
             raise UsageError(f"data.val_fraction: {val_fraction}; it must be at least 0 and below 1")
         if batch_size < 1:
             raise UsageError(f"data.batch_size: {batch_size}; it must be at least 1")
-        if seed < 0:
-            raise UsageError(f"data.seed: {seed}; it must be at least 0")
+        for key, number in (("seed", seed), ("split_seed", split_seed), ("num_workers", num_workers or 0)):
+            if number < 0:
+                raise UsageError(f"data.{key}: {number}; it must be at least 0")
+        if image_size < 1:
+            raise UsageError(f"model.image_size: {image_size}; it must be at least 1")
+        if not 0 < crop_fraction <= 1:
+            raise UsageError(f"data.crop_fraction: {crop_fraction}; it must be above 0 and at most 1")
         if source_size is not None and source_size < image_size:
             raise UsageError(
                 f"data.source_size: {source_size} is less than model.image_size {image_size}, which would be enlarged; "
@@ -79,6 +89,8 @@ class FineGrainedData(pl.LightningDataModule):
         self.seed = seed
         self._train_transform = TrainTransform(self.resize.size, augmentation)
         self._eval_transform = EvalTransform(self.resize)
+        self.on_bad_image = on_bad_image
+        self._unreadable: dict[str, Tensor] = {}
         self._records: dict[str, Records] = {}
         self._positions = _positions(source, val_fraction, split_seed)
 
@@ -104,8 +116,12 @@ class FineGrainedData(pl.LightningDataModule):
         name, positions = self._read_from(split)
         if split not in self._records:  # at millions of records a subset takes seconds
             records = self.source.records(name)
-            self._records[split] = records if positions is None else records.subset(positions.tolist())
+            self._records[split] = records if positions is None else records.subset(positions)
         return self._records[split]
+
+    def unreadable(self, split: str) -> list[int]:
+        """Return which records of a split this process or its workers found unreadable and went on without."""
+        return self._unreadable[split].nonzero()[:, 0].tolist() if split in self._unreadable else []
 
     def annotations(self, split: str, index: int) -> Annotations:
         """Return what the source knows about one record of a split."""
@@ -123,7 +139,14 @@ class FineGrainedData(pl.LightningDataModule):
         if len(sampler) < self.batch_size:
             found = f"{len(sampler)} training images" + (" per process" if world_size > 1 else "")
             raise UsageError(f"data.batch_size: {self.batch_size}, but there are only {found}")
-        return self._loader(PhotoDataset(records, self._train_transform, self.seed), sampler, drop_last=True)
+        order = {
+            "data.batch_size": self.batch_size,
+            "data.seed": self.seed,
+            "training images": len(records),
+            "processes": world_size,
+        }
+        dataset = self._dataset("train", self._train_transform, self.seed, "replace")
+        return TrainLoader(dataset, sampler=sampler, order=order, drop_last=True, **self._loading())
 
     def val_dataloader(self) -> DataLoader[Sample] | list[DataLoader[Sample]]:
         """Validation batches; no loader where nothing is held out."""
@@ -145,25 +168,31 @@ class FineGrainedData(pl.LightningDataModule):
     def _eval_loader(
         self, split: str, place: tuple[int, int] | None = None, rows: Sequence[int] | None = None
     ) -> DataLoader[Sample]:
-        records = self.records(split) if rows is None else self.records(split).subset(rows)
-        dataset = PhotoDataset(records, self._eval_transform)
-        return self._loader(dataset, EvalSampler(len(dataset), *(place or self._place())), drop_last=False)
+        dataset = self._dataset(split, self._eval_transform, 0, "leave_out")
+        sampler = EvalSampler(len(dataset), *(place or self._place())) if rows is None else [(0, row) for row in rows]
+        return EvalLoader(dataset, sampler=sampler, **self._loading())
+
+    def _dataset(self, split: str, transform: Transform, seed: int, skip: OnBadImage) -> PhotoDataset:
+        records = self.records(split)
+        if self.on_bad_image == "error":
+            return PhotoDataset(records, transform, seed, split)
+        if split not in self._unreadable:
+            self._unreadable[split] = torch.zeros(len(records), dtype=torch.bool)
+            self._unreadable[split].share_memory_()  # type: ignore[no-untyped-call]
+        return PhotoDataset(records, transform, seed, split, skip, self._unreadable[split])
 
     def _place(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
-    def _loader(self, dataset: PhotoDataset, sampler: Sampler[Any], drop_last: bool) -> DataLoader[Sample]:
-        return DataLoader(
-            dataset,
-            batch_size=self.batch_size,
-            sampler=sampler,
-            num_workers=self.num_workers,
-            collate_fn=collate,
-            drop_last=drop_last,
-            pin_memory=torch.cuda.is_available(),
-            persistent_workers=self.num_workers > 0,
-            worker_init_fn=_one_thread,
-        )
+    def _loading(self) -> dict[str, Any]:
+        return {
+            "batch_size": self.batch_size,
+            "num_workers": self.num_workers,
+            "collate_fn": collate,
+            "pin_memory": torch.cuda.is_available(),
+            "persistent_workers": self.num_workers > 0,
+            "worker_init_fn": _alone,
+        }
 
 
 def default_workers() -> int:
@@ -171,8 +200,11 @@ def default_workers() -> int:
     return max(1, min(8, (os.cpu_count() or 2) - 1))
 
 
-def _one_thread(worker: int) -> None:
+def _alone(worker: int) -> None:
+    """Let a worker use one thread, and leave Ctrl-C to the process that it works for."""
     cv2.setNumThreads(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _positions(source: DataSource, fraction: float, seed: int) -> dict[str, tuple[str, Any]]:

@@ -1,19 +1,37 @@
-"""Records -> Samples: decode, transform, wrap.
+"""Records -> Samples: decode, transform, wrap; and what happens where a file cannot be read.
 
-Shape letters: H, W the photograph, S side of the image handed on.
+Shape letters: H, W the photograph, S side of the image handed on, R records of a split.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.utils.data import Dataset
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from fgvc.datatypes import Records, Sample
-from fgvc.images import Pixels, decode
+from fgvc.images import ImageError, Pixels, decode
 
-Transform = Callable[[Pixels, Sequence[int]], tuple[Pixels, npt.NDArray[np.float32]]]
+OnBadImage = Literal["error", "replace", "leave_out"]
+
+PATIENCE = 100
+"""How many images in a row may be unreadable: where half of a split is, that happens once in 10^30 images."""
+
+
+class Transform(Protocol):
+    """What is done to a photograph.
+
+    Attributes:
+        at_least: pixels that it needs of the shorter side; see `decode`.
+    """
+
+    at_least: int
+
+    def __call__(self, image: Pixels, seed: Sequence[int]) -> tuple[Pixels, npt.NDArray[np.float32]]:
+        """(H, W, 3) uint8, and numbers that decide every draw -> (S, S, 3) uint8 and the view (4,)."""
 
 
 class PhotoDataset(Dataset[Sample]):
@@ -21,22 +39,60 @@ class PhotoDataset(Dataset[Sample]):
 
     Args:
         records: files and labels.
-        transform: (H, W, 3) uint8 and a seed -> (S, S, 3) uint8 and the view (4,).
+        transform: what is done to a photograph.
         seed: first of the three numbers.
+        split: its name, for messages.
+        on_bad_image: what a file that cannot be read leads to: `error`, an ImageError that names it; `replace`, another
+            image of the split, drawn by the three numbers; `leave_out`, None in place of a Sample.
+        unreadable: (R,) bool, in memory shared with the worker processes: set where a file could not be read.
     """
 
-    def __init__(self, records: Records, transform: Transform, seed: int = 0) -> None:
+    def __init__(
+        self,
+        records: Records,
+        transform: Transform,
+        seed: int = 0,
+        split: str = "",
+        on_bad_image: OnBadImage = "error",
+        unreadable: Tensor | None = None,
+    ) -> None:
         self.records = records
         self.transform = transform
         self.seed = seed
+        self.split = split
+        self.on_bad_image = on_bad_image
+        self.unreadable = unreadable
 
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
+    def __getitem__(self, key: tuple[int, int]) -> Sample | None:  # type: ignore[override]
         epoch, index = key
+        drawn = (self.seed, epoch, index)
+        errors: dict[int, ImageError] = {}
+        for shown in self._candidates(index, drawn):
+            try:
+                return self._sample(shown, drawn)
+            except ImageError as error:
+                errors[shown] = error
+                if self.unreadable is not None:
+                    self.unreadable[shown] = True
+        if self.on_bad_image == "leave_out":
+            return None
+        if self.on_bad_image == "error":
+            place = f"{self.split} image {index + 1:,} of {len(self):,}".lstrip()
+            raise ImageError(f"{errors[index]} ({place}), or go on without it: --data.on_bad_image skip")
+        tried = f"none of {len(errors)} {self.split} images that were tried"
+        raise ImageError(f"{tried} can be read; is their folder there? One of them: {errors[index]}")
+
+    def _candidates(self, index: int, drawn: tuple[int, int, int]) -> Iterator[int]:
+        yield index
+        if self.on_bad_image == "replace":
+            yield from np.random.default_rng([*drawn, 1]).integers(len(self), size=PATIENCE - 1).tolist()
+
+    def _sample(self, index: int, drawn: tuple[int, int, int]) -> Sample:
         record = self.records[index]
-        pixels, view = self.transform(decode(record.path), (self.seed, epoch, index))
+        pixels, view = self.transform(decode(record.path, at_least=self.transform.at_least), drawn)
         return Sample(
             image=torch.from_numpy(pixels).permute(2, 0, 1),
             label=torch.tensor(record.label),
@@ -45,8 +101,22 @@ class PhotoDataset(Dataset[Sample]):
         )
 
 
-def collate(samples: Sequence[Sample]) -> Sample:
-    """Stack N Samples into one: image (N, 3, S, S) uint8 channels_last, label (N,), index (N,), view (N, 4)."""
-    image = torch.stack([sample.image.permute(1, 2, 0) for sample in samples]).permute(0, 3, 1, 2)
-    label, index, view = (torch.stack(part) for part in list(zip(*samples, strict=True))[1:])
+class EvalLoader(DataLoader[Sample]):
+    """A DataLoader that passes over batches in which no image could be read."""
+
+    def __iter__(self) -> Iterator[Sample]:  # type: ignore[override]
+        return (batch for batch in super().__iter__() if batch is not None)
+
+
+def collate(samples: Sequence[Sample | None]) -> Sample | None:
+    """Stack the Samples of a batch into one; those that are None are left out.
+
+    Returns:
+        image (N, 3, S, S) uint8 channels_last, label (N,), index (N,), view (N, 4); None where there is no Sample.
+    """
+    found = [sample for sample in samples if sample is not None]
+    if not found:
+        return None
+    image = torch.stack([sample.image.permute(1, 2, 0) for sample in found]).permute(0, 3, 1, 2)
+    label, index, view = (torch.stack(part) for part in list(zip(*found, strict=True))[1:])
     return Sample(image, label, index, view)

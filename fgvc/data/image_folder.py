@@ -35,7 +35,8 @@ class ImageFolder(DataSource):
         seed: changes which pictures are cut off.
 
     Raises:
-        UsageError: no such folder, no class folders or pictures, or a class in val or test that train does not have.
+        UsageError: no such folder, no class folders or pictures, fewer nested folders than levels, or a class in val or
+            test that train does not have.
     """
 
     def __init__(
@@ -53,6 +54,12 @@ class ImageFolder(DataSource):
         files = {split: _class_files(self.root, folder, split == "train") for split, folder in folders.items()}
         depth = len(levels or ["class"])
         classes = {split: [_class_path(file, folders[split], depth) for file in files[split]] for split in files}
+        deepest = max(map(len, classes["train"]))
+        if deepest < depth:
+            raise UsageError(
+                f"{self.root}: `levels` names {depth} levels of folders ({', '.join(levels or [])[:100]}), but the "
+                f"pictures lie in {deepest}; name as many levels as there are folders, coarse to fine"
+            )
         if taxonomy:
             self._taxonomy = Taxonomy.from_csv(taxonomy)
             nodes = {path: self._find(path[0], taxonomy) for paths in classes.values() for path in sorted(set(paths))}
@@ -103,7 +110,7 @@ def _split_folders(root: Path) -> dict[str, str]:
     if not root.is_dir():
         raise UsageError(f"{root}: no such folder of photographs")
     found: dict[str, str] = {}
-    for name in sorted(entry.name for entry in _visible(root) if entry.is_dir()):
+    for name in sorted(entry.name for entry in _visible(root) if _is_folder(entry)):
         split = SPLIT_NAMES.get(name.lower())
         if split in found:
             raise UsageError(f"{root}: both {found[split]!r} and {name!r} mean the {split} split; keep one")
@@ -126,7 +133,7 @@ def _class_files(root: Path, folder: str, complete: bool) -> list[str]:
         raise UsageError(f"{top}: no pictures; looked for {' '.join(sorted(SUFFIXES))} in {top}/<class>/")
     filled = {file.split("/", 1)[0] for file in below}
     for entry in _visible(top) if complete else ():
-        if entry.is_dir() and entry.name not in filled:
+        if _is_folder(entry) and entry.name not in filled:
             raise UsageError(f"{entry.path}: class folder without pictures; looked for {' '.join(sorted(SUFFIXES))}")
     return [f"{folder}/{file}" if folder else file for file in below]
 
@@ -138,12 +145,17 @@ def _pictures(folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
     if here in above:
         return
     for entry in _visible(folder):
-        if entry.is_dir():
+        if _is_folder(entry):
             yield from (f"{entry.name}/{file}" for file in _pictures(entry.path, (*above, here)))
         elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:  # noqa: PTH122
-            if not entry.is_file():
-                raise UsageError(f"{entry.path}: not a file (a link to a file that is gone?); remove it")
-            yield entry.name
+            yield entry.name  # a link that leads nowhere, too: the decoder says so, and `data.on_bad_image` decides
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _visible(folder: str | Path) -> list[os.DirEntry[str]]:

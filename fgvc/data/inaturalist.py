@@ -68,8 +68,7 @@ class INaturalist(DataSource):
         test = read_annotations(self.root / (val_file or names[1]))
         categories = _categories(self.root, categories_file, train)
         self._taxonomy = tree_of_categories(categories, levels, self.root)
-        leaf_of_id = {int(category["id"]): leaf for leaf, category in enumerate(categories)}
-        self._records = {"train": _records(self.root, train, leaf_of_id), "test": _records(self.root, test, leaf_of_id)}
+        self._records = {"train": _records(self.root, train, categories), "test": _records(self.root, test, categories)}
 
     @property
     def taxonomy(self) -> Taxonomy:
@@ -141,12 +140,13 @@ def _categories(root: Path, file: str | None, train: Annotated) -> list[dict[str
     return named
 
 
-def _records(root: Path, part: Annotated, leaf_of_id: Mapping[int, int]) -> Records:
-    ids, inverse = np.unique(part.category_ids, return_inverse=True)
-    unknown = [int(i) for i in ids if int(i) not in leaf_of_id]
-    if unknown:
-        raise UsageError(f"{part.path}: category id {unknown[0]} is not in the list of categories; of another year?")
+def _records(root: Path, part: Annotated, categories: Sequence[Mapping[str, Any]]) -> Records:
+    ids = np.array([category["id"] for category in categories], dtype=np.int64)  # sorted: the place is the leaf
+    leaves = np.searchsorted(ids, part.category_ids).clip(max=len(ids) - 1).astype(np.int32)
+    unknown = np.flatnonzero(ids[leaves] != part.category_ids)
+    if len(unknown):
+        found = part.category_ids[unknown[0]]
+        raise UsageError(f"{part.path}: category id {found} is not in the list of categories; of another year?")
     if not (root / part.files[0]).is_file():
         raise UsageError(f"{part.path}: its first photograph is not there: {root / part.files[0]}; unpack the images")
-    leaves = np.array([leaf_of_id[int(i)] for i in ids], dtype=np.int32)
-    return Records(part.files, leaves[inverse], root)
+    return Records(part.files, leaves, root)

@@ -56,6 +56,8 @@ class TrainSampler(Sampler[tuple[int, int]]):
         self._weights = image_weights(labels, balance)
         self._seed, self._rank, self._world_size = seed, rank, world_size
         self.epoch = 0
+        self.skip = 0
+        """How many images the next pass leaves out at its beginning: a resumed run has seen them."""
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch of the next pass; Lightning calls this."""
@@ -70,9 +72,10 @@ class TrainSampler(Sampler[tuple[int, int]]):
             order = generator.permutation(self._size)
         else:
             order = generator.choice(self._size, self._size, p=self._weights)
-        mine = order[self._rank :: self._world_size][: len(self)]
+        mine = order[self._rank :: self._world_size][self.skip : len(self)]
+        self.skip = 0
         epoch = self.epoch  # of this pass, whatever set_epoch says while it lasts
-        return ((epoch, index) for index in mine.tolist())
+        return ((epoch, int(index)) for index in mine)
 
 
 class EvalSampler(Sampler[tuple[int, int]]):

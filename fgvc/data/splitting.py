@@ -55,7 +55,7 @@ def stratified_split(
     """
     if not 0 <= fraction < 1:
         raise UsageError(f"the fraction to hold out is {fraction}; it must be at least 0 and less than 1")
-    _, strata, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    strata, sizes = _strata(labels)
     shares = _shares(sizes, fraction)
     drawn = random_keys(seed, len(labels)) if keys is None else _mix(keys + random_keys(seed, 1))
     if groups is None:
@@ -83,6 +83,15 @@ def _mix(state: Keys) -> Keys:
     return mixed
 
 
+def _strata(labels: npt.NDArray[np.integer]) -> tuple[Ints, Ints]:
+    """(N,) labels -> (N,) stratum of each, 0 .. C-1 in the order of the labels, and (C,) sizes."""
+    if not len(labels):
+        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    shifted = labels.astype(np.int64) - int(labels.min())  # node ids lie close together: counting needs no sorting
+    counts = np.bincount(shifted)
+    return (np.cumsum(counts > 0) - 1)[shifted], counts[counts > 0]
+
+
 def _shares(sizes: Ints, fraction: float) -> Ints:
     """(C,) sizes -> (C,) records to hold out; a stratum of one can give nothing, so it does not count in the sum."""
     ends = np.floor(fraction * np.cumsum(np.where(sizes > 1, sizes, 0)) + 0.5).astype(np.int64)
@@ -90,7 +99,8 @@ def _shares(sizes: Ints, fraction: float) -> Ints:
 
 
 def _lowest_of_each(strata: Ints, sizes: Ints, shares: Ints, drawn: Keys) -> Mask:
-    order = np.lexsort((drawn, strata))
+    # numpy sorts 16 bits by counting
+    order = np.lexsort((drawn, strata.astype(np.uint16) if len(sizes) <= 2**16 else strata))
     rank = np.arange(len(strata)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     mask = np.zeros(len(strata), dtype=np.bool_)
     mask[order] = rank < np.repeat(shares, sizes)

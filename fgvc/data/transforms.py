@@ -71,6 +71,9 @@ class TrainTransform:
         size: S in pixels.
         augmentation: what is drawn.
 
+    Attributes:
+        at_least: pixels of a photograph's shorter side with which the smallest crop still has S a side, see `decode`.
+
     Raises:
         UsageError: a value outside its range.
     """
@@ -79,6 +82,8 @@ class TrainTransform:
         if size < 1:
             raise UsageError(f"data.image_size: {size}; it must be at least 1")
         steps = _steps(size, augmentation.check())
+        narrowest, widest = augmentation.ratio
+        self.at_least = math.ceil(size / math.sqrt(augmentation.scale[0] * min(narrowest, 1 / widest, 1)))
         self._compose = A.Compose(steps, save_applied_params=True, strict=True, is_check_shapes=False)
 
     def __call__(self, image: Pixels, seed: Sequence[int]) -> tuple[Pixels, npt.NDArray[np.float32]]:
@@ -102,6 +107,7 @@ class EvalTransform:
 
     def __init__(self, how: EvalResize) -> None:
         self._how = how.check()
+        self.at_least = how.at_least
 
     def __call__(self, image: Pixels, seed: Sequence[int]) -> tuple[Pixels, npt.NDArray[np.float32]]:
         """Image (H, W, 3) uint8 -> (S, S, 3) uint8 and the view (4,)."""

@@ -6,19 +6,23 @@ from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
-from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from pytorch_lightning.loggers import TensorBoardLogger
 
 from fgvc.training import run_folder
+from fgvc.training.bad_images import BadImages
 from fgvc.training.crop_health import CropHealth
 from fgvc.training.ema import EMA
+from fgvc.training.finite_loss import FiniteLoss
+from fgvc.training.metrics_file import RunCSVLogger
 from fgvc.training.phases import Phase, PhaseSchedule, last_phase_start
 from fgvc.training.progress import StderrProgressBar
+from fgvc.training.step_checkpoints import StepCheckpoint
 
 
 def loggers(folder: Path) -> list[Any]:
     """Return the loggers that write metrics.csv and TensorBoard's files into a run folder."""
     place: dict[str, Any] = {"save_dir": str(folder), "name": "", "version": ""}
-    return [CSVLogger(**place), TensorBoardLogger(**place, sub_dir="tensorboard", default_hp_metric=False)]
+    return [RunCSVLogger(**place), TensorBoardLogger(**place, sub_dir="tensorboard", default_hp_metric=False)]
 
 
 def watching() -> list[Callback]:
@@ -27,7 +31,7 @@ def watching() -> list[Callback]:
 
 
 def training(
-    folder: Path, phases: Sequence[Phase] | None, cycle: bool, ema: float, monitor: str | None
+    folder: Path, phases: Sequence[Phase] | None, cycle: bool, ema: float, monitor: str | None, minutes: float = 5.0
 ) -> list[Callback]:
     """Return what training wants beside that.
 
@@ -36,20 +40,23 @@ def training(
         phases, cycle: see PhaseSchedule; no phases, no schedule.
         ema: largest decay of averaged weights, 0 for none.
         monitor: the number that chooses the best epoch, or None where nothing is held out.
+        minutes: the longest time between two checkpoints of the whole training state.
     """
-    found: list[Callback] = []
+    found: list[Callback] = [FiniteLoss(folder), BadImages(folder)]
     if phases:
         found.append(PhaseSchedule(list(phases), cycle))
     if ema:
         found.append(EMA(ema, start_epoch=last_phase_start(phases)))
-    place: dict[str, Any] = {"dirpath": folder / run_folder.CHECKPOINTS, "enable_version_counter": False}
-    found.append(ModelCheckpoint(filename="last", save_top_k=1, **place))
+    checkpoints = folder / run_folder.CHECKPOINTS
     if monitor:
-        found.append(ModelCheckpoint(filename="best", monitor=monitor, mode="max", **place))
+        place: dict[str, Any] = {"dirpath": checkpoints, "filename": "best", "enable_version_counter": False}
+        found.append(ModelCheckpoint(monitor=monitor, mode="max", **place))
+    found.append(StepCheckpoint(run_folder.last(folder), minutes))
     return found
 
 
 def best_of(trainer: Any) -> dict[str, float]:
     """Return the name and the value of what chose the best epoch; nothing where nothing did."""
-    chosen = [c for c in trainer.checkpoint_callbacks if c.monitor and c.best_model_score is not None]
+    found: list[Any] = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
+    chosen = [c for c in found if c.monitor and c.best_model_score is not None]
     return {c.monitor: round(float(c.best_model_score), 6) for c in chosen}

@@ -1,13 +1,63 @@
-"""Read the recognizer's weights out of a training checkpoint: plain data, loaded with `weights_only=True`."""
+"""Checkpoints: plain data, loaded with `weights_only=True`, whole or not there at all."""
 
+import os
 from pathlib import Path
+from typing import Any
 
 import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from fgvc.errors import FgvcError
 from fgvc.recognizers.base import Recognizer
 
 _PREFIX = "recognizer."
+
+
+class WholeCheckpointIO(TorchCheckpointIO):
+    """Write a checkpoint beside the former one and rename it, so that a kill or a full disk leaves one of them whole.
+
+    Lightning's own way moves it from the system's temporary folder, which may lie on another disk.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            FgvcError: it cannot be written; a checkpoint of that name stays as it was.
+        """
+        target = Path(path)
+        temporary = target.with_name(f".{target.name}.part")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(target)
+        except (OSError, RuntimeError) as error:  # torch's writer hides what the disk said
+            temporary.unlink(missing_ok=True)
+            reason = getattr(error, "strerror", None) or getattr(error.__context__, "strerror", None) or error
+            found = "the one before it is whole" if target.is_file() else "there is none before it"
+            raise FgvcError(
+                f"{target}: the checkpoint cannot be written ({' '.join(str(reason).split())[:200]}); {found}; "
+                f"make room, then fgvc fit --resume {target.parent.parent}"
+            ) from None
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """Return a checkpoint.
+
+    Raises:
+        FgvcError: the file is missing or damaged.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        if isinstance(checkpoint, dict) and isinstance(checkpoint.get("state_dict"), dict):
+            return checkpoint
+        reason = "no weights in it"
+    except Exception as error:  # damaged bytes raise whatever the unpickler stumbles over
+        reason = " ".join(str(error).split())[:200]
+    raise FgvcError(f"{path}: no checkpoint that can be read ({reason})")
 
 
 def load_weights(recognizer: Recognizer, path: str | Path) -> None:
@@ -16,15 +66,9 @@ def load_weights(recognizer: Recognizer, path: str | Path) -> None:
     Raises:
         FgvcError: the file is missing, damaged, or belongs to another model.
     """
+    state = read(path)["state_dict"]
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-        weights = {k.removeprefix(_PREFIX): v for k, v in state.items() if k.startswith(_PREFIX)}
-    except Exception as error:  # damaged bytes raise whatever the unpickler stumbles over
-        reason = " ".join(str(error).split())[:200]
-        raise FgvcError(f"{path}: no checkpoint that can be read ({reason})") from None
-    try:
-        recognizer.load_state_dict(weights)
+        recognizer.load_state_dict({k.removeprefix(_PREFIX): v for k, v in state.items() if k.startswith(_PREFIX)})
     except RuntimeError as error:
-        raise FgvcError(
-            f"{path}: does not fit the model of the config ({' '.join(str(error).split())[:200]})"
-        ) from None
+        reason = " ".join(str(error).split())[:200]
+        raise FgvcError(f"{path}: does not fit the model of the config ({reason})") from None

@@ -20,7 +20,7 @@ from fgvc.recognizers.base import Recognizer
 from fgvc.taxonomy import Taxonomy
 from fgvc.training import tta as test_time
 from fgvc.training.mixing import mix
-from fgvc.training.optimizers import build_optimizer, warmup_cosine
+from fgvc.training.optimizers import build_optimizer, check_settings, warmup_cosine
 from fgvc.training.scoreboard import Scoreboard
 from fgvc.tree import lineage_scores
 
@@ -79,8 +79,10 @@ class FineGrainedModule(pl.LightningModule):
         self.save_hyperparameters(ignore=["taxonomy", "class_counts"])
         test_time.check(tta)
         check_readouts(readouts)
-        if lr <= 0 or min(weight_decay, head_lr_ratio, warmup_epochs, mixup, cutmix) < 0:
-            raise UsageError("model: lr must be above 0; decay, ratio, warm-up, mixup and cutmix must not be negative")
+        rates = {"weight_decay": weight_decay, "head_lr_ratio": head_lr_ratio, "warmup_epochs": warmup_epochs}
+        check_settings(optimizer, lr, layer_decay, **rates, mixup=mixup, cutmix=cutmix)
+        if image_size < 1:
+            raise UsageError(f"model.image_size: {image_size}; it must be at least 1")
         self.taxonomy = taxonomy
         self.recognizer = recognizer(taxonomy, image_size)
         if class_counts is not None:
@@ -127,8 +129,8 @@ class FineGrainedModule(pl.LightningModule):
         factor = warmup_cosine(self.global_step, steps, warmup)
         scale = self._lr * factor / self.hparams["lr"]
         optimizer: Any = self.optimizers()
-        for group in optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * scale
+        for group, rate in zip(optimizer.param_groups, self._initial_lrs, strict=True):
+            group["lr"] = rate * scale
             if not group["name"].endswith("no_decay"):
                 group["weight_decay"] = self._weight_decay
         self.log("train/lr", self._lr * factor, on_step=False, on_epoch=True)
@@ -231,7 +233,7 @@ class FineGrainedModule(pl.LightningModule):
         if self.trainer.max_epochs == -1 and self.trainer.max_steps == -1:
             raise UsageError("trainer.max_epochs: -1 has no end, but the learning rate falls to one; give a number")
         hparams: Any = self.hparams
-        return build_optimizer(
+        optimizer = build_optimizer(
             self.recognizer,
             [*(backbone.net for backbone in self.recognizer.backbones()), *self.recognizer.last_stages()],
             name=hparams.optimizer,
@@ -240,3 +242,6 @@ class FineGrainedModule(pl.LightningModule):
             head_lr_ratio=hparams.head_lr_ratio,
             layer_decay=hparams.layer_decay,
         )
+        # kept here: a resumed optimizer brings the former rates with it, and what the user typed must win
+        self._initial_lrs = [group["initial_lr"] for group in optimizer.param_groups]
+        return optimizer

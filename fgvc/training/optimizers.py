@@ -101,15 +101,17 @@ def _layer_numbers(net: nn.Module) -> dict[str, int]:
 
 
 def _check_layer_decay(layer_decay: float | None, backbones: Sequence[nn.Module]) -> None:
-    if layer_decay is None:
-        return
-    if not 0 < layer_decay <= 1:
-        raise UsageError(f"layer_decay: {layer_decay}; it must be above 0 and at most 1, or null (usual: 0.65 to 0.9)")
-    if not any(hasattr(net, "group_matcher") for net in backbones):
+    _check_range(layer_decay)
+    if layer_decay is not None and not any(hasattr(net, "group_matcher") for net in backbones):
         kinds = sorted({type(net).__name__ for net in backbones})
         raise UsageError(
             f"layer_decay: timm does not know the layers of {kinds or 'a model without backbone'}; use null"
         )
+
+
+def _check_range(layer_decay: float | None) -> None:
+    if layer_decay is not None and not 0 < layer_decay <= 1:
+        raise UsageError(f"layer_decay: {layer_decay}; it must be above 0 and at most 1, or null (usual: 0.65 to 0.9)")
 
 
 def build_optimizer(
@@ -137,15 +139,41 @@ def build_optimizer(
     Raises:
         UsageError: an unknown name, or arguments that this optimizer refuses.
     """
-    known = list_optimizers()
-    if name.lower().removeprefix("lookahead_") not in known:
-        raise UsageError(f"optimizer: timm has no {name!r}{did_you_mean(name.lower(), known) or f'; it has {known}'}")
+    _check_name(name)
     groups = parameter_groups(backbones, model, lr, weight_decay, head_lr_ratio, layer_decay)
     try:
         optimizer: Optimizer = create_optimizer_v2(groups, opt=name, lr=lr, weight_decay=weight_decay, **kwargs)
     except (TypeError, ValueError, AssertionError, ImportError) as error:
         raise UsageError(f"optimizer {name!r} with {kwargs}: {error}") from None
     return optimizer
+
+
+def check_settings(optimizer: str, lr: float, layer_decay: float | None, **rates: float) -> None:
+    """Check what a run says about its optimizer, before anything is made.
+
+    Args:
+        optimizer: see `build_optimizer`.
+        lr: the learning rate.
+        layer_decay: see `parameter_groups`.
+        **rates: other numbers of the model that must not be negative, by their key.
+
+    Raises:
+        UsageError: an unknown name, or a number outside its range.
+    """
+    _check_name(optimizer)
+    if not 0 < lr < math.inf:
+        raise UsageError(f"model.lr: {lr}; it must be a number above 0 (usual: 0.0001 to 0.01)")
+    for key, rate in rates.items():
+        if not 0 <= rate < math.inf:
+            raise UsageError(f"model.{key}: {rate}; it must be a number of at least 0")
+    _check_range(layer_decay)
+
+
+def _check_name(name: str) -> None:
+    known = list_optimizers()
+    if name.lower().removeprefix("lookahead_") not in known:
+        usual = "; usual are adamw, sgd and lamb"
+        raise UsageError(f"model.optimizer: timm has no {name[:80]!r}{did_you_mean(name[:80].lower(), known) or usual}")
 
 
 def warmup_cosine(step: int, steps: int, warmup_steps: int = 0, final_ratio: float = 0.0) -> float:

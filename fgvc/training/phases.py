@@ -1,5 +1,6 @@
 """Staged recipes: which part trains, for how long, at what rate."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -53,12 +54,16 @@ class PhaseSchedule(pl.Callback):
         cycle: start again after the last one.
 
     Raises:
-        UsageError: no phase, or a phase shorter than one epoch.
+        UsageError: no phase, a phase shorter than one epoch, or a rate below 0.
     """
 
     def __init__(self, phases: list[Phase], cycle: bool = False) -> None:
         if not phases or any(phase.epochs < 1 for phase in phases):
             raise UsageError("PhaseSchedule: give at least one phase, each of at least one epoch")
+        for phase in phases:
+            for key, value in (("lr", phase.lr), ("weight_decay", phase.weight_decay)):
+                if value is not None and not 0 <= value < math.inf:
+                    raise UsageError(f"phases: {phase.name}: {key} {value}; it must be a number of at least 0")
         self.phases = phases
         self.cycle = cycle
 
@@ -67,6 +72,10 @@ class PhaseSchedule(pl.Callback):
         known: Any = pl_module
         for phase in self.phases:
             known.check_phase(phase.name)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Enter the phase of an epoch that is resumed in its middle: Lightning does not start it again."""
+        self.on_train_epoch_start(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Tell module and datamodule what the epoch trains."""

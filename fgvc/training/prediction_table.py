@@ -21,7 +21,7 @@ class PredictionTable(pl.Callback):
     `<level>_score` is the calibrated probability, at that level, of the ancestor of the leaf that was predicted;
     `score` is the leaf's probability before calibration. A recognizer with views (scale1, crop ...) adds
     `<leaf level>_of_<view>` for each of them, and one that looks closer adds `boxes`: a JSON list of [x1, y1, x2, y2]
-    as fractions of the upright photograph.
+    as fractions of the upright photograph. An image that could not be read has no row, see `BadImages`.
 
     Args:
         path: the CSV to write.

@@ -39,6 +39,12 @@ class StderrProgressBar(TQDMProgressBar):
         with redirect_stdout(sys.stderr):
             return super().init_test_tqdm()
 
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        """Leave the line of a bar to itself: the error is told on the next one."""
+        bars = (self._train_progress_bar, self._val_progress_bar, self._test_progress_bar)
+        if any(bar is not None for bar in bars):  # a bar itself may have no truth
+            print(file=sys.stderr)
+
     def get_metrics(self, trainer: Any, pl_module: Any) -> dict[str, Any]:
         """Return what stands behind the bar: no version number."""
         shown = super().get_metrics(trainer, pl_module)

@@ -55,7 +55,28 @@ def create(folder: Path, config: str) -> None:
 def checkpoint(folder: Path) -> Path:
     """Return the checkpoint that a run is judged by: the best validation epoch, else the last one."""
     best = folder / CHECKPOINTS / "best.ckpt"
-    return best if best.is_file() else folder / CHECKPOINTS / "last.ckpt"
+    return best if best.is_file() else last(folder)
+
+
+def last(folder: Path) -> Path:
+    """Return the checkpoint that a run is resumed from: the training state of the last step that was saved."""
+    return folder / CHECKPOINTS / "last.ckpt"
+
+
+def go_on(folder: Path, config: str) -> None:
+    """Note in a run folder that the run is resumed, with what settings and on what machine.
+
+    Raises:
+        FgvcError: it cannot be written.
+    """
+    try:
+        write(folder / CONFIG, config)
+        known = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
+        known["resumed"] = [*known.get("resumed", []), environment()]
+        write(folder / ENVIRONMENT, json.dumps(known, indent=1))
+        write(folder.parent / "latest", folder.name + "\n")
+    except (OSError, ValueError) as error:
+        raise FgvcError(f"{folder}: cannot be written ({error})") from None
 
 
 def discard(folder: Path) -> None:

@@ -147,8 +147,7 @@ def test_a_missing_folder_is_one_line_that_says_where_to_get_it(tmp_path):
     message = str(caught.value)
     assert "nowhere" in message
     assert "images.txt" in message
-    assert "data.caltech.edu" in message
-    assert "data/README.md" in message
+    assert "fgvc data download cub --to data" in message
     assert "\n" not in message
 
 

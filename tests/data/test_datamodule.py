@@ -1,5 +1,6 @@
 import csv
 import itertools
+import math
 from collections import Counter
 from types import SimpleNamespace
 
@@ -298,8 +299,12 @@ def test_there_is_at_least_one_worker_and_not_too_many(monkeypatch):
         ({"batch_size": 0}, "data.batch_size: 0"),
         ({"seed": -1}, "data.seed: -1"),
         ({"fit": "stretch"}, "fit: 'stretch'"),
-        ({"crop_fraction": 0.0}, "crop_fraction 0.0"),
-        ({"image_size": 0}, "size 0"),
+        ({"split_seed": -1}, "data.split_seed: -1"),
+        ({"num_workers": -3}, "data.num_workers: -3"),
+        ({"crop_fraction": 0.0}, "data.crop_fraction: 0.0"),
+        ({"crop_fraction": math.nan}, "data.crop_fraction: nan"),
+        ({"image_size": 0}, "model.image_size: 0"),
+        ({"image_size": 0, "source_size": 64}, "model.image_size: 0"),
         ({"augmentation": Augmentation(flip=2.0)}, "data.augmentation.flip: 2.0"),
     ],
 )

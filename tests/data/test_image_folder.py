@@ -7,7 +7,7 @@ from PIL import Image
 
 from fgvc.data.image_folder import ImageFolder
 from fgvc.errors import UsageError
-from fgvc.images import decode
+from fgvc.images import ImageError, decode
 
 
 def put(root: Path, *names: str) -> Path:
@@ -106,11 +106,17 @@ def test_a_loop_of_links_ends_and_a_linked_class_folder_is_read(tmp_path):
     assert paths(source, "train") == ["a/1.jpg", "b/2.jpg"]
 
 
-def test_a_link_to_nowhere_is_named(tmp_path):
+def test_links_to_nowhere_and_to_themselves_are_left_to_the_decoder(tmp_path):
     put(tmp_path, "a/1.jpg")
     (tmp_path / "a/2.jpg").symlink_to(tmp_path / "gone.jpg")
-    with pytest.raises(UsageError, match=r"a/2\.jpg: not a file"):
-        ImageFolder(str(tmp_path))
+    (tmp_path / "a/3.jpg").symlink_to(tmp_path / "a/3.jpg")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop", target_is_directory=True)
+    records = ImageFolder(str(tmp_path), test_fraction=0).records("train")
+    assert [Path(record.path).name for record in records] == ["1.jpg", "2.jpg", "3.jpg"]
+    reasons = ["No such file or directory", "Too many levels of symbolic links"]
+    for record, reason in zip(list(records)[1:], reasons, strict=True):
+        with pytest.raises(ImageError, match=rf"{Path(record.path).name}: cannot be read \({reason}\)$"):
+            decode(record.path)
 
 
 def test_composed_and_decomposed_letters_are_one_class(tmp_path):
@@ -185,3 +191,14 @@ def test_labels_and_records_agree_over_many_files(tmp_path):
         records = source.records(split)
         assert records.labels.dtype == np.int32
         assert [int(Path(r.path).parent.name) for r in records] == records.labels.tolist()
+
+
+def test_more_levels_than_folders_are_refused(tmp_path):
+    put(tmp_path, *(f"{split}/larus/{c}/{i}.jpg" for split in ("train", "test") for c in "ab" for i in range(3)))
+    assert ImageFolder(str(tmp_path), levels=["genus", "species"]).taxonomy.levels == ("genus", "species")
+    with pytest.raises(UsageError) as caught:
+        ImageFolder(str(tmp_path), levels=["family", "genus", "species"])
+    assert str(caught.value) == (
+        f"{tmp_path}: `levels` names 3 levels of folders (family, genus, species), but the pictures lie in 2; "
+        "name as many levels as there are folders, coarse to fine"
+    )

@@ -77,6 +77,12 @@ def test_every_class_keeps_one_record_and_a_class_of_one_is_never_held_out():
         assert not mask[0]
 
 
+def test_more_classes_than_sixteen_bits_count():
+    labels = np.tile(np.arange(70_000), 2)
+    first, second = random_keys(3, 140_000).reshape(2, -1)
+    assert (stratified_split(labels, 0.5, 3) == np.concatenate([first < second, second < first])).all()
+
+
 def test_unknown_labels_and_inner_nodes_are_strata_of_their_own():
     labels = np.array([-1] * 10 + [0] * 10 + [900] * 10)
     assert Counter(labels[stratified_split(labels, 0.2, 1)].tolist()) == {-1: 2, 0: 2, 900: 2}

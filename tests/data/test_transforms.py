@@ -360,6 +360,24 @@ def test_eval_transform_draws_nothing():
         EvalTransform(EvalResize(24, "stretch"))
 
 
+@pytest.mark.parametrize("ratio", [(0.75, 1.3333), (0.5, 1.0), (1.0, 3.0), (1.5, 2.0)])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 1.5), (2, 1)])
+def test_at_least_is_where_the_smallest_crop_has_the_size_of_the_result(ratio, height, width):
+    transform = TrainTransform(32, Augmentation(scale=(0.2, 0.2), ratio=ratio, color_jitter=0.0, flip=0.0))
+    sides = np.ceil(np.array([height, width]) * transform.at_least).astype(int)
+    picture, smallest = np.zeros((*sides, 3), dtype=np.uint8), []
+    for draw in range(300):
+        left, top, right, bottom = transform(picture, (draw,))[1]
+        smallest.append(min((right - left) * sides[1], (bottom - top) * sides[0]))
+    assert min(smallest) >= 31.4  # a crop's sides are whole pixels
+    assert min(smallest) < 34 or (height, width) != (1, 1) or ratio[0] > 1  # no more than that is asked for
+
+
+def test_at_least_of_the_evaluation_is_that_of_its_resize():
+    assert EvalTransform(EvalResize(224, "crop", 0.875)).at_least == 512
+    assert EvalTransform(EvalResize(224, "squash")).at_least == 448
+
+
 def test_importing_asks_no_network():
     code = """
 import os, socket, urllib.request

@@ -10,10 +10,13 @@ from torch import nn
 
 from fgvc import quiet
 from fgvc.training import callbacks
+from fgvc.training.bad_images import BadImages
 from fgvc.training.crop_health import CropHealth
 from fgvc.training.ema import EMA
+from fgvc.training.finite_loss import FiniteLoss
 from fgvc.training.phases import Phase, PhaseSchedule
 from fgvc.training.progress import StderrProgressBar
+from fgvc.training.step_checkpoints import StepCheckpoint
 
 SCORES = [0.25, 0.75, 0.5]
 """What the tiny module below reaches in each epoch: the second is the best."""
@@ -75,13 +78,13 @@ def test_before_any_epoch_none_is_the_best(tmp_path):
 def test_the_stages_follow_one_another_and_the_average_starts_with_the_last_one(tmp_path):
     phases = [Phase("head", 2), Phase("all", 1), Phase("head", 4)]
     made = callbacks.training(tmp_path, phases, True, 0.9, "val/score")
-    assert [type(one) for one in made] == [PhaseSchedule, EMA, ModelCheckpoint, ModelCheckpoint]
-    schedule, average = made[:2]
+    assert [type(one) for one in made] == [FiniteLoss, BadImages, PhaseSchedule, EMA, ModelCheckpoint, StepCheckpoint]
+    schedule, average = made[2:4]
     assert (schedule.phases, schedule.cycle) == (phases, True)
     assert (average.decay, average.start_epoch) == (0.9, 3)
     without = callbacks.training(tmp_path, None, False, 0.9, None)
-    assert [type(one) for one in without] == [EMA, ModelCheckpoint]
-    assert without[0].start_epoch == 0
+    assert [type(one) for one in without] == [FiniteLoss, BadImages, EMA, StepCheckpoint]
+    assert without[2].start_epoch == 0
 
 
 def test_the_loggers_write_into_the_run_folder_itself(tmp_path):

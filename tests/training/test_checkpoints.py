@@ -1,3 +1,6 @@
+import errno
+import resource
+
 import pytest
 import torch
 from tiny_model import PLAIN, TAXONOMY
@@ -5,7 +8,7 @@ from tiny_model import PLAIN, TAXONOMY
 from fgvc.architecture import build
 from fgvc.errors import FgvcError
 from fgvc.taxonomy import Taxonomy
-from fgvc.training.checkpoints import load_weights
+from fgvc.training.checkpoints import WholeCheckpointIO, load_weights, read
 
 
 def recognizer(seed: int, taxonomy: Taxonomy = TAXONOMY):
@@ -63,3 +66,39 @@ def test_a_checkpoint_of_other_classes_does_not_fit(path):
     with pytest.raises(FgvcError, match=r"does not fit the model of the config.*size mismatch") as caught:
         load_weights(recognizer(0, Taxonomy.flat("ab")), path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_is_whole_or_the_former_one(tmp_path, monkeypatch):
+    target = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    writer = WholeCheckpointIO()
+    writer.save_checkpoint({"state_dict": {"x": torch.ones(3)}}, target)
+    before = target.read_bytes()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    try:
+        with pytest.raises(FgvcError) as caught:
+            writer.save_checkpoint({"state_dict": {"x": torch.ones(100_000)}}, target)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+    assert str(caught.value) == (
+        f"{target}: the checkpoint cannot be written (File too large); the one before it is whole; "
+        f"make room, then fgvc fit --resume {tmp_path / 'run'}"
+    )
+    assert target.read_bytes() == before
+    assert [entry.name for entry in target.parent.iterdir()] == ["last.ckpt"]
+    assert torch.equal(read(target)["state_dict"]["x"], torch.ones(3))
+
+
+def test_a_full_disk_is_told_apart_from_a_large_file(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(FgvcError, match=r"\(No space left on device\); there is none before it; make room, then "):
+        WholeCheckpointIO().save_checkpoint({}, tmp_path / "run/checkpoints/last.ckpt")
+
+
+@pytest.mark.parametrize("content", [{"epoch": 1}, [1, 2], {"state_dict": 3}])
+def test_a_file_without_weights_is_no_checkpoint(tmp_path, content):
+    torch.save(content, tmp_path / "x.ckpt")
+    with pytest.raises(FgvcError, match=r"x.ckpt: no checkpoint that can be read \(no weights in it\)$"):
+        read(tmp_path / "x.ckpt")

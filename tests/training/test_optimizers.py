@@ -8,7 +8,7 @@ from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 from torch import nn
 
 from fgvc.errors import UsageError
-from fgvc.training.optimizers import build_optimizer, parameter_groups, warmup_cosine
+from fgvc.training.optimizers import build_optimizer, check_settings, parameter_groups, warmup_cosine
 
 NETS = ["resnet18", "vit_tiny_patch16_224", "convnext_atto", "mobilenetv2_100"]
 
@@ -206,3 +206,24 @@ def test_groups_keep_their_ratios_under_pytorchs_scheduler():
         optimizer.step()
         scheduler.step()
     assert len(set(peaks)) > 5
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"lr": 0}, "model.lr: 0; it must be a number above 0 (usual: 0.0001 to 0.01)"),
+        ({"lr": math.nan}, "model.lr: nan; it must be a number above 0 (usual: 0.0001 to 0.01)"),
+        ({"lr": math.inf}, "model.lr: inf; it must be a number above 0 (usual: 0.0001 to 0.01)"),
+        ({"weight_decay": -0.1}, "model.weight_decay: -0.1; it must be a number of at least 0"),
+        ({"warmup_epochs": math.nan}, "model.warmup_epochs: nan; it must be a number of at least 0"),
+        ({"optimizer": "adamv"}, "model.optimizer: timm has no 'adamv'; did you mean 'adamw' or 'nadamw' or 'radamw'?"),
+        ({"optimizer": "x" * 300}, f"model.optimizer: timm has no '{'x' * 80}'; usual are adamw, sgd and lamb"),
+        ({"layer_decay": 2}, "layer_decay: 2; it must be above 0 and at most 1, or null (usual: 0.65 to 0.9)"),
+    ],
+)
+def test_settings_are_refused_by_their_key(settings, line):
+    good = {"optimizer": "adamw", "lr": 1e-3, "layer_decay": None, "weight_decay": 0.0}
+    check_settings(**good)
+    with pytest.raises(UsageError) as caught:
+        check_settings(**{**good, **settings})
+    assert str(caught.value) == line

@@ -58,3 +58,10 @@ def test_a_trainer_without_datamodule_will_do():
 def test_an_unknown_phase_is_refused_before_the_work():
     with pytest.raises(UsageError, match="alll"):
         PhaseSchedule([Phase("all", 1), Phase("alll", 1)]).setup(SimpleNamespace(), Listener(), "fit")
+
+
+@pytest.mark.parametrize("key", ["lr", "weight_decay"])
+@pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf")])
+def test_a_rate_that_is_none_is_refused(key, value):
+    with pytest.raises(UsageError, match=rf"^phases: all: {key} {value}; it must be a number of at least 0$"):
+        PhaseSchedule([Phase("head", 1, lr=0.0), Phase("all", 1, **{key: value})])

@@ -1,0 +1,60 @@
+"""Training batches that a resumed run continues where it stopped."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch.utils.data import DataLoader, Dataset
+
+from fgvc.data.samplers import TrainSampler
+from fgvc.datatypes import Sample
+from fgvc.errors import UsageError
+
+
+class TrainLoader(DataLoader[Sample]):
+    """A DataLoader that knows how many batches of its epoch were handed out.
+
+    Lightning puts `state_dict` into every checkpoint and gives it back before the first batch. (On its own it would
+    start the epoch over and train twice on the first images.)
+
+    Args:
+        dataset: the training images.
+        sampler: whose order is a function of the epoch.
+        order: names and values that the order depends on; inside an epoch they must be the same again.
+        options: of DataLoader.
+    """
+
+    sampler: TrainSampler
+
+    def __init__(self, dataset: Dataset[Sample], sampler: TrainSampler, order: dict[str, int], **options: Any) -> None:
+        super().__init__(dataset, sampler=sampler, **options)
+        self._order = order
+        self._given = self._start = 0
+
+    def __iter__(self) -> Iterator[Sample]:  # type: ignore[override]
+        self._given, self._start = self._start, 0
+        for batch in super().__iter__():
+            self._given += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the epoch, the batches given so far, and what their order depends on."""
+        return {"epoch": self.sampler.epoch, "batches": self._given, "order": self._order}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Make the next pass the rest of an epoch; of a finished epoch, the next one.
+
+        Raises:
+            UsageError: inside an epoch, and the order has changed since.
+        """
+        epoch, batches = int(state["epoch"]), int(state["batches"])
+        if batches >= len(self):
+            epoch, batches = epoch + 1, 0
+        for name, before in state["order"].items():
+            if batches and self._order.get(name) != before:
+                raise UsageError(
+                    f"{name}: {self._order.get(name)}, but the run stopped inside an epoch with {before}; "
+                    f"resume it with {before}, or start a new run with --init_from"
+                )
+        self.sampler.set_epoch(epoch)
+        self.sampler.skip = batches * (self.batch_size or 1)
+        self._start = batches

@@ -1,0 +1,111 @@
+"""Work on many files with all cores: results in order, little in flight, a stop that is heeded at once."""
+
+import itertools
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, TypeVar
+
+from fgvc.errors import FgvcError
+
+WORKERS = os.cpu_count() or 1
+THREADS = max(8, WORKERS)  # they wait for the disk, not for a core
+CHUNK = 16  # files per task: handing one over costs a good part of decoding a small one
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+
+def in_processes(work: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[Made]:
+    """Map over items in other processes, for work that holds Python's lock.
+
+    When the caller leaves, also by Ctrl-C, the processes are stopped where they are; they end with this one, however
+    it ends. They import the script that was started: it needs its `if __name__ == "__main__":`.
+
+    Args:
+        work: a function of a module that is quick to import.
+        items: plain data; at most `3 * WORKERS * CHUNK` are begun and not yet taken.
+
+    Raises:
+        FgvcError: a process died, as they do where memory runs out.
+    """
+    before = multiprocessing.active_children()
+    pool = ProcessPoolExecutor(WORKERS, multiprocessing.get_context("spawn"), _end_with_parent)
+    try:
+        yield from _mapped(pool, partial(_each, work), items, 3 * WORKERS)
+    except BrokenProcessPool:
+        raise FgvcError(
+            "a process that reads pictures died, as they do where memory runs out: close other programs and try again"
+        ) from None
+    except BaseException:
+        for process in multiprocessing.active_children():
+            if process not in before:
+                process.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def in_threads(work: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[Made]:
+    """Map over items in threads, for work that waits for the disk; as in_processes, but the file at hand is finished.
+
+    Args:
+        work: called from several threads at once.
+        items: at most `3 * THREADS * CHUNK` are begun and not yet taken.
+    """
+    stop = threading.Event()
+    pool = ThreadPoolExecutor(THREADS)
+    try:
+        yield from _mapped(pool, partial(_each, work, stop=stop), items, 3 * THREADS)
+    finally:
+        stop.set()
+        pool.shutdown(cancel_futures=True)
+
+
+def _mapped(
+    pool: Executor, work: Callable[[list[Item]], list[Made]], items: Iterable[Item], ahead: int
+) -> Iterator[Made]:
+    rest = iter(items)
+    waiting: deque[Future[list[Made]]] = deque()
+    while chunk := list(itertools.islice(rest, CHUNK)):
+        with _interrupts_held():
+            waiting.append(pool.submit(work, chunk))
+        if len(waiting) >= ahead:
+            yield from waiting.popleft().result()
+    while waiting:
+        yield from waiting.popleft().result()
+
+
+def _each(work: Callable[[Item], Made], chunk: list[Item], stop: threading.Event | None = None) -> list[Made]:
+    return [work(item) for item in chunk if stop is None or not stop.is_set()]
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back for a moment: a process that is started meanwhile never sees it, and leaves it to this one."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, old)
+
+
+def _end_with_parent() -> None:
+    """Make a process of the pool end when the one that started it is gone; else it would wait for work for ever."""
+    parent: Any = multiprocessing.parent_process()
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

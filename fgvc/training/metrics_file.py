@@ -1,0 +1,61 @@
+"""`metrics.csv` of a run that goes on: nothing written before is lost."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.loggers.csv_logs import ExperimentWriter
+from pytorch_lightning.loggers.logger import rank_zero_experiment  # type: ignore[attr-defined]
+
+
+class _Continuing(ExperimentWriter):
+    """Add to the file that is there, where Lightning's would delete it; a new column does not put the rest at risk."""
+
+    def _check_log_dir_exists(self) -> None:
+        path = Path(self.metrics_file_path)
+        if path.is_file():
+            self.metrics_keys = _read(path)[0]
+
+    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
+        path = Path(self.metrics_file_path)
+        _write(path, fieldnames, _read(path)[1])
+
+
+class RunCSVLogger(CSVLogger):
+    """Lightning's CSVLogger, continuing the file of a resumed run."""
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> ExperimentWriter:
+        """The writer; made on first use."""
+        if not isinstance(self._experiment, _Continuing):
+            self._experiment = _Continuing(self.log_dir)
+        return self._experiment
+
+
+def keep_until(path: Path, step: int) -> None:
+    """Drop the rows of a metrics file from a step on: a run that is resumed there writes them again.
+
+    Args:
+        path: the file; one that is not there is left so.
+        step: the first step that is trained again.
+    """
+    if path.is_file():
+        names, rows = _read(path)
+        _write(path, names, [row for row in rows if (row.get("step") or "").isdigit() and int(row["step"]) < step])
+
+
+def _read(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        return list(reader.fieldnames or []), list(reader)
+
+
+def _write(path: Path, names: Sequence[str], rows: Sequence[Mapping[str, str]]) -> None:
+    temporary = path.with_name(f".{path.name}.part")
+    with temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, names, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    temporary.replace(path)
