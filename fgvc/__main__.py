@@ -24,7 +24,7 @@ Fine-grained image classification.
 
 DATA and METHOD are YAML files, or the stems of those that come with fgvc: `fgvc configs` lists them.
 `fgvc COMMAND --help` lists the keys; `fgvc fit ... --print_config` shows the whole config.
-FGVC_DEBUG=1 shows the trace of an error; FGVC_CACHE is where generated data are kept.
+FGVC_DEBUG=1 shows the trace of an error; FGVC_CACHE is where generated data and indexes are kept.
 """
 
 

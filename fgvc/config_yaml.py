@@ -119,7 +119,8 @@ class _Tree:
 
 def _shown(value: Any) -> str:
     kinds = {dict: "a mapping", list: "a list"}
-    return kinds.get(type(value)) or ("null" if value is None else _short(value))
+    kind = next((name for known, name in kinds.items() if isinstance(value, known)), "")
+    return kind or ("null" if value is None else _short(value))
 
 
 def _short(value: Any) -> str:

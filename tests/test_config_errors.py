@@ -3,7 +3,6 @@ from tiny_run import CPU, NET, data_flags, make_photos
 
 from fgvc.__main__ import main
 from fgvc.config_errors import in_one_line
-from fgvc.errors import UsageError
 
 HEAD = "model: {recognizer: {class_path: WholeImage, init_args: {head: {class_path: %s, init_args: {%s}}}}}"
 
@@ -158,9 +157,3 @@ def test_the_trace_is_shown_on_request(said, monkeypatch, capsys, photos):
 def test_a_message_of_a_kind_never_seen_is_one_line_too():
     assert in_one_line(ValueError("some\n  thing\nelse " * 200)).startswith("config: some thing else some thing else")
     assert len(in_one_line(ValueError("some\n  thing\nelse " * 200))) < 450
-
-
-def test_a_config_that_is_no_text_is_one_line(tmp_path):
-    (tmp_path / "picture.yaml").write_bytes(b"\xff\xd8\xff\xe0")
-    with pytest.raises(UsageError, match=r"picture.yaml: cannot be read as YAML \(.+\)"):
-        check_file(tmp_path / "picture.yaml")

@@ -23,14 +23,14 @@ def image_weights(
     """
     if balance == "uniform":
         return None
-    _, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    share = counts / len(labels)
+    nodes = labels - labels.min()  # counted, not sorted: there may be millions
+    share = np.bincount(nodes).clip(min=1) / len(labels)
     per_class = {
         "sqrt": share**-0.5,
         "class_balanced": 1 / share,
         "repeat_factor": np.maximum(1, np.sqrt(threshold / share)),
     }[balance]
-    weights: npt.NDArray[np.float64] = per_class[inverse]
+    weights: npt.NDArray[np.float64] = per_class[nodes]
     weights /= weights.sum()
     return weights
 

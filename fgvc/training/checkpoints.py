@@ -37,11 +37,11 @@ class WholeCheckpointIO(TorchCheckpointIO):
         except (OSError, RuntimeError) as error:  # torch's writer hides what the disk said
             temporary.unlink(missing_ok=True)
             reason = getattr(error, "strerror", None) or getattr(error.__context__, "strerror", None) or error
-            found = "the one before it is whole" if target.is_file() else "there is none before it"
-            raise FgvcError(
-                f"{target}: the checkpoint cannot be written ({' '.join(str(reason).split())[:200]}); {found}; "
-                f"make room, then fgvc fit --resume {target.parent.parent}"
-            ) from None
+            run = target.parent.parent
+            whole = f"the one before it is whole; make room, then fgvc fit --resume {run}"
+            todo = whole if target.is_file() else "there is none before it; make room, then start the run again"
+            said = " ".join(str(reason).split())[:200]
+            raise FgvcError(f"{target}: the checkpoint cannot be written ({said}); {todo}") from None
 
 
 def read(path: str | Path) -> dict[str, Any]:

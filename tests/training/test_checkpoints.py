@@ -93,7 +93,9 @@ def test_a_full_disk_is_told_apart_from_a_large_file(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(FgvcError, match=r"\(No space left on device\); there is none before it; make room, then "):
+    with pytest.raises(
+        FgvcError, match=r"\(No space left on device\); there is none before it; make room, then start the run again"
+    ):
         WholeCheckpointIO().save_checkpoint({}, tmp_path / "run/checkpoints/last.ckpt")
 
 

@@ -216,7 +216,7 @@ def test_groups_keep_their_ratios_under_pytorchs_scheduler():
         ({"lr": math.inf}, "model.lr: inf; it must be a number above 0 (usual: 0.0001 to 0.01)"),
         ({"weight_decay": -0.1}, "model.weight_decay: -0.1; it must be a number of at least 0"),
         ({"warmup_epochs": math.nan}, "model.warmup_epochs: nan; it must be a number of at least 0"),
-        ({"optimizer": "adamv"}, "model.optimizer: timm has no 'adamv'; did you mean 'adamw' or 'nadamw' or 'radamw'?"),
+        ({"optimizer": "adamv"}, "model.optimizer: timm has no 'adamv'; did you mean 'adam' or 'radam' or 'nadam'?"),
         ({"optimizer": "x" * 300}, f"model.optimizer: timm has no '{'x' * 80}'; usual are adamw, sgd and lamb"),
         ({"layer_decay": 2}, "layer_decay: 2; it must be above 0 and at most 1, or null (usual: 0.65 to 0.9)"),
     ],
