@@ -80,6 +80,8 @@ class RunCLI(LightningCLI):
             keys = [action.dest for action in parser._actions]
             raise UsageError(in_one_line(error, keys, classes, FOLLOWS)) from error
         config_values.check(self.config, begins=self.command == "fit" and not self.resumed)
+        for group, owner in (("data", FineGrainedData), ("model", FineGrainedModule)):
+            config_values.check_nulls(vars(self.config[group]), owner, group)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what belongs to a run, and say which numbers follow from others."""

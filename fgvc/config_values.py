@@ -1,6 +1,9 @@
 """Values of a parsed config that Lightning would take and stumble over later, refused by their key."""
 
+import importlib
 import math
+import types
+import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -52,6 +55,33 @@ def check(config: Mapping[str, Any], begins: bool) -> None:
     if isinstance(often, int | float) and not often > 0:
         raise UsageError(f"trainer.val_check_interval: {often}; it must be above 0: a share of an epoch, or batches")
     _check_place(config)
+
+
+def check_nulls(arguments: Mapping[str, Any], owner: type, where: str) -> None:
+    """Refuse null where a class takes none: to the parser it is an argument that was not given.
+
+    Args:
+        arguments: of the class, parsed; what is linked to it may still be null.
+        owner: the class.
+        where: its dotted key.
+
+    Raises:
+        UsageError: the key of a null that does not belong there.
+    """
+    hints = typing.get_type_hints(owner.__init__)  # type: ignore[misc]
+    for name, value in arguments.items():
+        key = f"{where}.{name}"
+        if value is None and name in hints and name != "taxonomy" and not _takes_null(hints[name]):
+            wanted = getattr(hints[name], "__name__", str(hints[name]))
+            raise UsageError(f"{key}: null given, but it takes {'an' if wanted[0] in 'aeiou' else 'a'} {wanted}")
+        if path := getattr(value, "class_path", None):
+            module, _, class_name = path.rpartition(".")
+            found = getattr(importlib.import_module(module), class_name)
+            check_nulls(vars(value.get("init_args") or types.SimpleNamespace()), found, key)
+
+
+def _takes_null(hint: Any) -> bool:
+    return hint is Any or hint is None or type(None) in typing.get_args(hint)
 
 
 def _check_place(config: Mapping[str, Any]) -> None:

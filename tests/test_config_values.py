@@ -2,10 +2,12 @@ import copy
 import math
 
 import pytest
+from jsonargparse import Namespace
 from tiny_run import CPU, NET, data_flags, make_photos
 
 from fgvc.__main__ import main
-from fgvc.config_values import LEAST, check
+from fgvc.backbone import Backbone
+from fgvc.config_values import LEAST, check, check_nulls
 from fgvc.errors import UsageError
 
 GOOD = {
@@ -87,3 +89,35 @@ def test_fit_says_it_before_anything_is_written(tmp_path, monkeypatch, capsys):
         assert main([*words, word]) == 2
         assert capsys.readouterr().err == f"fgvc: {line}\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos"]
+
+
+def nested(**init_args):
+    return Namespace(class_path="fgvc.backbone.Backbone", init_args=Namespace(**init_args))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ({"image_size": None}, "model.image_size: null given, but it takes an int"),
+        ({"weights": None, "image_size": 32}, "model.weights: null given, but it takes a str"),
+        ({"backbone": nested(name=None)}, "model.backbone.name: null given, but it takes a str"),
+    ],
+)
+def test_a_null_where_none_is_taken_is_refused_by_its_key(arguments, line):
+    with pytest.raises(UsageError) as caught:
+        check_nulls(arguments, Backbone, "model")
+    assert str(caught.value) == line
+
+
+def test_a_null_that_is_taken_or_linked_passes():
+    check_nulls({"model_args": None, "mean": None, "taxonomy": None, "other": None}, Backbone, "model")
+    check_nulls({"backbone": nested(name="resnet10t", std=None)}, Backbone, "model")
+
+
+def test_a_null_is_refused_before_anything_is_made(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    photos = make_photos(tmp_path / "photos", val=0, test=0)
+    (tmp_path / "null.yaml").write_text("data: {crop_fraction: null}")
+    assert main(["fit", *NET, *CPU, *data_flags(photos), "--config", "null.yaml", "--name", "birds"]) == 2
+    assert capsys.readouterr().err == "fgvc: data.crop_fraction: null given, but it takes a float\n"
+    assert not (tmp_path / "runs").exists()
