@@ -119,7 +119,8 @@ def _came(found: Mapping[str, Any]) -> Iterator[str]:
             yield from _fact(key, _safe(provenance[key]))
     if found["data"]:
         yield from _fact("data", _safe(found["data"]))
-    yield from _fact("file dated", found["written"])
+    date = provenance.get("date")
+    yield from _fact("trained" if date else "file dated", _safe(str(date or found["written"])))
     packages = provenance.get("packages", {})
     versions = [f"{name} {packages[name]}" for name in ("fgvc", "torch", "timm") if name in packages]
     if "python" in provenance:

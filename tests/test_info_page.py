@@ -112,6 +112,12 @@ def test_what_is_not_known_is_said_or_left_out():
     assert "              (format 1 stored none to compare with)" in lines
 
 
+def test_the_day_of_the_training_comes_before_that_of_the_file():
+    dated = {**FOUND, "provenance": {**FOUND["provenance"], "date": "2026-11-20T08:00:00+00:00"}}
+    assert "  trained     2026-11-20T08:00:00+00:00" in list(page(dated))
+    assert not any("file dated" in line for line in page(dated))
+
+
 def test_no_line_is_wider_than_a_terminal():
     long = " ".join(f"word{i}" for i in range(90))
     levels = {"a level with a very long name, longer than its column": {"classes": 9, "first": [long] * 5}}

@@ -5,6 +5,7 @@ import os
 import platform
 import shutil
 import sys
+from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -96,9 +97,10 @@ def write(path: Path, text: str) -> None:
 
 
 def environment() -> dict[str, Any]:
-    """Return versions, machine and command line."""
+    """Return time, versions, machine and command line, without the path of the program: models are shared."""
     return {
-        "command": sys.argv,
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": ["fgvc", *sys.argv[1:]],
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),

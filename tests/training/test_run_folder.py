@@ -1,5 +1,6 @@
 import json
 import platform
+from datetime import datetime, timedelta, timezone
 
 import pytest
 import torch
@@ -24,6 +25,27 @@ def test_a_new_run_holds_its_config_and_the_machine(tmp_path):
     assert machine["python"] == platform.python_version()
     assert machine["packages"]["torch"] == torch.__version__.partition("+")[0]
     assert sorted(path.name for path in folder.iterdir()) == ["config.yaml", "environment.json"]  # no .part left
+
+
+def test_the_command_is_told_without_the_path_of_the_program_and_with_the_time(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["/home/somebody/bin/fgvc", "fit", "--name", "x"])
+    found = run_folder.environment()
+    assert found["command"] == ["fgvc", "fit", "--name", "x"]
+    age = datetime.now(timezone.utc) - datetime.fromisoformat(found["date"])
+    assert timedelta(seconds=-1) < age < timedelta(minutes=1)
+
+
+def test_what_a_resumed_run_adds_is_kept_beside_what_was_there(tmp_path):
+    folder = tmp_path / "runs/birds"
+    run_folder.create(folder, "a: 1\n")
+    first = json.loads((folder / "environment.json").read_text())
+    for number in (2, 3):
+        run_folder.go_on(folder, f"a: {number}\n")
+    known = json.loads((folder / "environment.json").read_text())
+    assert {key: known[key] for key in first} == first
+    assert [set(one) for one in known["resumed"]] == [set(first)] * 2
+    assert (folder / "config.yaml").read_text() == "a: 3\n"
+    assert (tmp_path / "runs/latest").read_text() == "birds\n"
 
 
 def test_a_run_is_never_overwritten_unasked(tmp_path):
