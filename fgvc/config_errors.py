@@ -107,7 +107,7 @@ def _about_classes(text: str, where: str, classes: list[str]) -> str | None:
 
 
 def _about_types(text: str, where: str) -> str | None:
-    if found := re.search(r"any of the Union subtypes.* Given value: (.+?)(?:\. Got value: |$)", text):
+    if found := re.search(r"any of the Union subtypes.* Given value: ?(.*?)(?:\. Got value: |$)", text):
         types = re.findall(r"- Expected an? (.+?)(?=\. Got value: | - Expected| Given value type|$)", text)
         return f"{where}: {_quoted(found[1], types)} given, but it takes {_either(types)}"
     if found := re.search(rf"Expected an? ([^-]+?)\. Got value: ?(.*?){_GOT}", text):

@@ -85,8 +85,9 @@ def _finish(cli: RunCLI) -> None:
     """Write the model of a run that is trained, calibrate it, and tell."""
     chosen = run_folder.checkpoint(cli.folder)
     values = {name: round(float(value), 6) for name, value in cli.trainer.callback_metrics.items()}
+    config = cli.kept if cli.resumed else cli.config  # of a resumed run the weights were read from its checkpoint
     try:
-        architecture = to_plain(cli.config["model"]["recognizer"].as_dict())
+        architecture = to_plain(config["model"]["recognizer"].as_dict())
     except UsageError as error:
         print(f"no model file: {error}; {chosen} holds the whole training state", file=sys.stderr)
         return

@@ -95,6 +95,9 @@ def test_a_run_that_is_killed_and_resumed_becomes_the_run_that_was_left_alone(ph
     assert len(scores[0]) == 3
     models = [Path("runs", name, "model/model.safetensors").read_bytes() for name in ("straight", "killed")]
     assert models[0] == models[1]
+    told = [json.loads(Path("runs", name, "model/fgvc.json").read_text()) for name in ("straight", "killed")]
+    assert told[0]["architecture"] == told[1]["architecture"]
+    assert told[0]["temperatures"] == told[1]["temperatures"]
     assert len(json.loads(Path("runs/killed/environment.json").read_text())["resumed"]) == 4
 
 
