@@ -72,7 +72,8 @@ def check_nulls(arguments: Mapping[str, Any], owner: type, where: str) -> None:
     for name, value in arguments.items():
         key = f"{where}.{name}"
         if value is None and name in hints and name != "taxonomy" and not _takes_null(hints[name]):
-            wanted = getattr(hints[name], "__name__", str(hints[name]))
+            kind = getattr(hints[name], "__name__", str(hints[name]))
+            wanted = {"str": "text"}.get(kind, kind)
             raise UsageError(f"{key}: null given, but it takes {'an' if wanted[0] in 'aeiou' else 'a'} {wanted}")
         if path := getattr(value, "class_path", None):
             module, _, class_name = path.rpartition(".")

@@ -99,8 +99,8 @@ def nested(**init_args):
     ("arguments", "line"),
     [
         ({"image_size": None}, "model.image_size: null given, but it takes an int"),
-        ({"weights": None, "image_size": 32}, "model.weights: null given, but it takes a str"),
-        ({"backbone": nested(name=None)}, "model.backbone.name: null given, but it takes a str"),
+        ({"weights": None, "image_size": 32}, "model.weights: null given, but it takes a text"),
+        ({"backbone": nested(name=None)}, "model.backbone.name: null given, but it takes a text"),
     ],
 )
 def test_a_null_where_none_is_taken_is_refused_by_its_key(arguments, line):
