@@ -125,13 +125,13 @@ def tensors_of(plain: Mapping[str, Any], taxonomy: Taxonomy, image_size: int, mo
     """
     made = 0
 
-    def counted(module: nn.Module, name: str, value: Any) -> None:
+    def _counted(module: nn.Module, name: str, value: Any) -> None:
         nonlocal made
         made += 1
         if made > 4 * most + 1000:  # timm makes classifiers that are then dropped
             raise UsageError(f"it has far more tensors than the {most} of its weights")
 
-    hook = register_module_parameter_registration_hook(counted)
+    hook = register_module_parameter_registration_hook(_counted)
     try:
         with torch.device("meta"), Unfilled():
             return build(plain, taxonomy, image_size, weights="none").state_dict()

@@ -185,8 +185,8 @@ class Journal:
                 raise UsageError(
                     f"{self._output}: another fgvc predict is writing it; wait for it, or choose another name"
                 ) from None
-            except OSError:  # a file system without locks
-                pass
+            except OSError:
+                pass  # a file system without locks: two runs at once are not noticed there
 
 
 def _hash(path: str) -> int:

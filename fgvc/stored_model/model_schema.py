@@ -136,24 +136,24 @@ def _taxonomy(value: Any, where: str) -> None:
 def _plain(most: float, longest: int) -> Check:
     """Nested mappings and lists of texts, numbers up to `most`, true, false and null."""
 
-    def checked(value: Any, where: str, depth: int = 0) -> None:
+    def _checked(value: Any, where: str, depth: int = 0) -> None:
         if depth > MAX_DEPTH:
             raise UsageError(f"{where[:80]}: nested deeper than {MAX_DEPTH}")
         if isinstance(value, dict):
             for key, one in value.items():
                 _text(key, where)
-                checked(one, f"{where}.{_key(key)}", depth + 1)
+                _checked(one, f"{where}.{_key(key)}", depth + 1)
         elif isinstance(value, list):
             if len(value) > longest:
                 raise UsageError(f"{where}: {shown(value)}; at most {longest} entries")
             for i, one in enumerate(value):
-                checked(one, f"{where}[{i}]", depth + 1)
+                _checked(one, f"{where}[{i}]", depth + 1)
         elif isinstance(value, str):
             _text(value, where)
         elif isinstance(value, int | float) and not abs(value) <= most:  # NaN is refused as well
             raise UsageError(f"{where}: {shown(value)}; a number of at most {most:g}")
 
-    return checked
+    return _checked
 
 
 def _provenance(value: Any, where: str) -> None:
