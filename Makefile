@@ -13,7 +13,7 @@ $(VENV)/installed: pyproject.toml
 	touch $@
 
 demo: $(VENV)/installed
-	$(BIN)/python -m fgvc.demo --output $(DEMO) $(DEMO_ARGS)
+	$(BIN)/python -m fgvc demo --output $(DEMO) $(DEMO_ARGS)
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest -n auto

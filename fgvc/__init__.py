@@ -6,7 +6,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fgvc.predictor import Predictor, load
+    from fgvc.prediction.predictor import Predictor, load
 
 __all__ = ["Predictor", "load"]
 
@@ -14,7 +14,7 @@ __all__ = ["Predictor", "load"]
 def __getattr__(name: str) -> Any:
     """Import the prediction API on first use."""
     if name in __all__:
-        from fgvc import predictor
+        from fgvc.prediction import predictor
 
         return getattr(predictor, name)
     raise AttributeError(f"module 'fgvc' has no attribute {name!r}")

@@ -4,25 +4,39 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.metadata import version
 
-from fgvc.errors import FgvcError
+from fgvc.errors import FgvcError, UsageError, did_you_mean
 
-HELP = """usage: fgvc COMMAND ...
+COMMANDS = {
+    "fit": ("fit:main", "--config DATA --config METHOD [--KEY VALUE ...]", "train; writes runs/NAME/"),
+    "validate": ("evaluate:validate", "RUN [--KEY VALUE ...]", "score a run on its validation images"),
+    "test": ("evaluate:test", "RUN [--KEY VALUE ...]", "score a run on its test images"),
+    "predict": ("predict:main", "MODEL INPUT... [--output out.csv]", "name what is in photographs"),
+    "calibrate": ("calibrate:main", "RUN", "make its probabilities honest; what can be vouched for"),
+    "report": ("report:main", "RUN", "a page of curves, mistakes and reliability: RUN/report.html"),
+    "explain": ("explain:main", "MODEL INPUT... --output DIR", "draw where the model looked and what it saw there"),
+    "info": ("info:main", "MODEL", "what a model is, what it knows, how good it is"),
+    "data verify": (
+        "data_verify:main",
+        "DATA [--output problems.csv]",
+        "decode every photograph; what is wrong with it",
+    ),
+    "data stats": ("data_stats:main", "DATA [--output stats.json]", "images per split, level and class; sizes"),
+    "data download": (
+        "data_download:main",
+        "[WHAT] [--to FOLDER]",
+        "fetch a public data set; without WHAT, which there are",
+    ),
+    "configs": ("configs:main", "", "the configs that come with fgvc"),
+    "demo": ("demo:main", "[--output DIR]", "train, test and predict on generated birds, in minutes"),
+}
+"""Command, of one or two words -> (module of `fgvc.commands` : function, its words, what it does)."""
 
-Fine-grained image classification.
-
-  fgvc fit --config DATA --config METHOD [--KEY VALUE ...]   train; writes runs/NAME/
-  fgvc validate RUN [--KEY VALUE ...]                        score a run on its validation images
-  fgvc test RUN [--KEY VALUE ...]                            score a run on its test images
-  fgvc predict MODEL INPUT... [--output out.csv]             name what is in photographs
-  fgvc calibrate RUN                                         make its probabilities honest; what can be vouched for
-  fgvc report RUN                                            a page of curves, mistakes and reliability: RUN/report.html
-  fgvc explain MODEL INPUT... --output DIR                   draw where the model looked and what it saw there
-  fgvc info MODEL                                            what a model is, what it knows, how good it is
-  fgvc data verify|stats|download ...                        check, count or fetch photographs
-
+NOTES = """
 DATA and METHOD are YAML files, or the stems of those that come with fgvc: `fgvc configs` lists them.
+For `fgvc data`, DATA is a folder of photographs, a table (.csv, .parquet), a run folder, or --config and --data.KEY.
 `fgvc COMMAND --help` lists the keys; `fgvc fit ... --print_config` shows the whole config.
 FGVC_DEBUG=1 shows the trace of an error; FGVC_CACHE is where generated data and indexes are kept.
 """
@@ -47,53 +61,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f"unexpected {type(error).__name__}: {text} (FGVC_DEBUG=1 shows the trace)", 1)
 
 
+def help_text(group: str = "") -> str:
+    """Return the help of all commands, or of those that begin with a word."""
+    rows = [(f"  fgvc {name} {words}", what) for name, (_, words, what) in COMMANDS.items() if name.startswith(group)]
+    usage = f"usage: fgvc {group} COMMAND ...".replace("  ", " ")
+    lines = [usage, "", "Fine-grained image classification.", "", *(f"{row:<58} {what}" for row, what in rows)]
+    return "\n".join(lines) + "\n" + NOTES
+
+
 def _dispatch(words: list[str]) -> int:
-    command, rest = (words[0], words[1:]) if words else ("--help", [])
-    if command in ("-h", "--help", "help"):
-        print(HELP, end="")
-    elif command == "--version":
+    group = f"{words[0]} " if words and any(name.startswith(f"{words[0]} ") for name in COMMANDS) else ""
+    count = 2 if group else 1
+    command, rest = " ".join(words[:count]), words[count:]
+    if command in COMMANDS:
+        module, _, function = COMMANDS[command][0].partition(":")
+        return int(getattr(import_module(f"fgvc.commands.{module}"), function)(rest))
+    asked = words[count - 1] if len(words) >= count else "--help"
+    if asked in ("-h", "--help", "help"):
+        print(help_text(group), end="")
+    elif asked == "--version" and not group:
         print(version("fgvc"))
-    elif command == "fit":
-        from fgvc import fit_command
-
-        return fit_command.main(rest)
-    elif command in ("validate", "test"):
-        from fgvc import evaluate_command
-
-        return evaluate_command.main(command, rest)
-    elif command == "predict":
-        from fgvc import predict_command
-
-        return int(predict_command.main(rest))
-    elif command == "calibrate":
-        from fgvc import calibrate_command
-
-        return int(calibrate_command.main(rest))
-    elif command == "report":
-        from fgvc import report_command
-
-        return int(report_command.main(rest))
-    elif command == "explain":
-        from fgvc import explain_command
-
-        return int(explain_command.main(rest))
-    elif command == "info":
-        from fgvc import info_command
-
-        return int(info_command.main(rest))
-    elif command == "data":
-        from fgvc import data_command
-
-        return int(data_command.main(rest))
-    elif command == "configs":
-        from fgvc.shipped import config_stems
-
-        print("\n".join(f"{stem:<20} {path}" for stem, path in config_stems().items()))
     else:
-        from fgvc.errors import UsageError, did_you_mean
-
-        known = ["fit", "validate", "test", "predict", "calibrate", "report", "explain", "info", "data", "configs"]
-        raise UsageError(f"no command {command!r}; there are {', '.join(known)}{did_you_mean(command, known)}")
+        known = [name.removeprefix(group) for name in COMMANDS if name.startswith(group)]
+        where = f"fgvc {group.strip()}: " if group else ""
+        raise UsageError(f"{where}no command {asked!r}; there are {', '.join(known)}{did_you_mean(asked, known)}")
     return 0
 
 

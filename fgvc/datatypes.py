@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from fgvc.packed_paths import PackedPaths
+from fgvc.data.packed_paths import PackedPaths
 
 
 class Record(NamedTuple):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tiny_run import CPU, NET, data_flags, make_photos, read_csv
+from fakes.tiny_run import CPU, NET, data_flags, make_photos, read_csv
 
 from fgvc.__main__ import main
 

@@ -5,8 +5,8 @@ import sys
 import numpy as np
 import pytest
 
+from fgvc.data.packed_paths import PackedPaths, map_array
 from fgvc.datatypes import Record, Records
-from fgvc.packed_paths import PackedPaths, map_array
 
 PATHS = ["a/1.jpg", "b/Möwe 鳥.jpg", os.fsdecode(b"c/\xff\xfe.jpg"), "", "/elsewhere/4.jpg"]
 LABELS = [3, 0, -1, 2, 7]

@@ -1,8 +1,8 @@
 import pytest
 
 from fgvc.errors import FgvcError, UsageError, did_you_mean
-from fgvc.images import ImageError
-from fgvc.model_file import ModelFileError
+from fgvc.images.decoding import ImageError
+from fgvc.model_file.model import ModelFileError
 
 
 @pytest.mark.parametrize(("error", "code"), [(FgvcError, 1), (UsageError, 2), (ImageError, 1), (ModelFileError, 1)])

@@ -8,14 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny_run import CPU, make_photos, read_csv
+from fakes.tiny_run import CPU, make_photos, read_csv
 
 from fgvc.__main__ import main
 
 REPO = Path(__file__).parents[1]
 
 POOLING = '''
-from fgvc.pooling.base import Pooling
+from fgvc.methods.pooling.base import Pooling
 
 
 class MiddlePooling(Pooling):
@@ -34,10 +34,10 @@ METHOD = (
     + '''
 
 from torch import nn
-from fgvc.backbone import Backbone
+from fgvc.methods.backbone import Backbone
 from fgvc.datatypes import Prediction
-from fgvc.heads.base import Head, PoolingFactory
-from fgvc.recognizers.base import BackboneFactory, HeadFactory, Recognizer
+from fgvc.methods.heads.base import Head, PoolingFactory
+from fgvc.methods.recognizers.base import BackboneFactory, HeadFactory, Recognizer
 
 
 class TwoLayerHead(Head):
@@ -76,9 +76,9 @@ class TwoLooks(Recognizer):
 SOURCE = '''
 from pathlib import Path
 
-from fgvc.data.base import DataSource
+from fgvc.data.sources.base import DataSource
 from fgvc.datatypes import Records
-from fgvc.taxonomy import Taxonomy
+from fgvc.taxonomy.tree import Taxonomy
 
 
 class Lines(DataSource):
@@ -147,8 +147,8 @@ def test_inside_the_house_the_short_name_is_known_and_a_model_is_saved(folder):
     for part in ("fgvc", "configs", "data/cub"):
         shutil.copytree(REPO / part, house / part, ignore=shutil.ignore_patterns("__pycache__", "*.jpg"))
     before = contents(house)
-    (house / "fgvc/pooling/middle.py").write_text(POOLING)
-    (house / "fgvc/data/lines.py").write_text(SOURCE)
+    (house / "fgvc/methods/pooling/middle.py").write_text(POOLING)
+    (house / "fgvc/data/sources/lines.py").write_text(SOURCE)
     (house / "configs/data/lines.yaml").write_text(DATA_YAML.format("Lines"))
     (house / "configs/methods/middle.yaml").write_text(
         f"""

@@ -8,8 +8,9 @@ import pytest
 from torch._utils import ExceptionWrapper
 
 import fgvc
-from fgvc import __main__, predict_command
+from fgvc import __main__
 from fgvc.__main__ import main
+from fgvc.commands import predict as predict_command
 from fgvc.errors import FgvcError, UsageError
 
 
@@ -21,7 +22,7 @@ def test_help_answers_within_a_second_and_imports_nothing_heavy():
     start = time.perf_counter()
     done = python("-X", "importtime", "-m", "fgvc", "--help")
     seconds = time.perf_counter() - start
-    assert (done.returncode, done.stdout) == (0, __main__.HELP)
+    assert (done.returncode, done.stdout) == (0, __main__.help_text())
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
     assert "fgvc" in imported
     assert not {"torch", "timm", "pytorch_lightning", "numpy", "cv2", "PIL", "albumentations"} & imported
@@ -37,7 +38,7 @@ def bare_start() -> float:
 @pytest.mark.parametrize("words", [[], ["-h"], ["help"]])
 def test_help_goes_to_stdout(words, capsys):
     assert main(words) == 0
-    assert capsys.readouterr() == (__main__.HELP, "")
+    assert capsys.readouterr() == (__main__.help_text(), "")
 
 
 def test_the_version_is_the_packages(capsys):
@@ -121,4 +122,4 @@ def test_a_reader_that_has_gone_is_no_error():
 def test_the_package_offers_only_what_it_names():
     with pytest.raises(AttributeError, match="module 'fgvc' has no attribute 'laod'"):
         fgvc.laod  # noqa: B018
-    assert fgvc.load.__module__ == "fgvc.predictor"
+    assert fgvc.load.__module__ == "fgvc.prediction.predictor"

@@ -52,7 +52,7 @@ def test_the_installed_wheel_finds_its_files_from_any_folder(wheel, tmp_path):
         archive.extractall(tmp_path / "site")
     (tmp_path / "elsewhere").mkdir()
     program = (
-        "import fgvc.shipped, fgvc.__main__; print(fgvc.shipped.facts('cub/taxonomy.csv'));"
+        "import fgvc.files.shipped, fgvc.__main__; print(fgvc.files.shipped.facts('cub/taxonomy.csv'));"
         "fgvc.__main__.main(['configs']); fgvc.__main__.main(['--version'])"
     )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}

@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from fgvc.data.base import Annotations, DataSource
 from fgvc.data.dataset import EvalLoader, OnBadImage, PhotoDataset, Transform, collate
+from fgvc.data.loaders import TrainLoader
 from fgvc.data.samplers import Balance, EvalSampler, TrainSampler
+from fgvc.data.sources.base import Annotations, DataSource
 from fgvc.data.splitting import stratified_split
-from fgvc.data.train_loader import TrainLoader
 from fgvc.data.transforms import Augmentation, EvalTransform, TrainTransform
 from fgvc.datatypes import Records, Sample
 from fgvc.errors import UsageError
-from fgvc.images import EvalResize
-from fgvc.taxonomy import Taxonomy
+from fgvc.images.decoding import EvalResize
+from fgvc.taxonomy.tree import Taxonomy
 
 
 class FineGrainedData(pl.LightningDataModule):

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from fgvc.datatypes import Records, Sample
-from fgvc.images import ImageError, Pixels, decode
+from fgvc.images.decoding import ImageError, Pixels, decode
 
 OnBadImage = Literal["error", "replace", "leave_out"]
 

@@ -15,12 +15,12 @@ from torch.nn.functional import cross_entropy
 from torchmetrics.functional.classification import binary_calibration_error
 from tqdm import tqdm
 
+from fgvc.confidence.vouching import Vouching, count
 from fgvc.datatypes import Sample
 from fgvc.errors import UsageError
-from fgvc.recognizers.base import Recognizer
-from fgvc.taxonomy import Taxonomy
-from fgvc.tree import lineage_correct, lineage_scores
-from fgvc.vouching import Vouching, count
+from fgvc.methods.recognizers.base import Recognizer
+from fgvc.taxonomy.relatives import lineage_correct, lineage_scores
+from fgvc.taxonomy.tree import Taxonomy
 
 COLDEST, HOTTEST = 0.05, 20.0
 LIMIT = 20_000_000

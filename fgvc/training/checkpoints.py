@@ -8,7 +8,7 @@ import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from fgvc.errors import FgvcError
-from fgvc.recognizers.base import Recognizer
+from fgvc.methods.recognizers.base import Recognizer
 
 _PREFIX = "recognizer."
 

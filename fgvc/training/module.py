@@ -14,15 +14,15 @@ from torch import Tensor
 
 from fgvc.datatypes import Prediction, Sample
 from fgvc.errors import UsageError
-from fgvc.readouts import READOUTS
-from fgvc.readouts import check as check_readouts
-from fgvc.recognizers.base import Recognizer
-from fgvc.taxonomy import Taxonomy
+from fgvc.methods.recognizers.base import Recognizer
+from fgvc.taxonomy.readouts import READOUTS
+from fgvc.taxonomy.readouts import check as check_readouts
+from fgvc.taxonomy.relatives import lineage_scores
+from fgvc.taxonomy.tree import Taxonomy
 from fgvc.training import tta as test_time
+from fgvc.training.metrics.scoreboard import Scoreboard
 from fgvc.training.mixing import mix
 from fgvc.training.optimizers import build_optimizer, check_settings, warmup_cosine
-from fgvc.training.scoreboard import Scoreboard
-from fgvc.tree import lineage_scores
 
 Stage = Literal["train", "val", "test"]
 RecognizerFactory = Callable[[Taxonomy, int], Recognizer]
@@ -46,7 +46,7 @@ class FineGrainedModule(pl.LightningModule):
         cutmix: alpha of cutmix, 0 for none.
         tta: versions averaged in `test`, each logged by its name: `flip`, `crops`.
         readouts: other ways to answer from the leaf probabilities, each logged by its name in `test`: `marginal`,
-            `ancestor`, `crm`; see `fgvc.readouts`.
+            `ancestor`, `crm`; see `fgvc.taxonomy.readouts`.
         channels_last: memory layout of network and images; faster for most convolutional networks.
         compile: compile the recognizer with torch.compile.
         seed: of everything random inside a step.

@@ -6,12 +6,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fgvc.backbone import Backbone, WeightReport
 from fgvc.errors import UsageError
-from fgvc.last_stage import LastStage
-from fgvc.model_file import DESCRIPTION, read_state
-from fgvc.recognizers.base import Recognizer
-from fgvc.training import run_folder
+from fgvc.files import run_folder
+from fgvc.methods.backbone import Backbone, WeightReport
+from fgvc.methods.last_stage import LastStage
+from fgvc.methods.recognizers.base import Recognizer
+from fgvc.model_file.model import DESCRIPTION, read_state
 
 _NET = ".net."  # stands between the path of a Backbone and the names of its network's tensors
 

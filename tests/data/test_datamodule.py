@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from fake_cub import make_fake_cub
+from fakes.cub import make_fake_cub
 from PIL import Image
 
-from fgvc.data.base import Annotations
-from fgvc.data.cub import CUB
 from fgvc.data.datamodule import FineGrainedData, default_workers
-from fgvc.data.image_folder import ImageFolder
-from fgvc.data.table import Table
+from fgvc.data.sources.base import Annotations
+from fgvc.data.sources.cub import CUB
+from fgvc.data.sources.image_folder import ImageFolder
+from fgvc.data.sources.table import Table
 from fgvc.data.transforms import Augmentation
 from fgvc.errors import UsageError
 

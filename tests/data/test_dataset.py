@@ -8,7 +8,7 @@ from fgvc.data import dataset as module
 from fgvc.data.dataset import EvalLoader, PhotoDataset, collate
 from fgvc.data.transforms import Augmentation, EvalTransform, TrainTransform
 from fgvc.datatypes import Records, Sample
-from fgvc.images import EvalResize, ImageError
+from fgvc.images.decoding import EvalResize, ImageError
 
 
 def write(path, seed=0, size=(20, 16)):

@@ -1,6 +1,6 @@
 import json
 
-from tiny_run import make_photos
+from fakes.tiny_run import make_photos
 
 RANKS = ("kingdom", "phylum", "class", "order", "family", "genus")
 

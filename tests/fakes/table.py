@@ -1,4 +1,4 @@
-from tiny_run import make_photos
+from fakes.tiny_run import make_photos
 
 
 def make_fake(root):

@@ -6,7 +6,7 @@ Run it with the fgvc of that format, whose folder `tests/stored/format_<n>` it m
     PYTHONPATH=OLD python tests/stored/make.py
 
 Format 1 was written by the fgvc of commit e26fedb, format 2 by that of b28ddf1. What is stored is never
-made again: it is what a user has on disk. Of a new format a folder is added, see `fgvc/stored_model/migrations.py`.
+made again: it is what a user has on disk. Of a new format a folder is added, see `fgvc/model_file/migrations.py`.
 """
 
 import dataclasses
@@ -18,10 +18,10 @@ import timm
 import torch
 from safetensors.torch import load_file
 
-from fgvc.architecture import build
-from fgvc.images import EvalResize
-from fgvc.model_file import Model, save
-from fgvc.taxonomy import Taxonomy
+from fgvc.images.decoding import EvalResize
+from fgvc.model_file.architecture import build
+from fgvc.model_file.model import Model, save
+from fgvc.taxonomy.tree import Taxonomy
 
 HERE = Path(__file__).parent
 LEAVES = [("Finches", "Goldfinch"), ("Finches", "Siskin"), ("Owls", "Barn Owl")]
@@ -63,7 +63,7 @@ def model() -> Model:
     provenance = {"run": "stored", "checkpoint": "best.ckpt", "metrics": {"val/loss": float("nan")}}
     made = Model(recognizer, PLAIN, EvalResize(40, "squash", 0.9), {"species": 1.5}, provenance)
     if "vouching" in {field.name for field in dataclasses.fields(Model)}:
-        from fgvc.vouching import GRID, Vouching
+        from fgvc.confidence.vouching import GRID, Vouching
 
         made.vouching = Vouching((100,) * len(GRID), tuple(0 if t >= 0.5 else 100 for t in GRID))
     return made

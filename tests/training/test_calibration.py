@@ -4,11 +4,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from tiny_model import TAXONOMY, tiny_model
+from fakes.tiny_model import TAXONOMY, tiny_model
 
+from fgvc.confidence.vouching import GRID, decide
 from fgvc.datatypes import Sample
 from fgvc.errors import UsageError
-from fgvc.taxonomy import Taxonomy
+from fgvc.taxonomy.tree import Taxonomy
 from fgvc.training import calibration
 from fgvc.training.calibration import (
     Calibration,
@@ -19,7 +20,6 @@ from fgvc.training.calibration import (
     fit_temperature,
     halves,
 )
-from fgvc.vouching import GRID, decide
 
 
 def drawn_from(temperature, size=4000, classes=6, seed=0):

@@ -3,11 +3,11 @@ import resource
 
 import pytest
 import torch
-from tiny_model import PLAIN, TAXONOMY
+from fakes.tiny_model import PLAIN, TAXONOMY
 
-from fgvc.architecture import build
 from fgvc.errors import FgvcError
-from fgvc.taxonomy import Taxonomy
+from fgvc.model_file.architecture import build
+from fgvc.taxonomy.tree import Taxonomy
 from fgvc.training.checkpoints import WholeCheckpointIO, load_weights, read
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from fakes.tiny_run import NET, data_flags, make_photos, read_csv
 from safetensors.torch import load_file
-from tiny_run import NET, data_flags, make_photos, read_csv
 
 from fgvc.__main__ import main
 

@@ -1,4 +1,4 @@
-from tiny_run import read_csv
+from fakes.tiny_run import read_csv
 
 from fgvc.training.metrics_file import RunCSVLogger, keep_until
 

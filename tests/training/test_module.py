@@ -6,23 +6,23 @@ from functools import partial
 import pytest
 import pytorch_lightning as pl
 import torch
-from tiny_run import make_photos
+from fakes.tiny_run import make_photos
 
-from fgvc import quiet
-from fgvc.backbone import Backbone, Features
+from fgvc.config import quiet
 from fgvc.data.datamodule import FineGrainedData
-from fgvc.data.image_folder import ImageFolder
+from fgvc.data.sources.image_folder import ImageFolder
 from fgvc.datatypes import Prediction
 from fgvc.errors import UsageError
-from fgvc.heads.hse import HSEHead
-from fgvc.heads.linear import LinearHead
-from fgvc.last_stage import LastStage
-from fgvc.recognizers.whole_image import WholeImage
-from fgvc.taxonomy import Taxonomy
+from fgvc.methods.backbone import Backbone, Features
+from fgvc.methods.heads.hse import HSEHead
+from fgvc.methods.heads.linear import LinearHead
+from fgvc.methods.last_stage import LastStage
+from fgvc.methods.recognizers.whole_image import WholeImage
+from fgvc.taxonomy.tree import Taxonomy
 from fgvc.training import module as module_file
+from fgvc.training.callbacks.phases import Phase, PhaseSchedule
 from fgvc.training.mixing import Mixed
 from fgvc.training.module import FineGrainedModule
-from fgvc.training.phases import Phase, PhaseSchedule
 
 FLAT = Taxonomy.flat(["a", "b", "c"])
 

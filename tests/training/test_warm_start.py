@@ -8,21 +8,21 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from fakes.tiny_model import TAXONOMY, saved, tiny_model
+from fakes.tiny_run import BACKBONE, CPU, NET, data_flags, make_photos, read_csv
 from safetensors.torch import load_file, save_file
-from tiny_model import TAXONOMY, saved, tiny_model
-from tiny_run import BACKBONE, CPU, NET, data_flags, make_photos, read_csv
 
 from fgvc.__main__ import main
-from fgvc.attention.apn import APN
-from fgvc.backbone import Backbone
 from fgvc.errors import UsageError
-from fgvc.heads.hse import HSEHead
-from fgvc.model_file import ModelFileError, read_state
-from fgvc.recognizers.fcan import FCAN
-from fgvc.recognizers.ra_cnn import RACNN
-from fgvc.recognizers.spatial_transformer import SpatialTransformer
-from fgvc.recognizers.whole_image import WholeImage
-from fgvc.taxonomy import Taxonomy
+from fgvc.methods.attention.apn import APN
+from fgvc.methods.backbone import Backbone
+from fgvc.methods.heads.hse import HSEHead
+from fgvc.methods.recognizers.fcan import FCAN
+from fgvc.methods.recognizers.ra_cnn import RACNN
+from fgvc.methods.recognizers.spatial_transformer import SpatialTransformer
+from fgvc.methods.recognizers.whole_image import WholeImage
+from fgvc.model_file.model import ModelFileError, read_state
+from fgvc.taxonomy.tree import Taxonomy
 from fgvc.training.warm_start import find, init_from
 
 TINY = partial(Backbone, name="test_resnet", weights="none")

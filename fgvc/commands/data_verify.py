@@ -1,0 +1,72 @@
+"""`fgvc data verify DATA`: decode every photograph and tell what is wrong."""
+
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import jsonargparse
+
+from fgvc.config import quiet
+from fgvc.config.data_cli import parse
+from fgvc.data.inspection import stats
+from fgvc.data.inspection.findings import Findings, check_output, print_lines, write_csv
+from fgvc.data.inspection.problems import problems
+from fgvc.data.inspection.split_records import records_of
+from fgvc.errors import UsageError, did_you_mean
+
+ABOUT = """Decode every photograph of every split that a training would see, with all cores, and tell what is wrong:
+unreadable or tiny or one-coloured pictures, the same content in two splits or under two labels, missing labels, classes
+without training images. The exit code is 1 if there is any problem."""
+
+
+def main(words: list[str]) -> int:
+    """Run the command and return its exit code: 1 where there is a problem.
+
+    Raises:
+        FgvcError: wrong words, data that cannot be opened, or an output that cannot be written.
+    """
+    quiet.libraries()
+    options, open_data = parse("fgvc data verify", ABOUT, words, _options)
+    if options.min_side < 0:
+        raise UsageError(f"--min_side {options.min_side}: pixels; it must be at least 0")
+    if options.output:
+        check_output(options.output, [".csv"], options.overwrite)
+    data = open_data()
+    records = records_of(data)
+    read = _splits(options.splits, records)
+    start = time.perf_counter()
+    findings = Findings()
+    found = findings.watched(problems(records, data.taxonomy, options.min_side, read))
+    if options.output:
+        write_csv(found, options.output)
+    else:
+        for _ in found:
+            pass
+    print_lines(findings.table())
+    for split in read:
+        print_lines(stats.coarse_labels(split, records[split].labels, data.taxonomy))
+    total = sum(len(records[split]) for split in read)
+    seconds = time.perf_counter() - start
+    count = sum(findings.counts.values())
+    told = f"{total} images of {', '.join(read)}: {count} problem{'' if count == 1 else 's'}"
+    written = f" -> {options.output}" if options.output else ""
+    print(f"{told}, {seconds:.1f} s, {total / max(seconds, 1e-9):.1f} images/s{written}", file=sys.stderr)
+    return 1 if count else 0
+
+
+def _options(parser: jsonargparse.ArgumentParser) -> None:
+    parser.add_argument("--output", type=Path | None, default=None, help="every problem as .csv")
+    parser.add_argument("--overwrite", action="store_true", help="replace --output where it exists")
+    parser.add_argument("--min_side", type=int, default=32, help="a picture with a shorter side below this is tiny")
+    parser.add_argument("--splits", type=str | None, default=None, help="what to read, e.g. train,test (default: all)")
+
+
+def _splits(asked: str | None, splits: Iterable[str]) -> list[str]:
+    known = list(splits)
+    words = known if asked is None else [word.strip() for word in asked.split(",")]
+    for word in words:
+        if word not in known:
+            near = did_you_mean(word, known)
+            raise UsageError(f"--splits {asked}: no split {word!r}; the data has {', '.join(known)}{near}")
+    return [split for split in known if split in words]

@@ -1,0 +1,77 @@
+"""`fgvc validate RUN` and `fgvc test RUN`: score a run."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from fgvc.commands.report import write_page
+from fgvc.config.run_cli import RunCLI, with_config_paths
+from fgvc.errors import UsageError
+from fgvc.files import run_folder
+from fgvc.model_file.model import read_temperatures, read_weights
+from fgvc.training.callbacks.bad_images import BadImages
+from fgvc.training.callbacks.prediction_table import PredictionTable
+from fgvc.training.callbacks.progress import print_summary
+from fgvc.training.checkpoints import load_weights
+
+
+def validate(words: list[str]) -> int:
+    """Run `fgvc validate` and return its exit code; raises FgvcError with one line where a person has to act."""
+    return _main("validate", words)
+
+
+def test(words: list[str]) -> int:
+    """Run `fgvc test` and return its exit code; raises FgvcError with one line where a person has to act."""
+    return _main("test", words)
+
+
+def _main(command: str, args: list[str]) -> int:
+    if not args:
+        raise UsageError(f"fgvc {command}: give a run folder, e.g. fgvc {command} runs/latest")
+    words, run = list(args), None
+    if not words[0].startswith("-"):
+        run = run_folder.resolve(Path(words.pop(0)))
+        words = ["--config", str(run / run_folder.CONFIG), *words]
+    evaluate(RunCLI(command, with_config_paths(words)[0]), command, run)
+    return 0
+
+
+def evaluate(cli: RunCLI, command: str, run: Path | None) -> None:
+    """Score what was parsed, tell it, and write it into the run folder.
+
+    Args:
+        cli: of `validate` or `test`.
+        command: which of them.
+        run: the run's folder, or None where a checkpoint was given.
+
+    Raises:
+        UsageError: neither was given.
+    """
+    if run is None and cli.config["ckpt_path"] is None:
+        raise UsageError(f"fgvc {command}: give a run folder (fgvc {command} runs/NAME) or --ckpt_path with --config")
+    if cli.config["ckpt_path"]:
+        load_weights(cli.model.recognizer, cli.config["ckpt_path"])
+    elif run and (run / run_folder.MODEL).is_dir():
+        read_weights(cli.model.recognizer, run)
+        cli.model.temperatures, fitted_on = read_temperatures(run)
+        if command == fitted_on:
+            print(f"the temperatures were fitted on {command} images: {command}/ece is no news", file=sys.stderr)
+    elif run:
+        load_weights(cli.model.recognizer, run_folder.checkpoint(run))
+    table = PredictionTable((run or Path()) / "predictions_test.csv")
+    trainer: Any = cli.trainer
+    trainer.callbacks.append(BadImages(run or Path()))
+    if command == "test":
+        trainer.callbacks.append(table)
+    results = getattr(trainer, command)(cli.model, datamodule=cli.datamodule, verbose=False)
+    values = {name: round(float(value), 6) for result in results for name, value in result.items()}
+    if cli.trainer.is_global_zero:
+        split = {"validate": "val"}.get(command, command)
+        if run:
+            run_folder.write(run / f"{command}.json", json.dumps(values, indent=1))
+        print_summary(f"{len(cli.datamodule.records(split))} {split} images", values, f"{split}/")
+        if command == "test":
+            print(f"every answer: {table.path}", file=sys.stderr)
+        if command == "test" and run:
+            print(f"to look at:   {write_page(run)}", file=sys.stderr)

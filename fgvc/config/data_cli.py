@@ -1,0 +1,137 @@
+"""The data part of a config as a datamodule, for commands that need no model: the keys and messages of `fgvc fit`."""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jsonargparse
+import yaml
+
+import fgvc.data.sources  # noqa: F401 - the folder imports its own modules: short names work in YAML
+from fgvc.config.messages import in_one_line
+from fgvc.config.yaml_files import check_file
+from fgvc.data.datamodule import FineGrainedData
+from fgvc.data.sources.base import DataSource
+from fgvc.errors import UsageError, did_you_mean
+from fgvc.files import run_folder
+from fgvc.files.shipped import config_file, config_stems
+
+Options = Callable[[jsonargparse.ArgumentParser], None]
+
+
+def parse(
+    command: str, about: str, words: Sequence[str], add_options: Options
+) -> tuple[jsonargparse.Namespace, Callable[[], FineGrainedData]]:
+    """Parse the words of a command that works on data.
+
+    The data are what `--config` and `--data.KEY` say, as in `fgvc fit`, or one word alone: a folder of photographs, a
+    table, a run folder or a YAML file. What a config says beyond the data is passed over, so the config of a training
+    will do; only `model.image_size` is read, because `data.source_size` is checked against it.
+
+    Args:
+        command: what the user typed, for messages.
+        about: one paragraph for `--help`.
+        words: what follows the command.
+        add_options: adds the command's own options to the parser; each takes a value, or is a `store_true`.
+
+    Returns:
+        The parsed options, and a function that opens the data, which may take long. Their splits are those of a
+        training. It raises UsageError where they cannot be opened.
+
+    Raises:
+        UsageError: a word that means nothing; one line.
+    """
+    parser = _parser(command, about)
+    add_options(parser)
+    if not words:
+        raise UsageError(
+            f"{command}: give a folder of photographs, a table, a run folder, or --config DATA; "
+            f"{command} --help lists the keys"
+        )
+    sys.path.append(str(Path.cwd()))  # classes of the user's own, as `python -m fgvc` finds them
+    keys = [action.dest for action in parser._actions]
+    try:
+        options = parser.parse_args(_data_part(_named(command, list(words), parser), keys))
+    except jsonargparse.ArgumentError as error:
+        sources = [source.__name__ for source in DataSource.__subclasses__()]
+        raise UsageError(in_one_line(error, keys, sources, {"data.image_size": "model.image_size"})) from error
+    return options, lambda: parser.instantiate_classes(options).data
+
+
+def _parser(command: str, about: str) -> jsonargparse.ArgumentParser:
+    parser = jsonargparse.ArgumentParser(
+        prog=command,
+        usage=f"{command} FOLDER|TABLE|RUN|--config DATA [--KEY VALUE ...]",
+        description=about,
+        exit_on_error=False,
+        allow_abbrev=False,  # a key cut short is a misspelt key
+    )
+    parser.add_argument("--config", action="config", help="a YAML file, or the stem of one that comes with fgvc")
+    parser.add_argument("--model.image_size", type=int, default=224, help="as in the training; read from its config")
+    # Without `seed`: it decides the order and the augmentation, and in a training follows `seed_everything`.
+    parser.add_class_arguments(FineGrainedData, "data", skip={"seed"})
+    parser.link_arguments("model.image_size", "data.image_size")
+    return parser
+
+
+def _named(command: str, words: list[str], parser: jsonargparse.ArgumentParser) -> list[str]:
+    """Replace the one word that is no flag and no flag's value by the flags that it stands for."""
+    alone = {flag for action in parser._actions if action.nargs == 0 for flag in action.option_strings}
+    free = [
+        i
+        for i, (before, word) in enumerate(zip(["", *words], words, strict=False))
+        if not word.startswith("-") and (not before.startswith("-") or "=" in before or before in alone)
+    ]
+    if not free:
+        return words
+    name, *more = (words[i] for i in free)
+    if more:
+        raise UsageError(f"{command}: {more[0]!r} is one word too many; give one folder, table or run")
+    if any(word.partition("=")[0] == "--config" for word in words):
+        raise UsageError(
+            f"{command}: give {name!r} or --config, not both; a config's folder is --data.source.init_args.root"
+        )
+    return [*_flags(name), *words[: free[0]], *words[free[0] + 1 :]]
+
+
+def _flags(name: str) -> list[str]:
+    path = Path(name)
+    if (path.name == "latest" and not path.is_dir()) or (path / run_folder.CONFIG).is_file():
+        return ["--config", str(run_folder.resolve(path) / run_folder.CONFIG)]
+    if path.suffix.lower() in (".yaml", ".yml"):
+        return ["--config", name]
+    if path.is_dir():
+        return ["--data.source", "ImageFolder", "--data.source.init_args.root", name]
+    if path.is_file():
+        return ["--data.source", "Table", "--data.source.init_args.path", name]
+    hint = f"; for the config of that name give --config {name}" if name in config_stems() else ""
+    raise UsageError(f"{name}: no such folder of photographs, table or run{hint}")
+
+
+def _data_part(words: list[str], keys: Sequence[str]) -> list[str]:
+    """Replace each config by the text of its part about the data."""
+    words = list(words)
+    for i, word in enumerate(words):
+        flag, equals, value = word.partition("=")
+        if flag == "--config" and (equals or i + 1 < len(words)):
+            text = yaml.safe_dump(_checked(check_file(config_file(value if equals else words[i + 1])), keys))
+            words[i if equals else i + 1] = f"{flag}={text}" if equals else text
+    return words
+
+
+def _checked(path: Path, keys: Sequence[str]) -> dict[str, Any]:
+    """Return the part of a config about the data; refuse a word in it that the parser would misread or lose."""
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for key in content:
+        if key != "data" and did_you_mean(str(key), ["data"]):
+            raise UsageError(f"{path}: {key}: unknown key{did_you_mean(str(key), ['data'])}")
+    data, model = content.get("data") or {}, content.get("model") or {}
+    if not isinstance(data, dict):
+        raise UsageError(f"{path}: data holds a {type(data).__name__}; it holds keys such as source and val_fraction")
+    for key in data:
+        dotted = f"data.{key}"
+        if not any(known == dotted or known.startswith(f"{dotted}.") for known in keys):
+            raise UsageError(f"{dotted}: unknown key{did_you_mean(dotted, keys, limit=1)}")
+    sized = isinstance(model, dict) and "image_size" in model
+    return {"data": data, **({"model": {"image_size": model["image_size"]}} if sized else {})}

@@ -1,0 +1,73 @@
+"""How the problems of a data set are told: counted, a few of each kind as a table, all of them as a CSV."""
+
+import csv
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from fgvc.data.inspection.problems import Problem
+from fgvc.errors import UsageError
+from fgvc.prediction.results import open_whole
+
+EXAMPLES = 3
+"""How many problems of a kind the table shows."""
+
+
+class Findings:
+    """Counts of the problems that pass by, and the first of each kind."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.examples: dict[str, list[Problem]] = {}
+
+    def watched(self, problems: Iterable[Problem]) -> Iterator[Problem]:
+        """Pass the problems on."""
+        for problem in problems:
+            self.counts[problem.problem] += 1
+            if self.counts[problem.problem] <= EXAMPLES:
+                self.examples.setdefault(problem.problem, []).append(problem)
+            yield problem
+
+    def table(self) -> Iterator[str]:
+        """Yield the lines: kind, count, and examples below each other."""
+        if not self.counts:
+            yield "no problems"
+            return
+        width = max(map(len, ("problem", *self.counts)))
+        yield f"{'problem':<{width}}  {'count':>7}  examples"
+        for kind, examples in self.examples.items():
+            for i, problem in enumerate(examples):
+                head = f"{kind:<{width}}  {self.counts[kind]:>7}" if i == 0 else " " * (width + 9)
+                yield f"{head}  {problem.path or problem.label}: {problem.detail}"
+
+
+def check_output(path: Path, suffixes: Iterable[str], overwrite: bool) -> None:
+    """Raise UsageError for a file of a kind that is not written, or that is there and may not be replaced."""
+    known = list(suffixes)
+    if path.suffix.lower() not in known:
+        raise UsageError(f"--output {path}: it is written as {' or '.join(known)}, not {path.suffix!r}")
+    if path.exists() and not overwrite:
+        raise UsageError(f"{path}: exists already; choose another name, or give --overwrite")
+
+
+def write_csv(problems: Iterable[Problem], path: Path) -> None:
+    """Write one row per problem under a temporary name, as they come; bytes of names that are not UTF-8 are kept.
+
+    Raises:
+        FgvcError: it cannot be written.
+    """
+    with open_whole(path) as file:
+        writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)  # or a lone \r would break a row
+        writer.writerow(Problem._fields)
+        writer.writerows(problems)
+
+
+def printable(text: str) -> str:
+    """Return text on one line that any terminal shows: line breaks, bytes that are no text and the like escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines on stdout, each on one line whatever names it holds."""
+    for line in lines:
+        print(printable(line))

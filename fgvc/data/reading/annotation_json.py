@@ -1,0 +1,143 @@
+"""Read COCO-like annotation files (images, annotations, categories) without keeping an object per image."""
+
+import json
+from array import array
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from fgvc.data.packed_paths import PackedPaths, PathPacker
+from fgvc.data.reading.index_cache import Arrays, indexed
+from fgvc.data.reading.json_stream import pieces
+from fgvc.errors import UsageError
+
+_TYPES = {"blob": np.uint8, "ends": np.int64, "category_ids": np.int64, "categories": np.uint8}
+
+
+class Annotated(NamedTuple):
+    """What one annotation file says.
+
+    path: the file.
+    files: N paths of photographs.
+    category_ids: (N,) int64.
+    categories: dicts with id, name and more, sorted by id; empty where the file lists none.
+    """
+
+    path: Path
+    files: PackedPaths
+    category_ids: npt.NDArray[np.int64]
+    categories: list[dict[str, Any]]
+
+
+class _Collector:
+    """Takes the pieces of a file, keeps two numbers or a path of each thing, and lets the rest go."""
+
+    def __init__(self) -> None:
+        self.files = PathPacker()
+        self.categories: list[Any] = []
+        self.image_ids, self.annotated_ids, self.category_ids = array("q"), array("q"), array("q")
+
+    def take(self, key: str | None, things: list[Any]) -> None:
+        """Take some of the things below a key."""
+        if key == "images":
+            self.image_ids.extend([thing["id"] for thing in things])
+            self.files.extend(thing["file_name"] for thing in things)
+        elif key == "annotations":
+            self.annotated_ids.extend([thing["image_id"] for thing in things])
+            self.category_ids.extend([thing["category_id"] for thing in things])
+        elif key == "categories":
+            self.categories += things
+
+
+def read_annotations(path: Path) -> Annotated:
+    """Return photographs and labels in the order of the file's images; of a large file, by its kept index.
+
+    Raises:
+        UsageError: no such file, no such content, or an image with no category or with two.
+    """
+    found = indexed(path, tuple(_TYPES), lambda: _index(path), _fits)
+    categories = json.loads(found["categories"].tobytes())
+    return Annotated(path, PackedPaths(found["blob"], found["ends"]), found["category_ids"], categories)
+
+
+def read_categories(path: Path) -> list[dict[str, Any]]:
+    """Return the categories of a file that is a list of them, or an object that has one, sorted by id.
+
+    Raises:
+        UsageError: no such file or no such content.
+    """
+    found: list[Any] = []
+    _read(path, lambda key, things: found.extend(things if key in (None, "categories") else ()))
+    return _by_id(path, found)
+
+
+def _index(path: Path) -> Arrays:
+    found = _Collector()
+    _read(path, found.take)
+    if not len(found.files):
+        raise UsageError(f"{path}: no list of images in it; is it an iNaturalist annotation file?")
+    if not found.annotated_ids:
+        raise UsageError(f"{path}: images without annotations; a competition's test file has no labels")
+    categories = _by_id(path, found.categories) if found.categories else []
+    files = found.files.packed()
+    text = np.frombuffer(json.dumps(categories).encode(), dtype=np.uint8)
+    return {"blob": files.blob, "ends": files.ends, "category_ids": _join(path, found, files), "categories": text}
+
+
+def _fits(arrays: Arrays) -> bool:
+    """Say whether arrays from a cache can be the index of a file."""
+    blob, ends, categories = arrays["blob"], arrays["ends"], arrays["categories"]
+    if any(arrays[name].dtype != kind or arrays[name].ndim != 1 for name, kind in _TYPES.items()):
+        return False
+    whole = len(ends) == len(arrays["category_ids"]) + 1 and ends[0] == 0 and ends[-1] == len(blob)
+    return bool(whole and (np.diff(ends) >= 0).all() and json.loads(categories.tobytes()) is not None)
+
+
+def _read(path: Path, take: Callable[[str | None, list[Any]], Any]) -> None:
+    try:
+        size = path.stat().st_size
+        with tqdm(
+            desc=f"reading {path.name}", total=size, unit="B", unit_scale=True, delay=3, mininterval=1, leave=False
+        ) as bar:
+            for key, things in pieces(path, bar.update):
+                take(key, things)
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file; download and unpack it (data/README.md says where from)") from None
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise UsageError(f"{path}: not an iNaturalist annotation file ({type(error).__name__}: {error})") from None
+
+
+def _by_id(path: Path, categories: Any) -> list[dict[str, Any]]:
+    if not isinstance(categories, list) or not categories or not all(_is_category(each) for each in categories):
+        raise UsageError(f"{path}: no list of categories, each with an id and a name")
+    return sorted(categories, key=lambda category: int(category["id"]))
+
+
+def _is_category(thing: Any) -> bool:
+    return isinstance(thing, Mapping) and "id" in thing and "name" in thing
+
+
+def _join(path: Path, found: _Collector, files: PackedPaths) -> npt.NDArray[np.int64]:
+    """Return (N,) category ids for the N images, in their order."""
+    images = np.frombuffer(found.image_ids, dtype=np.int64)
+    annotated = np.frombuffer(found.annotated_ids, dtype=np.int64)
+    if np.array_equal(images, annotated) and (np.diff(images) > 0).all():  # as in the published files: no need to sort
+        return np.frombuffer(found.category_ids, dtype=np.int64)
+    order = np.argsort(annotated, kind="stable")
+    annotated, categories = annotated[order], np.frombuffer(found.category_ids, dtype=np.int64)[order]
+    # a boxed file repeats the category once per box
+    twice = annotated[1:][(annotated[1:] == annotated[:-1]) & (categories[1:] != categories[:-1])]
+    if len(twice):
+        raise UsageError(f"{path}: image id {twice[0]} has more than one category")
+    place = np.searchsorted(annotated, images).clip(max=len(annotated) - 1)
+    missing = np.flatnonzero(annotated[place] != images)
+    if len(missing):
+        raise UsageError(f"{path}: image id {images[missing[0]]} ({files[int(missing[0])]}) has no annotation")
+    joined: npt.NDArray[np.int64] = categories[place]
+    return joined

@@ -1,0 +1,55 @@
+"""What every data source offers: a taxonomy, the records of each split, and annotations where it has them."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from fgvc.datatypes import Records
+from fgvc.taxonomy.tree import Taxonomy
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """What a data set knows about one photograph beyond its label, as fractions of the upright photograph.
+
+    boxes: name -> (x1, y1, x2, y2); `object` is the whole animal, `mark` the patch that decides the species.
+    points: name of a body part -> (x, y); only visible parts are listed.
+    """
+
+    boxes: dict[str, Box] = field(default_factory=dict)
+    points: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+
+class DataSource(ABC):
+    """Files -> Records. A new data set is one subclass in one file of this folder, one YAML and one test.
+
+    A subclass reads its index in `__init__` and raises UsageError, in one line, when a file or folder is missing.
+    """
+
+    splits: Sequence[str] = ("train", "test")
+    """The splits that this data set has of its own, among train, val and test."""
+
+    head_parts: tuple[str, ...] = ()
+    """Which of the annotated points belong to the head, where most marks of a species sit."""
+
+    @property
+    @abstractmethod
+    def taxonomy(self) -> Taxonomy:
+        """The tree that the labels point into."""
+
+    @abstractmethod
+    def records(self, split: str) -> Records:
+        """Return the files and labels of one of `splits`."""
+
+    def groups(self, split: str) -> npt.NDArray[np.int64] | None:
+        """Return one group id per record (site, burst, observer) that no further split may cut, or None."""
+        return None
+
+    def annotations(self, split: str, index: int) -> Annotations:
+        """Return what is known about record `index` of a split; empty where the data set has no annotations."""
+        return Annotations()

@@ -1,0 +1,180 @@
+"""Your own photographs, sorted into one folder per class."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from fgvc.data.sources.base import DataSource
+from fgvc.data.splitting import SPLIT_NAMES, name_keys, stratified_split
+from fgvc.datatypes import Records
+from fgvc.errors import UsageError, did_you_mean
+from fgvc.images.decoding import SUFFIXES
+from fgvc.taxonomy.growing import grow, node_of_path, plain_name
+from fgvc.taxonomy.tree import Taxonomy
+
+
+class ImageFolder(DataSource):
+    """A folder of class folders.
+
+    Either `root/train/<class>/...`, with `root/val` and `root/test` where you have them (`valid` and `validation` are
+    understood), or `root/<class>/...`, from which a test part is cut: reproducible, balanced over the classes, and
+    chosen by the names of the files. The same is done where `train` stands alone. Pictures may lie at any depth below
+    their class folder. Hidden files and files that are no pictures are passed over.
+
+    Args:
+        root: the folder.
+        levels: names of the nested folder levels, coarse to fine, e.g. [family, genus, species] for
+            `root/<family>/<genus>/<species>/...`; a picture in a family folder is then known to that rank only.
+            Default: one level, `class`, and deeper folders mean nothing.
+        taxonomy: a CSV with one class per row and one column per level, coarse to fine; a class folder bears the name
+            of a class, or of a coarser node for pictures that are known to that rank only.
+        test_fraction: the part cut off for the test where there is no folder for it; 0 cuts none.
+        seed: changes which pictures are cut off.
+
+    Raises:
+        UsageError: no such folder, no class folders or pictures, fewer nested folders than levels, or a class in val or
+            test that train does not have.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        levels: list[str] | None = None,
+        taxonomy: str | None = None,
+        test_fraction: float = 0.2,
+        seed: int = 0,
+    ) -> None:
+        if levels and taxonomy:
+            raise UsageError("image folder: give `levels` (nested folders) or `taxonomy` (a CSV), not both")
+        self.root = Path(root)
+        folders = _split_folders(self.root)
+        files = {split: _class_files(self.root, folder, split == "train") for split, folder in folders.items()}
+        depth = len(levels or ["class"])
+        classes = {split: [_class_path(file, folders[split], depth) for file in files[split]] for split in files}
+        deepest = max(map(len, classes["train"]))
+        if deepest < depth:
+            raise UsageError(
+                f"{self.root}: `levels` names {depth} levels of folders ({', '.join(levels or [])[:100]}), but the "
+                f"pictures lie in {deepest}; name as many levels as there are folders, coarse to fine"
+            )
+        if taxonomy:
+            self._taxonomy = Taxonomy.from_csv(taxonomy)
+            nodes = {path: self._find(path[0], taxonomy) for paths in classes.values() for path in sorted(set(paths))}
+        else:
+            self._taxonomy = grow(levels or ["class"], classes["train"])
+            nodes = node_of_path(self._taxonomy)
+        self._records = {
+            split: Records(files[split], _labels(classes[split], nodes, self.root / folders[split]), self.root)
+            for split in files
+        }
+        if len(folders) == 1 and test_fraction != 0:
+            self._cut_test(test_fraction, seed, folders["train"])
+        self.splits = tuple(self._records)
+
+    @property
+    def taxonomy(self) -> Taxonomy:
+        """The class folders as a tree of one level, or the tree of the nested folders or the CSV."""
+        return self._taxonomy
+
+    def records(self, split: str) -> Records:
+        """Return the pictures of a split in the order of their paths."""
+        return self._records[split]
+
+    def _find(self, name: str, source: str) -> int:
+        try:
+            return self._taxonomy.find(name)
+        except UsageError as error:
+            raise UsageError(f"{self.root}: class folder {name!r} against {source}: {error}") from None
+
+    def _cut_test(self, fraction: float, seed: int, folder: str) -> None:
+        everything = self._records["train"]
+        # below the class folders' parent, so that moving the pictures under `train/` keeps the choice
+        names = (everything.relative_path(i)[len(folder) :].lstrip("/") for i in range(len(everything)))
+        held = stratified_split(everything.labels, fraction, seed, keys=name_keys(names))
+        if not held.any():
+            raise UsageError(
+                f"{self.root}: {len(everything)} pictures are too few to cut test_fraction={fraction} off; "
+                "add pictures, make your own train and test folders, or set test_fraction: 0"
+            )
+        self._records = {
+            "train": everything.subset(np.flatnonzero(~held)),
+            "test": everything.subset(np.flatnonzero(held)),
+        }
+
+
+def _split_folders(root: Path) -> dict[str, str]:
+    """Return split -> folder name below root, in the order train, val, test; {"train": ""} for a single folder."""
+    if not root.is_dir():
+        raise UsageError(f"{root}: no such folder of photographs")
+    found: dict[str, str] = {}
+    for name in sorted(entry.name for entry in _visible(root) if _is_folder(entry)):
+        split = SPLIT_NAMES.get(name.lower())
+        if split in found:
+            raise UsageError(f"{root}: both {found[split]!r} and {name!r} mean the {split} split; keep one")
+        if split:
+            found[split] = name
+    if found and "train" not in found:
+        raise UsageError(f"{root}: has {sorted(found.values())} but no 'train' folder to learn from")
+    return {split: found[split] for split in ("train", "val", "test") if split in found} or {"train": ""}
+
+
+def _class_files(root: Path, folder: str, complete: bool) -> list[str]:
+    """Return the sorted paths of the pictures below root/folder, relative to root; check the layout."""
+    top = root / folder
+    walk = tqdm(_pictures(str(top), ()), desc=f"reading {top}", unit=" pictures", delay=3, leave=False)
+    below = sorted(walk)
+    loose = next((file for file in below if "/" not in file), None)
+    if loose:
+        raise UsageError(f"{top}: {loose!r} lies outside the class folders; put each picture into {top}/<class>/")
+    if not below:
+        raise UsageError(f"{top}: no pictures; looked for {' '.join(sorted(SUFFIXES))} in {top}/<class>/")
+    filled = {file.split("/", 1)[0] for file in below}
+    for entry in _visible(top) if complete else ():
+        if _is_folder(entry) and entry.name not in filled:
+            raise UsageError(f"{entry.path}: class folder without pictures; looked for {' '.join(sorted(SUFFIXES))}")
+    return [f"{folder}/{file}" if folder else file for file in below]
+
+
+def _pictures(folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
+    """Yield picture paths relative to the folder; `above` are the folders on the way down, to stop at a link's loop."""
+    status = os.stat(folder)  # noqa: PTH116 - os.scandir gives strings, and there may be millions
+    here = (status.st_dev, status.st_ino)
+    if here in above:
+        return
+    for entry in _visible(folder):
+        if _is_folder(entry):
+            yield from (f"{entry.name}/{file}" for file in _pictures(entry.path, (*above, here)))
+        elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:  # noqa: PTH122
+            yield entry.name  # a link that leads nowhere, too: the decoder says so, and `data.on_bad_image` decides
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _visible(folder: str | Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return [entry for entry in entries if not entry.name.startswith(".") and entry.name != "__MACOSX"]
+    except OSError as error:
+        raise UsageError(f"{folder}: the folder cannot be read ({error.strerror})") from None
+
+
+def _class_path(file: str, folder: str, depth: int) -> tuple[str, ...]:
+    parts = file.split("/")[1 if folder else 0 : -1]
+    return tuple(plain_name(part) for part in parts[:depth])
+
+
+def _labels(classes: Sequence[tuple[str, ...]], nodes: dict[tuple[str, ...], int], folder: Path) -> list[int]:
+    for path in dict.fromkeys(classes):
+        if path not in nodes:
+            known = ["/".join(node) for node in nodes]
+            name = "/".join(path)
+            raise UsageError(f"{folder / name}: train has no class folder {name!r}{did_you_mean(name, known)}")
+    return [nodes[path] for path in classes]

@@ -1,0 +1,199 @@
+"""Your own photographs, listed in a CSV or Parquet table: path, label at any rank, split, group."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from fgvc.data.reading.table_file import Rows, read_rows
+from fgvc.data.sources.base import DataSource
+from fgvc.data.splitting import SPLIT_NAMES, name_keys, stratified_split
+from fgvc.datatypes import Records
+from fgvc.errors import UsageError, did_you_mean
+from fgvc.taxonomy.growing import grow, node_of_path, plain_name
+from fgvc.taxonomy.tree import Taxonomy
+
+FILES_LOOKED_FOR = 5
+
+
+class Table(DataSource):
+    """One row per photograph.
+
+    The label is the name of a class, or of any coarser node of the tree where only the genus or the family is known.
+    The tree comes from `taxonomy`, or from the `levels` columns of the table itself, or is the flat list of the labels.
+    Without a split column a test part is cut off: reproducible, balanced over the classes, chosen by the paths, and
+    never through a group. Photographs are not opened here, but the first ones must be there.
+
+    Args:
+        path: a .csv (comma, semicolon or tab; UTF-8) or .parquet file with a header.
+        root: the folder that relative paths start from. Default: the table's own folder.
+        path_column: the column of file paths.
+        label_column: the column of labels; not read when `levels` is given.
+        split_column: the column of train, val (valid, validation) or test. Default: `split` where the table has it;
+            "" for none.
+        group_column: site, burst, observer: rows that no split may cut apart. Blank cells are groups of one. Default:
+            `group` where the table has it; "" for none.
+        levels: the columns that spell the label out, coarse to fine, e.g. [family, genus, species]. Empty finer cells
+            mean that the animal is known to this rank only; an empty cell in between repeats the coarser name.
+        taxonomy: a CSV with one class per row and one column per level, coarse to fine.
+        test_fraction: the part cut off for the test where there is no split column; 0 cuts none.
+        seed: changes which rows are cut off.
+
+    Raises:
+        UsageError: a missing file or column, or a cell that means nothing; the row is named as a spreadsheet counts.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        root: str | None = None,
+        path_column: str = "path",
+        label_column: str = "label",
+        split_column: str | None = None,
+        group_column: str | None = None,
+        levels: list[str] | None = None,
+        taxonomy: str | None = None,
+        test_fraction: float = 0.2,
+        seed: int = 0,
+    ) -> None:
+        if levels and taxonomy:
+            raise UsageError("table: give `levels` (columns of the table) or `taxonomy` (a CSV), not both")
+        label_columns = levels or [label_column]
+        asked = [name for name in (split_column, group_column) if name]
+        rows = read_rows(path, [path_column, *label_columns, *asked], ["split", "group"])
+        self.root = Path(root) if root is not None else rows.path.parent
+        files = _files(rows, path_column, self.root)
+        splits = _splits(rows, "split" if split_column is None else split_column)
+        self._groups = _groups(rows, "group" if group_column is None else group_column)
+        if taxonomy:
+            self._taxonomy = Taxonomy.from_csv(taxonomy)
+            labels = _find_labels(rows, label_column, self._taxonomy)
+        else:
+            self._taxonomy, labels = _grow_labels(rows, label_columns, levels or ["class"], splits)
+        if splits is None:
+            splits = _cut_test(rows, files, labels, self._groups, test_fraction, seed)
+        elif self._groups is not None:
+            _check_groups(rows, self._groups, splits)
+        everything = Records(files, labels, self.root)
+        self._positions = {name: np.flatnonzero(splits == name) for name in ("train", "val", "test") if name in splits}
+        self._records = {name: everything.subset(positions) for name, positions in self._positions.items()}
+        self.splits = tuple(self._positions)
+
+    @property
+    def taxonomy(self) -> Taxonomy:
+        """The tree of the CSV or of the level columns, or the labels as one level."""
+        return self._taxonomy
+
+    def records(self, split: str) -> Records:
+        """Return the photographs of a split in the order of the rows."""
+        return self._records[split]
+
+    def groups(self, split: str) -> npt.NDArray[np.int64] | None:
+        """Return one group id per record, or None where the table has no group column."""
+        return None if self._groups is None else self._groups[self._positions[split]]
+
+
+def _files(rows: Rows, column: str, root: Path) -> list[str]:
+    first: dict[str, int] = {}
+    for i, file in enumerate(rows.cells[column]):
+        if not file:
+            raise UsageError(f"{rows.at(i)}: column {column!r} is empty")
+        if first.setdefault(file, i) != i:
+            raise UsageError(f"{rows.at(i)}: {file!r} is already in row {rows.numbers[first[file]]}; keep one")
+    for i, file in enumerate(rows.cells[column][:FILES_LOOKED_FOR]):
+        if not (root / file).is_file():
+            raise UsageError(f"{rows.at(i)}: no file {root / file}; relative paths start at `root` ({root})")
+    return rows.cells[column]
+
+
+def _splits(rows: Rows, column: str) -> npt.NDArray[np.str_] | None:
+    if column not in rows.cells:
+        return None
+    words = rows.cells[column]
+    for i, word in enumerate(words):
+        if word.lower() not in SPLIT_NAMES:
+            near = did_you_mean(word.lower(), SPLIT_NAMES)
+            raise UsageError(f"{rows.at(i)}: {word!r} in column {column!r} is none of {sorted(SPLIT_NAMES)}{near}")
+    splits = np.array([SPLIT_NAMES[word.lower()] for word in words])
+    if "train" not in splits:
+        raise UsageError(f"{rows.path}: no row of column {column!r} says train; it has {sorted(set(words))}")
+    return splits
+
+
+def _groups(rows: Rows, column: str) -> npt.NDArray[np.int64] | None:
+    if column not in rows.cells:
+        return None
+    ids: dict[str, int] = {}
+    names = rows.cells[column]
+    return np.array([ids.setdefault(name, len(ids)) if name else len(names) + i for i, name in enumerate(names)])
+
+
+def _check_groups(rows: Rows, groups: npt.NDArray[np.int64], splits: npt.NDArray[np.str_]) -> None:
+    _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
+    cut = np.flatnonzero(splits != splits[first][inverse])
+    if len(cut):
+        other, here = int(first[inverse[cut[0]]]), int(cut[0])
+        raise UsageError(
+            f"{rows.at(here)}: in {splits[here]}, but row {rows.numbers[other]} of the same group in {splits[other]}; "
+            'keep a group in one split, or set group_column: "" to ignore groups'
+        )
+
+
+def _find_labels(rows: Rows, column: str, taxonomy: Taxonomy) -> list[int]:
+    nodes: dict[str, int] = {}
+    labels = []
+    for i, cell in enumerate(rows.cells[column]):
+        if not cell:
+            raise UsageError(f"{rows.at(i)}: column {column!r} is empty; name a class or a coarser rank")
+        if cell not in nodes:
+            try:
+                nodes[cell] = taxonomy.find(plain_name(cell))
+            except UsageError as error:
+                raise UsageError(f"{rows.at(i)}: column {column!r}: {error}") from None
+        labels.append(nodes[cell])
+    return labels
+
+
+def _grow_labels(
+    rows: Rows, columns: Sequence[str], levels: Sequence[str], splits: npt.NDArray[np.str_] | None
+) -> tuple[Taxonomy, list[int]]:
+    """Return the tree of the rows that are learned from, and the node of every row."""
+    cells = zip(*(rows.cells[column] for column in columns), strict=True)
+    paths = [_path(rows, i, columns, names) for i, names in enumerate(cells)]
+    learned = paths if splits is None else [path for path, split in zip(paths, splits, strict=True) if split == "train"]
+    taxonomy = grow(levels, learned)
+    nodes = node_of_path(taxonomy)
+    for i, path in enumerate(paths):
+        if path not in nodes:
+            name = " > ".join(path)
+            near = did_you_mean(name, (" > ".join(node) for node in nodes))
+            raise UsageError(f"{rows.at(i)}: no train row has {name!r}{near}; add some or give `taxonomy`")
+    return taxonomy, [nodes[path] for path in paths]
+
+
+def _path(rows: Rows, index: int, columns: Sequence[str], cells: Sequence[str]) -> tuple[str, ...]:
+    known = max((depth for depth, cell in enumerate(cells, start=1) if cell), default=0)
+    if not known or not cells[0]:
+        raise UsageError(f"{rows.at(index)}: column {columns[0]!r} is empty; give at least the coarsest name")
+    path: list[str] = []
+    for cell in cells[:known]:
+        path.append(plain_name(cell) or path[-1])
+    return tuple(path)
+
+
+def _cut_test(
+    rows: Rows,
+    files: Sequence[str],
+    labels: Sequence[int],
+    groups: npt.NDArray[np.int64] | None,
+    fraction: float,
+    seed: int,
+) -> npt.NDArray[np.str_]:
+    held = stratified_split(np.asarray(labels), fraction, seed, groups, name_keys(files))
+    if fraction and not held.any():
+        raise UsageError(
+            f"{rows.path}: test_fraction={fraction} cuts nothing off {len(files)} rows without taking a whole class "
+            "or cutting a group; add rows, give a split column, or set test_fraction: 0"
+        )
+    return np.where(held, "test", "train")

@@ -1,0 +1,189 @@
+"""What a user may hand over for a prediction - paths, folders, bytes, arrays, Pillow pictures, lists - as pixels.
+
+Shape letters: H, W the photograph.
+"""
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from fgvc.errors import UsageError
+from fgvc.images.decoding import SUFFIXES, EvalResize, ImageError, Pixels, decode, from_pillow, resize_for_eval
+
+Picture = str | Path | bytes | npt.NDArray[np.uint8] | Image.Image
+THREADS = min(8, os.cpu_count() or 1)
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+_PILLOW = threading.Lock()
+
+
+def is_single(images: Any) -> bool:
+    """Whether this is one picture: a path that is no folder, bytes, a (H, W) or (H, W, C) array, a Pillow picture."""
+    if isinstance(images, str | Path):
+        return not _is_folder(Path(images))
+    if isinstance(images, np.ndarray):
+        return images.ndim in (2, 3)
+    return isinstance(images, bytes | Image.Image)
+
+
+def expand(images: Any) -> Iterator[Picture]:
+    """Yield the single pictures of a picture, a folder, or anything iterable of these, in order.
+
+    A folder gives its pictures at any depth in the order of their paths; hidden files are passed over. A folder
+    without pictures is yielded itself, so that it is not lost: reading it fails.
+
+    Raises:
+        UsageError: something that is no picture.
+    """
+    if is_single(images):
+        yield images
+    elif isinstance(images, str | Path):
+        found = pictures_below(Path(images))
+        yield next(found, Path(images))
+        yield from found
+    # A tensor is refused: nothing says where its colours stand and how far its values reach.
+    elif isinstance(images, Iterable) and not isinstance(images, Mapping | bytearray) and not hasattr(images, "numpy"):
+        for image in images:
+            yield from expand(image)
+    else:
+        raise UsageError(
+            f"{type(images).__name__} is no picture; give paths, folders, bytes, (H, W, 3) uint8 arrays or "
+            "Pillow pictures, or a list of them"
+        )
+
+
+def pictures_below(folder: Path) -> Iterator[Path]:
+    """Yield the picture files below a folder, at any depth, sorted; links are followed, each folder is read once.
+
+    The names of one folder are in memory at a time, and of those that it lies in.
+
+    Raises:
+        UsageError: a folder that may not be read.
+    """
+    seen: set[tuple[int, int]] = set()
+    open_folders = [_entries(folder, seen)]  # no recursion: folders may be nested deeper than Python's calls
+    while open_folders:
+        for path, is_folder in open_folders[-1]:
+            if is_folder:
+                open_folders.append(_entries(path, seen))
+                break
+            if path.suffix.lower() in SUFFIXES:
+                yield path
+        else:
+            open_folders.pop()
+
+
+class Square(NamedTuple):
+    """A picture that was read. pixels: (S, S, 3) uint8. view: (4,) xyxy, the part shown, see `resize_for_eval`."""
+
+    path: str | None
+    pixels: Pixels
+    view: npt.NDArray[np.float32]
+
+
+def square_of(picture: Picture, how: EvalResize) -> Square:
+    """Read one picture as the square that the model sees.
+
+    Raises:
+        As `pixels_of`.
+    """
+    path = str(picture) if isinstance(picture, str | Path) else None
+    return Square(path, *resize_for_eval(pixels_of(picture, how.at_least), how))
+
+
+def pixels_of(picture: Picture, at_least: int | None = None) -> Pixels:
+    """Read one picture.
+
+    Args:
+        picture: see `Picture`.
+        at_least: how many pixels of the shorter side are needed, see `decode`; None for all there are.
+
+    Returns:
+        (H, W, 3) uint8 RGB, upright.
+
+    Raises:
+        ImageError: it cannot be read.
+        UsageError: an array of another shape or type.
+    """
+    if isinstance(picture, np.ndarray):
+        return _checked(picture)
+    if isinstance(picture, Image.Image):
+        return _from_pillow(picture)
+    if isinstance(picture, str | Path) and _is_folder(Path(picture)):
+        raise ImageError(f"{picture}: a folder without pictures; looked for {' '.join(sorted(SUFFIXES))}")
+    return decode(picture, at_least=at_least)
+
+
+def in_threads(work: Callable[[Item], Made], items: Iterable[Item], ahead: int) -> Iterator[Made]:
+    """Map in threads, in order, while at most `ahead` items are begun and not yet taken."""
+    pool = ThreadPoolExecutor(THREADS)
+    waiting: deque[Future[Made]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) >= ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _entries(folder: Path, seen: set[tuple[int, int]]) -> Iterator[tuple[Path, bool]]:
+    """Return the visible entries of a folder that was not seen before, sorted, and whether each is a folder itself."""
+    try:
+        status = folder.stat()
+        if (key := (status.st_dev, status.st_ino)) in seen:
+            return iter(())
+        with os.scandir(folder) as entries:
+            names = sorted((entry.name, _leads_on(entry)) for entry in entries if _visible(entry.name))
+    except OSError as error:
+        raise UsageError(f"{folder}: the folder cannot be read ({error.strerror})") from None
+    seen.add(key)
+    return ((folder / name, is_folder) for name, is_folder in names)
+
+
+def _leads_on(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _visible(name: str) -> bool:
+    return not name.startswith(".") and name != "__MACOSX"
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # a name too long, a folder that may not be entered: reading it will say so
+        return False
+
+
+def _checked(array: npt.NDArray[Any]) -> Pixels:
+    if array.ndim == 2:
+        array = array[..., None].repeat(3, axis=2)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
+        raise UsageError(
+            f"an array of shape {array.shape}, {array.dtype}; a picture is (H, W, 3) RGB or (H, W) grey, uint8, 0..255"
+        )
+    return np.ascontiguousarray(array)
+
+
+def _from_pillow(picture: Image.Image) -> Pixels:
+    try:
+        with _PILLOW:  # an opened file is read on first use, and one picture may stand in a list twice
+            return from_pillow(picture)
+    except Exception as error:  # damaged bytes raise whatever Pillow's readers stumble over
+        raise ImageError(f"{picture!r}: damaged picture ({error})") from None

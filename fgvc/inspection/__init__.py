@@ -1,1 +1,0 @@
-"""What is wrong with a set of photographs, and what there is of them."""

@@ -1,0 +1,41 @@
+"""What every attention offers: it reads a feature map and says where to look closer.
+
+Shape letters: N images, C channels, h, w grid.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from fgvc.methods.backbone import Backbone
+
+
+class Attention(nn.Module, ABC):
+    """Feature map (N, C, h, w) -> one box per image, as a fraction of what the backbone saw.
+
+    Args:
+        backbone: publishes the number of channels of the map.
+    """
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+
+    @abstractmethod
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (N, C, h, w) -> (N, 4) xyxy inside 0..1."""
+
+    def start_loss(self, boxes: Tensor, features: Tensor) -> Tensor | None:
+        """Return how far boxes lie from where learning should start; None where nothing is learnt.
+
+        Args:
+            boxes: (N, 4), what `forward` answered.
+            features: (N, C, h, w).
+
+        Returns:
+            () or None.
+        """
+        return None
+
+
+AttentionFactory = Callable[[Backbone], Attention]

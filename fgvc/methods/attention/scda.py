@@ -1,0 +1,35 @@
+"""Where SCDA's mask lies: an attention that is never trained."""
+
+from torch import Tensor
+
+from fgvc.errors import UsageError
+from fgvc.methods.attention.base import Attention
+from fgvc.methods.backbone import Backbone
+from fgvc.methods.pooling.scda import selected_boxes
+
+
+class SCDABox(Attention):
+    """The box around the object that the map itself shows; nothing is learnt.
+
+    Xiu-Shen Wei, Jian-Hao Luo, Jianxin Wu, Zhi-Hua Zhou, "Selective Convolutional Descriptor Aggregation for
+    Fine-Grained Image Retrieval", TIP 2017.
+
+    Args:
+        backbone: see Attention.
+        side_min: smallest side, as a fraction of the image.
+        square: whether both sides are as long as the longer one.
+        margin: share of each side that is added on either side of it.
+
+    Raises:
+        UsageError: a side outside 0..1 or a negative margin.
+    """
+
+    def __init__(self, backbone: Backbone, side_min: float = 1 / 3, square: bool = False, margin: float = 0.0) -> None:
+        super().__init__(backbone)
+        if not 0 <= side_min <= 1 or margin < 0:
+            raise UsageError(f"SCDABox: side_min {side_min} must lie in 0..1, margin {margin} must not be negative")
+        self.side_min, self.square, self.margin = side_min, square, margin
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (N, C, h, w) -> (N, 4) xyxy inside 0..1."""
+        return selected_boxes(features, self.side_min, self.square, self.margin)

@@ -1,0 +1,171 @@
+"""What every head offers: it reads a backbone's features and names them at one or more levels of a taxonomy.
+
+Shape letters: N images, K leaves, D width of the embedding.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from fgvc.datatypes import Prediction
+from fgvc.methods.backbone import Backbone, Features
+from fgvc.methods.pooling.base import Pooling
+from fgvc.taxonomy.relatives import below
+from fgvc.taxonomy.tree import Taxonomy
+
+PoolingFactory = Callable[[int], Pooling]
+
+
+def class_loss(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Return the mean cross-entropy over the images whose class is known; 0 where none is.
+
+    Args:
+        logits: (N, C).
+        targets: (N,) int64; -1 is unknown.
+        label_smoothing: share of the target spread evenly over all classes, 0 .. 1.
+    """
+    total = cross_entropy(logits, targets, ignore_index=-1, label_smoothing=label_smoothing, reduction="sum")
+    return total / (targets >= 0).sum().clamp_min(1)
+
+
+def node_loss(logits: Tensor, labels: Tensor, taxonomy: Taxonomy, label_smoothing: float = 0.0) -> Tensor:
+    """Return the mean of -log p(any leaf below the label) over the images with a label; 0 where none has one.
+
+    For a leaf this is the cross-entropy; where only the genus is known, the probability of the whole genus counts.
+
+    Args:
+        logits: (N, K) of the leaves.
+        labels: (N,) int64 node ids, leaves or inner nodes; -1 is unknown.
+        taxonomy: the classes.
+        label_smoothing: share of the target spread evenly over all leaves, 0 .. 1.
+    """
+    if len(taxonomy.levels) == 1:
+        return class_loss(logits, labels, label_smoothing)
+    log_p = logits.float().log_softmax(dim=1)
+    inside = below(taxonomy, labels)
+    named = log_p.masked_fill(~inside, -torch.inf).logsumexp(dim=1)
+    smoothed = (1 - label_smoothing) * named + label_smoothing * log_p.mean(dim=1)
+    known = labels >= 0
+    return -smoothed.masked_fill(~known, 0.0).sum() / known.sum().clamp_min(1)
+
+
+class Head(nn.Module, ABC):
+    """Features -> Prediction, and the loss of that prediction.
+
+    Args:
+        taxonomy: the classes.
+        backbone: publishes the number of channels.
+        pooling: makes the pooling from that number.
+        label_smoothing: see `class_loss`.
+        prior_strength: tau of the logit adjustment: while training, tau * log(share of the class in the training
+            images) is added to the leaf logits, so that rare classes are not drowned (Menon et al., "Long-tail learning
+            via logit adjustment", ICLR 2021). 0 switches it off.
+
+    Attributes:
+        embedding_size: D.
+        phase: the training phase, set by the recognizer.
+    """
+
+    phases: tuple[str, ...] = ()
+    """Names of training phases of its own, beside those of every recognizer."""
+
+    def __init__(
+        self,
+        taxonomy: Taxonomy,
+        backbone: Backbone,
+        pooling: PoolingFactory,
+        label_smoothing: float = 0.0,
+        prior_strength: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.phase = "all"
+        self.taxonomy = taxonomy
+        self.pooling = pooling(backbone.channels)
+        self.embedding_size: int = self.pooling.out_features
+        self.label_smoothing = label_smoothing
+        self.prior_strength = prior_strength
+        self.register_buffer("log_prior", torch.zeros(taxonomy.num_classes), persistent=False)
+        self.log_prior: Tensor
+
+    def set_class_counts(self, counts: Tensor) -> None:
+        """Take the number of training images per leaf, (K,), for the logit adjustment."""
+        share = counts.clamp_min(1).float() / counts.clamp_min(1).sum()
+        self.log_prior.copy_(share.log() * self.prior_strength)
+
+    @abstractmethod
+    def forward(self, features: Features) -> Prediction:
+        """Features of N images -> Prediction; never needs labels."""
+
+    def loss(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
+        """Return the named terms, to be summed: here, how improbable the leaves below each label are.
+
+        Args:
+            prediction: what `forward` answered.
+            labels: (N,) int64 node ids; an inner node asks for any of its leaves, -1 leaves the image out.
+        """
+        logits = self.adjusted(prediction.logits[self.taxonomy.leaf_level])
+        return {"classes": node_loss(logits, labels, self.taxonomy, self.label_smoothing)}
+
+    def frozen(self, phase: str, backbone: Backbone) -> Iterator[nn.Module]:
+        """Iterate over the parts of head and backbone that stand still in one of the head's own phases."""
+        return iter(())
+
+    def level_loss(self, logits: Tensor, labels: Tensor, level: str) -> Tensor:
+        """Return the mean cross-entropy () of one level's own logits.
+
+        Args:
+            logits: (N, C) of the level.
+            labels: (N,) int64 node ids; those that say nothing at this level are left out.
+            level: its name.
+        """
+        if level == self.taxonomy.leaf_level:
+            logits = self.adjusted(logits)
+        return class_loss(logits, self.taxonomy.targets(labels, level), self.label_smoothing)
+
+    def adjusted(self, leaf_logits: Tensor) -> Tensor:
+        """Return leaf logits (N, K) with the logit adjustment, while training."""
+        return leaf_logits + self.log_prior if self.training else leaf_logits
+
+
+class LevelHead(Head):
+    """Pooling, dropout, one linear classifier per level.
+
+    Args:
+        taxonomy, backbone, pooling, label_smoothing, prior_strength: see Head.
+        dropout: share of the embedding's entries dropped while training.
+    """
+
+    def __init__(
+        self,
+        taxonomy: Taxonomy,
+        backbone: Backbone,
+        pooling: PoolingFactory,
+        label_smoothing: float = 0.0,
+        prior_strength: float = 0.0,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(taxonomy, backbone, pooling, label_smoothing, prior_strength)
+        self.dropout = nn.Dropout(dropout)
+        layers = [nn.Linear(self.pooling.out_features, taxonomy.size(level)) for level in taxonomy.levels]
+        for layer in layers:
+            nn.init.normal_(layer.weight, std=0.01)
+            nn.init.zeros_(layer.bias)
+        self.classifiers = nn.ModuleList(layers)  # a ModuleDict refuses level names such as "type" or "sub.species"
+
+    def forward(self, features: Features) -> Prediction:
+        """Features (map (N, C, h, w)) -> Prediction with every level."""
+        embedding = self.pooling(features.map)
+        kept = self.dropout(embedding)
+        pairs = zip(self.taxonomy.levels, self.classifiers, strict=True)
+        return Prediction({level: classifier(kept) for level, classifier in pairs}, embedding)
+
+    @abstractmethod
+    def loss(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
+        """Return the named terms, to be summed; labels (N,) int64 node ids."""
+
+    def level_losses(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
+        """Return the cross-entropy () of each level by the level's name; see `level_loss`."""
+        return {level: self.level_loss(prediction.logits[level], labels, level) for level in self.taxonomy.levels}

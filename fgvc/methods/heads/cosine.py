@@ -1,0 +1,44 @@
+"""The cosine classifier."""
+
+import torch
+from torch import nn
+from torch.nn.functional import linear, normalize
+
+from fgvc.datatypes import Prediction
+from fgvc.methods.backbone import Backbone, Features
+from fgvc.methods.heads.base import Head, PoolingFactory
+from fgvc.methods.pooling.average import AveragePooling
+from fgvc.taxonomy.tree import Taxonomy
+
+
+class CosineHead(Head):
+    """Pooling, then the cosine between embedding and class weight, times a scale.
+
+    Spyros Gidaris, Nikos Komodakis, "Dynamic Few-Shot Visual Learning without Forgetting", CVPR 2018.
+
+    Args:
+        taxonomy, backbone, pooling, label_smoothing, prior_strength: see Head.
+        scale: start of the factor on the cosine.
+        learn_scale: whether the factor is trained.
+    """
+
+    def __init__(
+        self,
+        taxonomy: Taxonomy,
+        backbone: Backbone,
+        pooling: PoolingFactory = AveragePooling,
+        label_smoothing: float = 0.0,
+        prior_strength: float = 0.0,
+        scale: float = 16.0,
+        learn_scale: bool = True,
+    ) -> None:
+        super().__init__(taxonomy, backbone, pooling, label_smoothing, prior_strength)
+        self.weight = nn.Parameter(torch.empty(taxonomy.num_classes, self.pooling.out_features))
+        nn.init.normal_(self.weight, std=0.01)
+        self.scale = nn.Parameter(torch.tensor(float(scale)), requires_grad=learn_scale)
+
+    def forward(self, features: Features) -> Prediction:
+        """Features (map (N, C, h, w)) -> Prediction with the leaf level."""
+        embedding = self.pooling(features.map)
+        logits = self.scale * linear(normalize(embedding), normalize(self.weight))
+        return Prediction({self.taxonomy.leaf_level: logits}, embedding)

@@ -1,0 +1,172 @@
+"""One branch per level, summed from coarse to fine, and a loss over the whole tree.
+
+Jingzhou Chen, Peng Wang, Jian Liu, Yuntao Qian, "Label Relation Graphs Enhanced Hierarchical Residual Network for
+Hierarchical Multi-Granularity Classification", CVPR 2022.
+
+Shape letters: N images, K leaves, M nodes over all levels, C channels, h, w grid, D width of the embedding.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from fgvc.datatypes import Prediction
+from fgvc.errors import UsageError
+from fgvc.methods.backbone import Backbone, Features
+from fgvc.methods.heads.base import Head, PoolingFactory
+from fgvc.methods.pooling.average import AveragePooling
+from fgvc.taxonomy.relatives import log_marginal, parents
+from fgvc.taxonomy.tree import Taxonomy
+
+
+def log_node_probabilities(scores: Mapping[str, Tensor], taxonomy: Taxonomy) -> Tensor:
+    """Return the logarithm of the probability that each node is active, under the paper's model of the tree.
+
+    The tree is in one of M + 1 states: nothing is active, or one node and all its ancestors are. A state weighs as
+    much as the exponential of its nodes' scores, summed; the empty one weighs 1. Computed in one pass down the tree
+    and one up, in float32.
+
+    Args:
+        scores: level -> (N, classes of that level), any real numbers.
+        taxonomy: the classes.
+
+    Returns:
+        (N, M) in the order of the node ids. An inner node is at least as probable as its children together: what is
+        left is that of an object which is known to be of this node, and of no child of it.
+    """
+    states: list[Tensor] = []
+    for level in taxonomy.levels:
+        own = scores[level].float()
+        states.append(own + states[-1][:, parents(taxonomy, level).to(own.device)] if states else own)
+    active = [states[-1]]
+    for (coarse, fine), state in zip(reversed(list(pairwise(taxonomy.levels))), reversed(states[:-1]), strict=True):
+        above = parents(taxonomy, fine).to(state.device)
+        active.append(torch.logaddexp(state, log_marginal(active[-1], above, taxonomy.size(coarse))))
+    empty = active[-1].new_zeros(len(active[-1]), 1)
+    total = torch.cat((active[-1], empty), dim=1).logsumexp(dim=1, keepdim=True)
+    return torch.cat(active, dim=1) - total
+
+
+def tree_loss(log_nodes: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean of -log Pr(label) over the images with a label of any rank; 0 where none has one.
+
+    Args:
+        log_nodes: (N, M), see `log_node_probabilities`.
+        labels: (N,) int64 node ids; -1 is unknown.
+    """
+    known = labels >= 0
+    named = log_nodes.gather(1, labels.clamp_min(0)[:, None])[:, 0]
+    return -named.masked_fill(~known, 0.0).sum() / known.sum().clamp_min(1)
+
+
+@dataclass
+class TreePrediction(Prediction):
+    """A Prediction with what the tree loss reads.
+
+    log_nodes: (N, M), see `log_node_probabilities`.
+    """
+
+    log_nodes: Tensor = field(kw_only=True)
+
+
+class HRNHead(Head):
+    """Per level a block of convolutions, pooling and fully connected layers; each level adds those above it to its own.
+
+    The leaves are named by a softmax classifier of their own. The logits of a coarser level are the logarithms of its
+    nodes' probabilities in the tree. All branches go through the one pooling. A training batch needs two images or
+    more.
+
+    Args:
+        taxonomy, backbone, pooling, label_smoothing, prior_strength: see Head; both act on the softmax classifier.
+        width: channels and numbers inside a branch, between its layers.
+        embedding_width: D, numbers that a branch hands on.
+        sigmoid_scores: squeeze the scores into 0 .. 1 before the tree, as the published code does. Then a perfect score
+            weighs e where an unfit one weighs 1, so that all wrong paths together outweigh the right one: with 13
+            orders, 37 families and 200 species no image can be given more than 0.03 to 0.07 of its true species, and
+            the loss stays above 2.6 with next to no gradient.
+
+    Attributes:
+        embedding_size: D; the embedding is what the leaves are named by.
+
+    Raises:
+        UsageError: a width below 1.
+    """
+
+    def __init__(
+        self,
+        taxonomy: Taxonomy,
+        backbone: Backbone,
+        pooling: PoolingFactory = AveragePooling,
+        label_smoothing: float = 0.0,
+        prior_strength: float = 0.0,
+        width: int = 256,
+        embedding_width: int = 512,
+        sigmoid_scores: bool = False,
+    ) -> None:
+        super().__init__(taxonomy, backbone, pooling, label_smoothing, prior_strength)
+        for name, number in (("width", width), ("embedding_width", embedding_width)):
+            if number < 1:
+                raise UsageError(f"HRNHead: {name} {number}; give 1 or more (usual: 256 to 512)")
+        self.embedding_size = embedding_width
+        self.sigmoid_scores = sigmoid_scores
+        pooled = self.pooling.out_features
+        # Lists, because a ModuleDict refuses level names such as "type" or "sub.species".
+        self.blocks = nn.ModuleList(_convolutions(backbone.channels, width) for _ in taxonomy.levels)
+        self.projections = nn.ModuleList(_layers(pooled, width, embedding_width) for _ in taxonomy.levels)
+        self.scorers = nn.ModuleList(nn.Linear(embedding_width, taxonomy.size(level)) for level in taxonomy.levels)
+        self.classifier = nn.Linear(embedding_width, taxonomy.num_classes)
+
+    def forward(self, features: Features) -> TreePrediction:
+        """Features (map (N, C, h, w)) -> TreePrediction with every level."""
+        scores: dict[str, Tensor] = {}
+        total = features.map.new_zeros(())
+        branches = zip(self.taxonomy.levels, self.blocks, self.projections, self.scorers, strict=True)
+        for level, block, project, score in branches:
+            total = total + project(self.pooling(block(features.map)))
+            seen = total.relu()
+            scores[level] = score(seen).sigmoid() if self.sigmoid_scores else score(seen)
+        log_nodes = log_node_probabilities(scores, self.taxonomy)
+        logits = {level: self._of_level(log_nodes, level) for level in self.taxonomy.levels}
+        logits[self.taxonomy.leaf_level] = self.classifier(seen)
+        return TreePrediction(logits, seen, log_nodes=log_nodes)
+
+    def loss(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
+        """Return `tree`, over labels of any rank, and `classes`, the cross-entropy of the images whose leaf is known.
+
+        Args:
+            prediction: what `forward` answered.
+            labels: (N,) int64 node ids; -1 is unknown.
+
+        Raises:
+            TypeError: the prediction is not this head's.
+        """
+        if not isinstance(prediction, TreePrediction):
+            raise TypeError(f"HRNHead.loss reads its own TreePrediction, not a {type(prediction).__name__}")
+        leaf = self.taxonomy.leaf_level
+        return {
+            "tree": tree_loss(prediction.log_nodes, labels),
+            "classes": self.level_loss(prediction.logits[leaf], labels, leaf),
+        }
+
+    def _of_level(self, log_nodes: Tensor, level: str) -> Tensor:
+        return log_nodes.narrow(1, self.taxonomy.node(level, 0), self.taxonomy.size(level))
+
+
+def _convolutions(channels: int, width: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels, width, 1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(),
+        nn.Conv2d(width, channels, 3, padding=1, bias=False),
+        nn.BatchNorm2d(channels),
+        nn.ReLU(),
+    )
+
+
+def _layers(pooled: int, width: int, out: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.BatchNorm1d(pooled), nn.Linear(pooled, width), nn.BatchNorm1d(width), nn.ELU(), nn.Linear(width, out)
+    )

@@ -1,0 +1,244 @@
+"""Hierarchical semantic embedding: each level's answer guides where the next finer level looks in the map.
+
+Shape letters: N images, C channels, h, w grid, D width of a pooled map, E width of the semantic embedding, K classes.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import kl_div
+
+from fgvc.datatypes import Prediction
+from fgvc.errors import UsageError
+from fgvc.methods.backbone import Backbone, Features
+from fgvc.methods.heads.base import Head, PoolingFactory
+from fgvc.methods.pooling.average import AveragePooling
+from fgvc.taxonomy.relatives import parents
+from fgvc.taxonomy.tree import Taxonomy
+
+
+@dataclass
+class HSEPrediction(Prediction):
+    """A prediction that keeps the answer of every classifier for its loss.
+
+    classifiers: level name -> the logits (N, K of that level) of its classifiers, whose mean is `logits[level]`.
+    """
+
+    classifiers: dict[str, list[Tensor]] = field(default_factory=dict)
+
+
+class Guide(nn.Module):
+    """Where a level should look, by what the level above it answered.
+
+    Args:
+        parents: number of classes of the level above.
+        channels: C of the map.
+        embedding_width: E.
+        width: of the layer between; 1024 in the paper's code.
+    """
+
+    def __init__(self, parents: int, channels: int, embedding_width: int, width: int) -> None:
+        super().__init__()
+        self.embed = nn.Linear(parents, embedding_width)
+        # One convolution over [map; embedding] is the sum of one over each, and the embedding is the same everywhere.
+        self.of_map = nn.Conv2d(channels, width, 1)
+        self.of_embedding = nn.Linear(embedding_width, width, bias=False)
+        self.out = nn.Conv2d(width, channels, 1)
+        nn.init.normal_(self.embed.weight, std=0.01)
+        for layer in (self.of_map, self.of_embedding, self.out):
+            nn.init.normal_(layer.weight, std=(2 / layer.weight.shape[0]) ** 0.5)
+
+    def forward(self, seen: Tensor, above: Tensor) -> Tensor:
+        """Map (N, C, h, w), probabilities (N, K) of the level above -> guided map (N, C, h, w).
+
+        Its mean over positions is the paper's sum of attention times map.
+        """
+        semantic = self.of_embedding(self.embed(above))[:, :, None, None]
+        looked = self.out(torch.tanh(self.of_map(seen) + semantic)).float()
+        attention = looked.flatten(2).softmax(dim=2).view_as(looked)
+        return torch.relu(seen.shape[2] * seen.shape[3] * attention * seen).to(seen.dtype)
+
+
+class Level(nn.Module):
+    """The branches of one level.
+
+    Args:
+        size: K, the number of its classes.
+        raw: from trunk and map to the map of the raw branch.
+        guided: the same for the guided branch, or None at the coarsest level.
+        guide: see Guide, or None at the coarsest level.
+        pooling: makes the pooling of each branch.
+        channels: C.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        raw: nn.Module | None,
+        guided: nn.Module | None,
+        guide: Guide | None,
+        pooling: PoolingFactory,
+        channels: int,
+    ) -> None:
+        super().__init__()
+        self.raw, self.guided, self.guide = raw, guided, guide
+        self.pool_raw = pooling(channels)
+        width = self.pool_raw.out_features
+        self.name_raw = _classifier(width, size)
+        self.width = width if guide is None else 2 * width
+        if guide is not None:
+            self.pool_guided = pooling(channels)
+            self.name_guided, self.name_both = _classifier(width, size), _classifier(2 * width, size)
+
+    def forward(self, features: Features, above: Tensor | None) -> tuple[list[Tensor], Tensor]:
+        """Features and the probabilities (N, K) of the level above -> logits of each classifier, embedding (N, D)."""
+        v_raw = self.pool_raw(self._map(features, self.raw))
+        if self.guide is None:
+            return [self.name_raw(v_raw)], v_raw
+        v_guided = self.pool_guided(self.guide(self._map(features, self.guided), above))
+        both = torch.cat([v_guided, v_raw], dim=1)
+        return [self.name_guided(v_guided), self.name_raw(v_raw), self.name_both(both)], both
+
+    def _map(self, features: Features, stage: nn.Module | None) -> Tensor:
+        return features.map if stage is None else stage(features.trunk)
+
+
+class HSEHead(Head):
+    """Hierarchical semantic embedding.
+
+    Tianshui Chen, Wenxi Wu, Yuefang Gao, Le Dong, Xiaonan Luo, Liang Lin, "Fine-Grained Representation Learning and
+    Recognition by Exploiting Hierarchical Semantic Embedding", ACM MM 2018.
+
+    The coarsest level has one branch; each finer level a raw branch and one guided by the answer of the level above,
+    through which no gradient flows. Each branch owns a copy of the backbone's last stage; the finest raw branch is that
+    last stage itself. A level's answer is the mean of its classifiers (guided, raw, both side by side).
+
+    Phases of its own, for PhaseSchedule: `level1` (the coarsest) ... `levelL` teach one level while the other levels
+    and the trunk stand still; the trunk learns in `level1`.
+
+    Args:
+        taxonomy, backbone, label_smoothing, prior_strength: see Head.
+        pooling: of each branch.
+        embedding_width: E; 1024 in the paper's code.
+        guide_width: width of the layer between map and attention; 1024 in the paper's code.
+        share_last_stage: all branches read the backbone's map, at the cost of a plain head: the light form.
+        use_parents: whether a level is told what the level above answered; False keeps everything else, for comparison.
+        regularisation: weight of the divergence from the parents' scores handed down to their children.
+        temperature: T of that divergence.
+
+    Raises:
+        UsageError: a number outside its range, or a backbone whose last stage cannot be copied.
+    """
+
+    def __init__(
+        self,
+        taxonomy: Taxonomy,
+        backbone: Backbone,
+        pooling: PoolingFactory = AveragePooling,
+        label_smoothing: float = 0.0,
+        prior_strength: float = 0.0,
+        embedding_width: int = 1024,
+        guide_width: int = 1024,
+        share_last_stage: bool = False,
+        use_parents: bool = True,
+        regularisation: float = 1.0,
+        temperature: float = 4.0,
+    ) -> None:
+        super().__init__(taxonomy, backbone, pooling, label_smoothing, prior_strength)
+        if min(embedding_width, guide_width) < 1 or regularisation < 0 or temperature <= 0:
+            raise UsageError(
+                f"HSEHead: embedding_width {embedding_width} and guide_width {guide_width} must be 1 or more, "
+                f"regularisation {regularisation} not negative, temperature {temperature} above 0"
+            )
+        self.phases = tuple(f"level{number + 1}" for number in range(len(taxonomy.levels)))
+        self.shared, self.use_parents = share_last_stage, use_parents
+        self.regularisation, self.temperature = regularisation, temperature
+        sizes = [taxonomy.size(level) for level in taxonomy.levels]
+        self.levels = nn.ModuleList()
+        for number, size in enumerate(sizes):
+            own, finest = not share_last_stage, number == len(sizes) - 1
+            guide = Guide(sizes[number - 1], backbone.channels, embedding_width, guide_width) if number else None
+            raw = backbone.new_last_stage() if own and not finest else None
+            guided = backbone.new_last_stage() if own and number else None
+            self.levels.append(Level(size, raw, guided, guide, pooling, backbone.channels))
+        del self.pooling  # each branch has its own
+        self.embedding_size = self._level(-1).width
+        for number, level in enumerate(taxonomy.levels[1:], start=1):
+            self.register_buffer(f"parents{number}", parents(taxonomy, level), persistent=False)
+
+    def forward(self, features: Features) -> HSEPrediction:
+        """Features (map (N, C, h, w), trunk) -> HSEPrediction with every level."""
+        if features.trunk is None and not self.shared and len(self.levels) > 1:
+            raise UsageError(
+                "HSEHead: this recognizer hands on no trunk, so the branches cannot have last stages of their own; "
+                "set share_last_stage: true"
+            )
+        classifiers: dict[str, list[Tensor]] = {}
+        logits: dict[str, Tensor] = {}
+        above: Tensor | None = None
+        for name, level in zip(self.taxonomy.levels, self.levels, strict=True):
+            classifiers[name], embedding = level(features, above)
+            logits[name] = torch.stack(classifiers[name]).mean(dim=0)
+            above = logits[name].detach().float().softmax(dim=1).to(embedding.dtype)
+            if not self.use_parents:
+                above = torch.zeros_like(above)
+        return HSEPrediction(logits, embedding, classifiers=classifiers)
+
+    def loss(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
+        """Return, for each level of the phase, its cross-entropies and its divergence from the level above.
+
+        Args:
+            prediction: what `forward` answered.
+            labels: (N,) int64 node ids; a level that a label says nothing about is left out.
+        """
+        terms: dict[str, Tensor] = {}
+        for number, level in enumerate(self.taxonomy.levels):
+            if self.phase in self.phases and self.phase != self.phases[number]:
+                continue
+            own = prediction.classifiers[level] if isinstance(prediction, HSEPrediction) else []
+            answers = [*own, prediction.logits[level]] if len(own) > 1 else [prediction.logits[level]]
+            terms[level] = torch.stack([self.level_loss(answer, labels, level) for answer in answers]).sum()
+            if number and self.regularisation:
+                above = prediction.logits[self.taxonomy.levels[number - 1]]
+                handed = above.detach()[:, self.get_buffer(f"parents{number}")]
+                divergence = regularisation_loss(prediction.logits[level], handed, self.temperature)
+                terms[f"{level}_divergence"] = self.regularisation * divergence
+        return terms
+
+    def frozen(self, phase: str, backbone: Backbone) -> Iterator[nn.Module]:
+        """Iterate over the parts that stand still in a phase of one level."""
+        number = self.phases.index(phase)
+        for other, level in enumerate(self.levels):
+            if other != number:
+                yield level
+        if number == len(self.levels) - 1 and number:
+            yield from backbone.before_last_stage()
+        elif number:
+            yield backbone
+
+    def _level(self, number: int) -> Level:
+        level = self.levels[number]
+        assert isinstance(level, Level)
+        return level
+
+
+def regularisation_loss(logits: Tensor, handed: Tensor, temperature: float) -> Tensor:
+    """Return the mean () over images of KL(softmax(handed / T) || softmax(logits / T)).
+
+    Args:
+        logits: (N, K).
+        handed: (N, K), each class's parent's score; no gradient reaches it.
+        temperature: T.
+    """
+    wanted = (handed.float() / temperature).log_softmax(dim=1)
+    given = (logits.float() / temperature).log_softmax(dim=1)
+    return kl_div(given, wanted.detach(), reduction="batchmean", log_target=True)
+
+
+def _classifier(width: int, size: int) -> nn.Linear:
+    classifier = nn.Linear(width, size)
+    nn.init.normal_(classifier.weight, std=0.01)
+    nn.init.zeros_(classifier.bias)
+    return classifier

@@ -1,0 +1,39 @@
+"""The plain classifier."""
+
+from torch import nn
+
+from fgvc.datatypes import Prediction
+from fgvc.methods.backbone import Backbone, Features
+from fgvc.methods.heads.base import Head, PoolingFactory
+from fgvc.methods.pooling.average import AveragePooling
+from fgvc.taxonomy.tree import Taxonomy
+
+
+class LinearHead(Head):
+    """Pooling, dropout, one linear layer over the leaves.
+
+    Args:
+        taxonomy, backbone, pooling, label_smoothing, prior_strength: see Head.
+        dropout: share of the embedding's entries dropped while training.
+    """
+
+    def __init__(
+        self,
+        taxonomy: Taxonomy,
+        backbone: Backbone,
+        pooling: PoolingFactory = AveragePooling,
+        label_smoothing: float = 0.0,
+        prior_strength: float = 0.0,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(taxonomy, backbone, pooling, label_smoothing, prior_strength)
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(self.pooling.out_features, taxonomy.num_classes)
+        nn.init.normal_(self.classifier.weight, std=0.01)
+        nn.init.zeros_(self.classifier.bias)
+
+    def forward(self, features: Features) -> Prediction:
+        """Features (map (N, C, h, w)) -> Prediction with the leaf level."""
+        embedding = self.pooling(features.map)
+        logits = self.classifier(self.dropout(embedding))
+        return Prediction({self.taxonomy.leaf_level: logits}, embedding)

@@ -1,0 +1,249 @@
+"""FCAN: draw where to look closer from a map of chances, and reward the places that helped.
+
+Shape letters: N images, S side of the source image, P parts, K places drawn per image and part, M = N K rows with the
+draws of an image side by side, L leaves, D width of an embedding, C channels, h, w grid of the map.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from fgvc.datatypes import Prediction
+from fgvc.errors import UsageError
+from fgvc.images.regions import centred_boxes, crop_and_resize, downscale, inside, whole
+from fgvc.methods.backbone import Backbone, Features
+from fgvc.methods.heads.linear import LinearHead
+from fgvc.methods.recognizers.base import BackboneFactory, HeadFactory, Recognizer, mean_probability
+from fgvc.taxonomy.tree import Taxonomy
+
+BASELINE_MOMENTUM = 0.9  # of the running mean of the rewards, per step
+
+
+def cell_points(cells: Tensor, height: int, width: int) -> Tensor:
+    """Return (..., 2): the centres of the cells (...) of a grid in reading order, as fractions of the image."""
+    row, column = cells.div(width, rounding_mode="floor"), cells % width
+    return torch.stack(((column + 0.5) / width, (row + 0.5) / height), dim=-1)
+
+
+def greedy_rewards(scores: Tensor, targets: Tensor) -> Tensor:
+    """Return (M, P): 1 where a step is right and, after the first, has a lower cross-entropy than the step before.
+
+    scores: (M, P, L) logits of the steps 1 .. P. targets: (M,) int64; where it is -1 the rewards mean nothing.
+    """
+    scores = scores.detach().float().log_softmax(dim=2)
+    places = targets.clamp_min(0)[:, None].expand(scores.shape[:2])
+    hits = scores.gather(2, places[..., None])[..., 0]
+    better = torch.ones_like(hits, dtype=torch.bool)
+    better[:, 1:] = hits[:, 1:] > hits[:, :-1]
+    return ((scores.argmax(dim=2) == places) & better).float()
+
+
+def policy_loss(log_chances: Tensor, rewards: Tensor, baseline: Tensor, known: Tensor) -> Tensor:
+    """Return -sum over parts of (r - b) log pi, as a mean over known rows; its gradient is REINFORCE's.
+
+    log_chances: (M, P) log pi of what was drawn. rewards: (M, P). baseline: b, (P,) or (M, P). known: (M,) bool.
+    """
+    return -mean_of_known((rewards - baseline) * log_chances, known).sum()
+
+
+def mean_of_known(values: Tensor, known: Tensor) -> Tensor:
+    """Return (P,): the mean of (M, P) over the rows that are known, (M,) bool; 0 where none is."""
+    return (values * known[:, None]).sum(dim=0) / known.sum().clamp_min(1)
+
+
+def entropies(maps: Tensor) -> Tensor:
+    """Return (N, P): the entropy, in nats, of maps (N, P, h, w) of log-probabilities."""
+    return -(maps.exp() * maps).sum(dim=(2, 3))
+
+
+def trespass(maps: Tensor, boxes: Tensor) -> Tensor:
+    """Return (): the chance, by maps (N, P, h, w) of log pi, to look into the windows (N, P, 4) of parts before."""
+    height, width = maps.shape[2:]
+    points = cell_points(torch.arange(height * width, device=maps.device), height, width)
+    shares = (maps.exp().flatten(2)[:, :, None] * inside(points, boxes)[:, None]).sum(dim=3)  # (N, part, window)
+    return shares.tril(-1).sum(dim=(1, 2)).mean()
+
+
+def part_attention(channels: int) -> nn.Module:
+    """Return the layers that score each cell of a map: (N, C, h, w) -> (N, 1, h, w)."""
+    return nn.Sequential(nn.Conv2d(channels, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 1, 1))
+
+
+@dataclass
+class Glimpses(Prediction):
+    """A prediction that remembers what its loss needs.
+
+    maps: (N, P, h, w) log pi of every cell.
+    drawn: (M, P) log pi of the cells that were drawn; None where the most likely ones were taken.
+    parts: the P answers to all draws, M rows each.
+    """
+
+    maps: Tensor = field(kw_only=True)
+    drawn: Tensor | None = field(kw_only=True)
+    parts: list[Prediction] = field(kw_only=True)
+
+
+class FCAN(Recognizer):
+    """Fully convolutional attention: one map of chances per part, a glimpse of fixed size at a place drawn from it.
+
+    Xiao Liu, Tian Xia, Jiang Wang, Yi Yang, Feng Zhou, Yuanqing Lin, "Fully Convolutional Attention Networks for
+    Fine-Grained Recognition", 2016. The answer is the mean softmax of the whole image and the parts. In evaluation a
+    part looks at its most likely cell. The gradient reaches the attentions through log pi alone.
+
+    Phases, for PhaseSchedule:
+        recognise: backbones and heads learn, on glimpses that are drawn; the attentions stand still.
+        attend: the attentions alone learn, by the policy term.
+        all: everything at once. head: heads only.
+
+    Args:
+        taxonomy, image_size: see Recognizer.
+        backbone: makes a backbone from the side of what it sees.
+        head: makes a head for the whole image and for each part.
+        part_sizes: side of each part's glimpse as a fraction of the image, largest first.
+        crop_size: side, in pixels, at which glimpses are seen; by default image_size.
+        share_backbone: whether the backbone of the whole image reads the glimpses too, as published, or one more does.
+        num_samples: K, places drawn per image and part while training. The reward is compared with each part's running
+            mean where K is 1, else with the mean over an image's draws; a draw counts in that, so the gradient is
+            (K - 1) / K of the whole.
+        policy_weight: of the policy term; under Adam or AdamW it counts only beside one of the next two.
+        entropy_weight: of a bonus on each map's entropy; not in the paper.
+        diversity_weight: of a penalty on the chance to look where a part before it looked; not in the paper.
+
+    Raises:
+        UsageError: sizes outside (0, 1] or not largest first, or no draw.
+    """
+
+    phases = ("all", "head", "recognise", "attend")
+
+    def __init__(
+        self,
+        taxonomy: Taxonomy,
+        image_size: int,
+        backbone: BackboneFactory = Backbone,
+        head: HeadFactory = LinearHead,
+        part_sizes: list[float] = [0.5, 0.25],  # noqa: B006 - read only
+        crop_size: int | None = None,
+        share_backbone: bool = True,
+        num_samples: int = 1,
+        policy_weight: float = 1.0,
+        entropy_weight: float = 0.0,
+        diversity_weight: float = 0.0,
+    ) -> None:
+        super().__init__(taxonomy, image_size)
+        sizes = sorted(part_sizes, reverse=True)
+        if not sizes or sizes != list(part_sizes) or not 0 < sizes[-1] <= sizes[0] <= 1 or num_samples < 1:
+            asked = f"part_sizes {part_sizes}, num_samples {num_samples}"
+            raise UsageError(f"FCAN: {asked}; give sizes in (0, 1], largest first, and at least 1 sample")
+        self.part_sizes, self.crop_size, self.num_samples = part_sizes, crop_size or image_size, num_samples
+        self.policy_weight, self.entropy_weight, self.diversity_weight = policy_weight, entropy_weight, diversity_weight
+        self.backbone = backbone(image_size)
+        self.closer = None if share_backbone else backbone(self.crop_size)
+        if share_backbone:
+            self.backbone.check_side(self.crop_size)
+        trunks = [self.backbone] + [self.closer or self.backbone] * len(part_sizes)
+        self.heads = nn.ModuleList(head(taxonomy, trunk) for trunk in trunks)
+        self.attentions = nn.ModuleList(part_attention(self.backbone.channels) for _ in part_sizes)
+        self.register_buffer("baseline", torch.zeros(len(part_sizes)))
+        self.baseline: Tensor
+
+    def forward(self, images: Tensor) -> Glimpses:
+        """Images (N, 3, S, S) -> Glimpses, whose views are whole, part1, part2 ...; boxes (N, P, 4)."""
+        features = self.backbone(downscale(images, self.image_size))
+        scores = torch.cat([attention(features.map.detach()) for attention in self.attentions], dim=1)
+        maps = scores.float().flatten(2).log_softmax(dim=2).reshape(scores.shape)
+        cells, drawn = self._choose(maps)
+        points = cell_points(cells, *maps.shape[2:])
+        boxes = torch.stack([centred_boxes(points[:, i], side) for i, side in enumerate(self.part_sizes)], dim=1)
+        parts = self._look(images, boxes)
+        views = {"whole": replace(self.heads[0](features), boxes=whole(images))}
+        views |= {f"part{i + 1}": _first(part, boxes[:, i, :1]) for i, part in enumerate(parts)}
+        logits = mean_probability(list(views.values()))
+        embedding = torch.cat([normalize(one.embedding.float()) for one in views.values()], dim=1)
+        return Glimpses(logits, embedding, boxes[:, :, 0], views, maps=maps, drawn=drawn, parts=parts)
+
+    def loss(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
+        """Return the terms of the phase, without the policy's where nothing was drawn; labels (N,) int64 node ids."""
+        seen: Any = prediction
+        if seen.drawn is None or self.phase in ("recognise", "head"):
+            return self._class_terms(seen, labels)
+        terms = self._attention_terms(seen, labels)
+        return terms if self.phase == "attend" else {**self._class_terms(seen, labels), **terms}
+
+    def measures(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
+        """Return each part's mean reward and the entropy of its map in nats; labels (N,) int64 node ids."""
+        seen: Any = prediction
+        found = {"reward": mean_of_known(*self._rewards(seen, labels)), "entropy": entropies(seen.maps).mean(dim=0)}
+        return {f"{name}{i + 1}": value for name, values in found.items() for i, value in enumerate(values)}
+
+    def frozen(self, phase: str) -> Iterator[nn.Module]:
+        """Iterate over the modules that stand still in a phase."""
+        if phase == "attend":
+            yield from (self.heads, *self.backbones())
+        elif phase in ("recognise", "head"):
+            yield self.attentions
+        yield from super().frozen(phase)
+
+    def _choose(self, maps: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Maps (N, P, h, w) -> cells (N, P, K) in reading order, and their log pi (M, P) if they are drawn."""
+        flat = maps.flatten(2)
+        if not self.training:
+            return flat.argmax(dim=2, keepdim=True), None
+        cells = torch.multinomial(flat.detach().exp().flatten(0, 1), self.num_samples, replacement=True)
+        cells = cells.view(*flat.shape[:2], -1)
+        return cells, flat.gather(2, cells).transpose(1, 2).flatten(0, 1)
+
+    def _look(self, images: Tensor, boxes: Tensor) -> list[Prediction]:
+        """Images (N, 3, S, S), boxes (N, P, K, 4) -> P answers of M rows."""
+        number, parts, draws = boxes.shape[:3]
+        crops = crop_and_resize(images, boxes.flatten(1, 2), self.crop_size).flatten(0, 1)
+        seen = (self.closer or self.backbone)(crops)
+
+        def of_part(x: Tensor | None, i: int) -> Any:
+            return None if x is None else x.reshape(number, parts, draws, *x.shape[1:])[:, i].flatten(0, 1)
+
+        return [self.heads[i + 1](Features(*(of_part(x, i) for x in seen))) for i in range(parts)]
+
+    def _class_terms(self, seen: Glimpses, labels: Tensor) -> dict[str, Tensor]:
+        terms: dict[str, Tensor] = {}
+        for view, head, answer in zip(seen.views, self.heads, (seen.views["whole"], *seen.parts), strict=True):
+            loss: Any = head.loss
+            rows = labels.repeat_interleave(len(answer.embedding) // len(labels))
+            terms |= {f"{view}_{name}": term for name, term in loss(answer, rows).items()}
+        return terms
+
+    def _attention_terms(self, seen: Any, labels: Tensor) -> dict[str, Tensor]:
+        rewards, known = self._rewards(seen, labels)
+        baseline = self._baseline(rewards, known)
+        terms = {"policy": self.policy_weight * policy_loss(seen.drawn, rewards, baseline, known)}
+        if self.entropy_weight:
+            terms["entropy"] = -self.entropy_weight * entropies(seen.maps).sum(dim=1).mean()
+        if self.diversity_weight:
+            terms["diversity"] = self.diversity_weight * trespass(seen.maps, seen.boxes)
+        return terms
+
+    def _rewards(self, seen: Glimpses, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return rewards (M, P) and known (M,) bool."""
+        level = self.taxonomy.leaf_level
+        scores = torch.stack([part.logits[level] for part in seen.parts], dim=1)
+        targets = self.taxonomy.targets(labels, level).repeat_interleave(len(scores) // len(labels))
+        return greedy_rewards(scores, targets), targets >= 0
+
+    def _baseline(self, rewards: Tensor, known: Tensor) -> Tensor:
+        """Return the baseline of rewards (M, P); the running one is from before them (mixup takes the loss twice)."""
+        if self.num_samples > 1:
+            draws = rewards.view(-1, self.num_samples, rewards.shape[1])
+            return draws.mean(dim=1).repeat_interleave(self.num_samples, dim=0)
+        before = self.baseline.clone()
+        rewards = rewards.to(before.dtype)
+        self.baseline.lerp_(mean_of_known(rewards, known), (1 - BASELINE_MOMENTUM) * known.any().float())
+        return before
+
+
+def _first(part: Prediction, boxes: Tensor) -> Prediction:
+    """Return a part's answer to the first draw of each image: rows M -> N; boxes (N, 1, 4)."""
+    step = len(part.embedding) // len(boxes)
+    return Prediction({name: rows[::step] for name, rows in part.logits.items()}, part.embedding[::step], boxes)

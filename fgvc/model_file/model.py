@@ -1,0 +1,177 @@
+"""A trained model as two files: `model.safetensors` (numbers) and `fgvc.json` (plain data); neither runs anything."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from fgvc.confidence.vouching import Vouching
+from fgvc.errors import UsageError
+from fgvc.images.decoding import EvalResize
+from fgvc.methods.recognizers.base import Recognizer
+from fgvc.model_file import folder as model_folder
+from fgvc.model_file.architecture import Plain, Unfilled, build, tensors_of
+from fgvc.model_file.folder import ModelFileError as ModelFileError
+from fgvc.model_file.folder import Stored
+from fgvc.model_file.foreign_files import DESCRIPTION as DESCRIPTION
+from fgvc.model_file.migrations import without_nan
+from fgvc.taxonomy.tree import Taxonomy
+
+State = dict[str, torch.Tensor]
+
+
+@dataclass
+class Model:
+    """Everything that predicting needs.
+
+    recognizer: in evaluation mode.
+    architecture: the plain tree it was built from.
+    resize: how a photograph becomes the square it sees.
+    temperatures: level -> what its logits are divided by before the softmax; 1 where none was fitted.
+    provenance: where the model came from and how good it is, for people.
+    vouching: what was counted on held-out images, see `fgvc.confidence.vouching`; None where nothing was held out.
+    """
+
+    recognizer: Recognizer
+    architecture: Plain
+    resize: EvalResize
+    temperatures: dict[str, float] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    vouching: Vouching | None = None
+
+    @property
+    def taxonomy(self) -> Taxonomy:
+        """The classes."""
+        return self.recognizer.taxonomy
+
+
+def save(model: Model, folder: str | Path) -> Path:
+    """Write a model into a folder; a full disk or a kill leaves the model whole that was there before.
+
+    Raises:
+        FgvcError: the folder cannot be written.
+    """
+    target = Path(folder)
+    state = {key: value.detach().cpu().contiguous() for key, value in model.recognizer.state_dict().items()}
+    described = {
+        "fgvc_version": version("fgvc"),
+        "architecture": model.architecture,
+        "image_size": model.recognizer.image_size,
+        "input": model.resize._asdict(),
+        "taxonomy": model.taxonomy.to_plain(),
+        "temperatures": model.temperatures,
+        "provenance": without_nan(model.provenance),
+        "vouching": model.vouching and model.vouching.to_plain(),
+    }
+    model_folder.write(target, described, lambda path: save_file(state, path))
+    return target
+
+
+def load(folder: str | Path) -> Model:
+    """Read a model from a run folder or its `model` folder; never touches the network.
+
+    Raises:
+        ModelFileError: no model there, or one that is damaged, newer than this fgvc, or names what is not fgvc's.
+    """
+    stored = model_folder.read(folder)
+    described, state = stored.described, _state(stored)
+    counts = described["vouching"]
+    try:
+        taxonomy = Taxonomy.from_plain(described["taxonomy"])
+        resize = EvalResize(**described["input"]).check()
+        parts = described["architecture"], taxonomy, described["image_size"]
+        _compare(tensors_of(*parts, most=len(state)), state, stored.weights)
+        with Unfilled():
+            recognizer = build(*parts, weights="none")
+    except UsageError as error:
+        raise ModelFileError(f"{stored.description}: {error}") from None
+    _fill(recognizer, state, stored.weights)
+    return Model(
+        recognizer.eval(),
+        described["architecture"],
+        resize,
+        {level: float(value) for level, value in described["temperatures"].items()},
+        described["provenance"],
+        None if counts is None else Vouching.from_plain(counts),
+    )
+
+
+def read_weights(recognizer: Recognizer, folder: str | Path) -> None:
+    """Fill a recognizer that was built elsewhere from the model in a folder.
+
+    Raises:
+        ModelFileError: no model there, or its classes or weights are others.
+    """
+    stored = model_folder.read(folder)
+    if Taxonomy.from_plain(stored.described["taxonomy"]) != recognizer.taxonomy:
+        raise ModelFileError(
+            f"{stored.home}: the model knows other classes than the data; test it on data with its classes"
+        )
+    state = _state(stored)
+    _compare(recognizer.state_dict(), state, stored.weights)
+    _fill(recognizer, state, stored.weights)
+
+
+def read_temperatures(folder: str | Path) -> tuple[dict[str, float], str]:
+    """Return level -> temperature of the model in a folder, and the split they were fitted on, "" where none.
+
+    Raises:
+        ModelFileError: no model there, or a damaged one.
+    """
+    described = model_folder.read(folder).described
+    split = described["provenance"].get("calibration", {}).get("split", "")
+    return {level: float(value) for level, value in described["temperatures"].items()}, split
+
+
+def read_state(folder: str | Path) -> tuple[State, Taxonomy]:
+    """Return the tensors of the model in a folder by name, and its classes.
+
+    Raises:
+        ModelFileError: no model there, or a damaged one.
+    """
+    stored = model_folder.read(folder)
+    return _state(stored), Taxonomy.from_plain(stored.described["taxonomy"])
+
+
+def _state(stored: Stored) -> State:
+    model_folder.tensors(stored)  # says in words what is wrong with the file
+    try:
+        state: State = load_file(stored.weights)
+    except (OSError, SafetensorError) as error:
+        raise ModelFileError(f"{stored.weights}: damaged ({error}); copy it again") from None
+    return state
+
+
+def _compare(own: Mapping[str, torch.Tensor], state: State, path: Path) -> None:
+    """Refuse tensors that are not those of a recognizer, by their names, shapes and types."""
+    odd = []
+    for word, names in (("missing", own.keys() - state.keys()), ("unexpected", state.keys() - own.keys())):
+        if names:
+            odd.append(f"{len(names)} {word} ({min(names)}{', ...' if len(names) > 1 else ''})")
+    if odd:
+        raise ModelFileError(f"{path}: not the tensors of this architecture: {', '.join(odd)}")
+    for name, value in own.items():
+        if (found := _kind(state[name])) != (wanted := _kind(value)):
+            raise ModelFileError(f"{path}: {name} is {found}; this architecture and these classes ask for {wanted}")
+
+
+def _kind(value: torch.Tensor) -> str:
+    return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+
+
+def _fill(recognizer: Recognizer, state: State, path: Path) -> None:
+    learnt = {name for name, _ in recognizer.named_parameters()}
+    for name, value in state.items():
+        counted = name in learnt or name.endswith(("running_mean", "running_var"))  # other buffers may be infinite
+        if counted and not bool(value.isfinite().all()):
+            odd = int((~value.isfinite()).sum())
+            raise ModelFileError(
+                f"{path}: {odd} of {value.numel()} numbers of {name} are NaN or infinite: its training went wrong; "
+                "train again, with a lower learning rate"
+            )
+    recognizer.load_state_dict(state)

@@ -1,0 +1,165 @@
+"""Where the evidence for a class lies, for convolutional networks and transformers alike.
+
+Shape letters: N images, S side of the source image, M maps of one call of a backbone, C channels, h, w a map's grid,
+K leaves, or boxes per image.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from fgvc.datatypes import Prediction
+from fgvc.methods.backbone import Features
+from fgvc.methods.recognizers.base import Recognizer
+
+Reads = list[tuple[Tensor, Tensor]]
+
+
+class Heat(NamedTuple):
+    """What a recognizer answered and where its evidence lies; 0 is none, 1 the most of its map.
+
+    prediction: the answer.
+    whole: (N, h, w) over the whole image, for all answers that read the first map that a backbone made; None where no
+        answer reads it, or where it shows a box.
+    views: name of a view -> (N, h, w) over the part that it saw, for the views that saw one part.
+    boxes: (N, K, h, w) over each box, 1 the most of an image's boxes, for a recognizer without views; else None.
+    """
+
+    prediction: Prediction
+    whole: Tensor | None
+    views: dict[str, Tensor]
+    boxes: Tensor | None
+
+
+def heat_maps(recognizer: Recognizer, images: Tensor, leaves: Tensor | None = None) -> Heat:
+    """Return how much each place of a map speaks for a class: max(0, sum over C of gradient * map), over its maximum.
+
+    With average pooling this is Grad-CAM (Ramprasaath R. Selvaraju and others, "Grad-CAM: Visual Explanations from
+    Deep Networks via Gradient-based Localization", ICCV 2017); with other poolings, which do not weight all places
+    alike, the product place by place stays faithful (Rachel Lea Draelos, Lawrence Carin, "Use HiResCAM instead of
+    Grad-CAM for faithful explanations of convolutional neural networks", 2020).
+
+    No layer has to be chosen per family of networks: `Features.map` is what the heads read, for transformers the tokens
+    after the last norm as a grid. What comes before it in the backbone is not differentiated, so frozen parameters and
+    scales that are detached from each other make no difference, and each map hears only from its own heads.
+
+    Args:
+        recognizer: any, in the mode in which it is to answer; neither its gradients nor its hooks change.
+        images: (N, 3, S, S) uint8 or float in 0..255.
+        leaves: (N,) int64, the class asked for; by default the most probable one.
+    """
+    level = recognizer.taxonomy.leaf_level
+    with _recorded(recognizer) as maps:
+        prediction = recognizer(images)
+        asked = prediction.logits[level].argmax(dim=1) if leaves is None else leaves
+        answers = {"": prediction, **prediction.views}
+        reads = {name: _read(log_odds(answer.logits[level], asked).sum(), maps) for name, answer in answers.items()}
+    number = len(images)
+    seen = {name: reads[name] for name, view in prediction.views.items() if view.boxes is not None}
+    views = {name: heat for name, read in seen.items() if (heat := _nearest(read, number)) is not None}
+    boxes = None
+    if prediction.boxes is not None and not prediction.views:
+        boxes = _last_parts(reads[""], number, prediction.boxes.shape[1])
+    whole = None if _starts_in_a_box(prediction, reads, maps) else _nearest(_of_the_first(reads, maps), number)
+    return Heat(prediction, whole, views, boxes)
+
+
+def log_odds(logits: Tensor, leaves: Tensor) -> Tensor:
+    """Return (N,): log(p / (1 - p)) of a class.
+
+    Its gradient points where that of log p does, yet does not vanish as p nears 1; and unlike that of the logit alone,
+    it leaves out what speaks for all classes.
+
+    Args:
+        logits: (N, K).
+        leaves: (N,) int64.
+    """
+    place = leaves[:, None]
+    chosen = logits.float().gather(1, place)[:, 0]
+    if logits.shape[1] == 1:
+        return chosen
+    return chosen - logits.float().scatter(1, place, -torch.inf).logsumexp(dim=1)
+
+
+@contextmanager
+def _recorded(recognizer: Recognizer) -> Iterator[list[Tensor]]:
+    """Collect the maps (M, C, h, w) that the backbones answer, cut off from what made them."""
+    maps: list[Tensor] = []
+
+    def before(*_: Any) -> None:
+        torch.set_grad_enabled(False)  # the graph of a backbone would be the larger part of the memory
+
+    def after(_module: Any, _images: Any, features: Features) -> Features:
+        torch.set_grad_enabled(True)
+        maps.append(features.map.detach().requires_grad_())
+        return features._replace(map=maps[-1].clone())  # a copy, which a head may change in place
+
+    hooks: list[Any] = []
+    for backbone in recognizer.backbones():
+        hooks += [backbone.register_forward_pre_hook(before), backbone.register_forward_hook(after)]
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            yield maps
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _read(answer: Tensor, maps: Sequence[Tensor]) -> Reads:
+    """Return the maps that an answer () reads, each with its gradient, in the order in which they were made."""
+    if not answer.requires_grad or not maps:
+        return []
+    gradients = torch.autograd.grad(answer, maps, retain_graph=True, allow_unused=True)
+    return [(features, slope) for features, slope in zip(maps, gradients, strict=True) if slope is not None]
+
+
+def _of_the_first(reads: Mapping[str, Reads], maps: Sequence[Tensor]) -> Reads:
+    """Return the first map with the sum of its gradients."""
+    slopes = [slope for read in reads.values() for features, slope in read if features is maps[0]]
+    return [(maps[0], torch.stack(slopes).sum(dim=0))] if slopes else []
+
+
+def _starts_in_a_box(prediction: Prediction, reads: Mapping[str, Reads], maps: Sequence[Tensor]) -> bool:
+    """Whether the first map shows a box and not the whole image."""
+    for name, view in prediction.views.items():
+        if view.boxes is not None and reads[name] and reads[name][-1][0] is maps[0]:
+            return not torch.allclose(view.boxes, view.boxes.new_tensor([0.0, 0.0, 1.0, 1.0]), atol=1e-4)
+    if prediction.boxes is None or prediction.views:
+        return False
+    return sum(len(features) for features, _ in reads[""]) <= prediction.boxes.shape[:2].numel()
+
+
+def _nearest(read: Reads, number: int) -> Tensor | None:
+    """Return (N, h, w) 0..1 of the map that was made last, the closest look; None where there is none."""
+    if not read:
+        return None
+    heat = _evidence(*read[-1])
+    if len(heat) != number:  # the parts of all images in one call: an answer reads one of them per image, in order
+        heat = heat[read[-1][1].flatten(1).any(dim=1)]
+    return _over_maximum(heat) if len(heat) == number else None
+
+
+def _last_parts(read: Reads, number: int, count: int) -> Tensor | None:
+    """Return (N, K, h, w) 0..1 of the last K parts that an answer reads, in one call or many; None if there are fewer.
+
+    In one call, the parts of an image lie side by side, as `regions.crop_and_resize` gives them.
+    """
+    calls = [_evidence(*pair) for pair in read if len(pair[0]) % number == 0]
+    parts = [part for call in calls for part in call.view(number, -1, *call.shape[1:]).unbind(1)][-count:]
+    if len(parts) < count or len({part.shape for part in parts}) != 1:
+        return None
+    return _over_maximum(torch.stack(parts, dim=1))
+
+
+def _evidence(features: Tensor, slope: Tensor) -> Tensor:
+    """Return (M, h, w) of a map (M, C, h, w) and its gradient."""
+    return (features.detach() * slope).sum(dim=1).relu().float()
+
+
+def _over_maximum(heat: Tensor) -> Tensor:
+    """Divide each image's numbers (N, ...) by the largest of them."""
+    highest = heat.flatten(1).amax(dim=1).clamp_min(torch.finfo(heat.dtype).tiny)
+    return heat / highest.view(-1, *[1] * (heat.ndim - 1))

@@ -1,0 +1,238 @@
+"""A trained model that names what is in photographs: `fgvc.load(path).predict(photographs)`.
+
+Shape letters: N images, S side of the square that is read, C classes of a level, L levels, K boxes per image.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fgvc.confidence.vouching import refusal, threshold
+from fgvc.errors import FgvcError, UsageError
+from fgvc.images.decoding import ImageError
+from fgvc.images.pictures import Picture, Square, expand, in_threads, is_single, square_of
+from fgvc.images.regions import within
+from fgvc.model_file import model as model_file
+from fgvc.model_file.model import Model
+from fgvc.prediction.results import Guess, Result, Results, vouched
+from fgvc.taxonomy.names import nodes_named
+from fgvc.taxonomy.relatives import ancestors_of, leaves_below
+from fgvc.taxonomy.tree import Taxonomy
+
+
+def load(path: str | Path, device: str = "auto") -> "Predictor":
+    """Read a trained model from a run folder or a model folder.
+
+    Args:
+        path: the folder.
+        device: `auto` (cuda where there is one), `cpu`, `cuda`, `cuda:1` ...
+
+    Raises:
+        ModelFileError: no model there, or a damaged one.
+        UsageError: no such device.
+    """
+    chosen = _device(device)
+    return Predictor(model_file.load(path), chosen)
+
+
+class Predictor:
+    """A model in evaluation mode on a device.
+
+    Args:
+        model: see `fgvc.model_file.model.load`.
+        device: where it computes.
+    """
+
+    def __init__(self, model: Model, device: torch.device | None = None) -> None:
+        self.model = model
+        self.device = device or torch.device("cpu")
+        self._shut: dict[str, Tensor] = {}  # level -> (C,) bool, the classes that are not allowed
+        # Shrunk pictures lie in memory as (N, S, S, 3); weights of the same format spare a copy per layer.
+        self._recognizer = model.recognizer.to(self.device).to(memory_format=torch.channels_last).eval()
+
+    @property
+    def taxonomy(self) -> Taxonomy:
+        """The classes."""
+        return self.model.taxonomy
+
+    def predict(
+        self, images: Any, top_k: int = 5, batch_size: int = 32, precision: float | None = None
+    ) -> Result | Results:
+        """Name what is in one picture or in many.
+
+        Args:
+            images: a path, the bytes of a file, a (H, W, 3) RGB or (H, W) grey uint8 array, a Pillow picture; or a
+                folder (its pictures at any depth, sorted); or any iterable of these.
+            top_k: how many guesses to give.
+            batch_size: how many pictures the network sees at once.
+            precision: the share of answers that must be right, e.g. 0.95: each Result then has the deepest name that
+                can be vouched for as its `answer`, see `threshold`.
+
+        Returns:
+            A Result for a single picture, Results for a folder or an iterable. There, a picture that cannot be read
+            has its place too, with `error` set.
+
+        Raises:
+            ImageError: a single picture cannot be read.
+            UsageError: something that is no picture, a number below 1, or a precision that cannot be vouched for.
+        """
+        if not is_single(images):
+            return Results(self.predict_iter(images, top_k, batch_size, precision))
+        result = next(self.predict_iter(images, top_k, batch_size, precision))
+        if result.error:
+            raise ImageError(result.error)
+        return result
+
+    def predict_iter(
+        self, images: Any, top_k: int = 5, batch_size: int = 32, precision: float | None = None
+    ) -> Iterator[Result]:
+        """Yield the results of `predict` as they come; only a few batches are in memory, however many pictures."""
+        for name, number in (("top_k", top_k), ("batch_size", batch_size)):
+            if number < 1:
+                raise UsageError(f"{name}: {number}; give 1 or more")
+        least = None if precision is None else self.threshold(precision)
+        results = self._stream(expand(images), top_k, batch_size)
+        return results if least is None else (vouched(result, least) for result in results)
+
+    def threshold(self, precision: float, delta: float = 0.1) -> float:
+        """Return the calibrated probability that a name needs, so that the asked share of the answers is right.
+
+        It was counted on held-out images: with probability 1 - delta over their drawing the promise holds for images
+        drawn like them; see `fgvc.confidence.vouching`.
+
+        Raises:
+            UsageError: nothing was held out, or too little for this precision.
+        """
+        if self.model.vouching is None:
+            raise UsageError(
+                f"precision: {precision:g} cannot be vouched for: no images were held out when this model was made; "
+                "run `fgvc calibrate RUN --split SPLIT` on images that it was not trained on"
+            )
+        found = threshold(self.model.vouching, precision, delta)
+        if found is None:
+            raise UsageError(refusal(self.model.vouching, precision, delta))
+        return found
+
+    def allow(self, names: Iterable[str] | Mapping[str, str]) -> int:
+        """Answer these classes only, e.g. what lives here; the others' probability is dealt out among them.
+
+        The precision that can be vouched for was counted without this: together they promise nothing.
+
+        Args:
+            names: of leaves, or of what lies above them: a genus allows all of its species. Where several classes
+                share a name, a path: "Owls > Strix". A mapping says for each name where it is written, for messages.
+
+        Returns:
+            How many leaves are allowed now; earlier calls no longer count.
+
+        Raises:
+            UsageError: no name, or one that the model does not know or that several of its classes share.
+        """
+        written = dict(names) if isinstance(names, Mapping) else dict.fromkeys(names, "allow")
+        if not written:
+            raise UsageError("allow: no class is named; give at least one")
+        leaves = leaves_below(self.taxonomy, nodes_named(self.taxonomy, written))
+        self._shut = {level: ~kept for level, kept in ancestors_of(self.taxonomy, leaves).items()}
+        return int(leaves.sum())
+
+    def scores(self, images: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
+        """Run the network.
+
+        Args:
+            images: (N, 3, S, S) uint8 RGB.
+
+        Returns:
+            level -> (N, C) float32 probabilities, coarse to fine, on the CPU; and boxes (N, K, 4) xyxy as fractions
+            of the images, or None.
+
+        Raises:
+            FgvcError: the network answers something that is no number.
+        """
+        with torch.inference_mode():
+            prediction = self._recognizer(images.to(self.device))
+            scores = self.probabilities(prediction.logits)
+        return scores, None if prediction.boxes is None else prediction.boxes.float().cpu()
+
+    def has_boxes(self) -> bool:
+        """Whether the answers have boxes; runs the network once."""
+        side = self.model.resize.size
+        return self.scores(torch.zeros(1, 3, side, side, dtype=torch.uint8))[1] is not None
+
+    def probabilities(self, logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Turn logits, level -> (N, C), into what `scores` answers: calibrated, at every level, on the CPU.
+
+        Raises:
+            FgvcError: something that is no number.
+        """
+        calibrated = {level: x.float() / self.model.temperatures.get(level, 1.0) for level, x in logits.items()}
+        for level in self._shut.keys() & calibrated.keys():
+            shut = self._shut[level].to(calibrated[level].device)
+            calibrated[level] = calibrated[level].masked_fill(shut, -torch.inf)
+        scores = {level: logs.exp().clamp_max(1).cpu() for level, logs in self.taxonomy.complete(calibrated).items()}
+        if not all(bool(values.isfinite().all()) for values in scores.values()):
+            raise FgvcError("the network's scores are not numbers (NaN): its weights are damaged; copy it again")
+        return scores
+
+    def answers(self, scores: Mapping[str, Tensor], boxes: Tensor | None, top_k: int) -> list[Result]:
+        """Put names to numbers.
+
+        Args:
+            scores: level -> (N, C) probabilities.
+            boxes: (N, K, 4) xyxy as fractions of the photographs, or None.
+            top_k: how many guesses to give.
+
+        Returns:
+            One Result per image, without its path.
+        """
+        tree, level = self.taxonomy, self.taxonomy.leaf_level
+        # Below every probability, as that of a class that is allowed may be 0 too.
+        own = scores[level].masked_fill(self._shut.get(level, torch.tensor(False)), -1.0)
+        # A stable sort, so that equal scores are told in the order of the classes on every machine.
+        ranked, leaves = own.sort(dim=1, descending=True, stable=True)
+        results = []
+        for i in range(len(ranked)):
+            best = zip(leaves[i, :top_k].tolist(), ranked[i, :top_k].tolist(), strict=True)
+            top = [Guess(tree.path(leaf)[-1], score, tree.lineage(leaf)) for leaf, score in best if score >= 0]
+            found = None if boxes is None else [(b[0], b[1], b[2], b[3]) for b in boxes[i].tolist()]
+            nodes = tree.ancestors[leaves[i, 0]].tolist()  # walked up, so that an answer never contradicts itself
+            above = {level: float(scores[level][i, node]) for level, node in zip(tree.levels, nodes, strict=True)}
+            results.append(Result(None, *top[0], above, top, found))
+        return results
+
+    def _stream(self, pictures: Iterable[Picture], top_k: int, batch_size: int) -> Iterator[Result]:
+        read = in_threads(self._read, pictures, ahead=2 * batch_size)
+        while batch := list(islice(read, batch_size)):
+            answers = self._results([item for item in batch if isinstance(item, Square)], top_k)
+            for item in batch:
+                yield next(answers) if isinstance(item, Square) else item
+
+    def _read(self, picture: Picture) -> Square | Result:
+        try:
+            return square_of(picture, self.model.resize)
+        except ImageError as error:
+            return Result(str(picture) if isinstance(picture, str | Path) else None, error=str(error))
+
+    def _results(self, batch: list[Square], top_k: int) -> Iterator[Result]:
+        pixels = torch.from_numpy(np.stack([square.pixels for square in batch]))
+        scores, boxes = self.scores(pixels.permute(0, 3, 1, 2))
+        if boxes is not None:
+            boxes = within(boxes, torch.from_numpy(np.stack([square.view for square in batch])))
+        for square, result in zip(batch, self.answers(scores, boxes, top_k), strict=True):
+            result.path = square.path
+            yield result
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        raise UsageError(f"device: {name!r} is not to be had here; give 'auto', 'cpu', 'cuda' or 'cuda:N'") from None
+    return device

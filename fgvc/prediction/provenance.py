@@ -1,0 +1,91 @@
+"""`NAME.provenance.json` beside a table of predictions: which model, which versions, which command made it."""
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from fgvc.model_file import folder as model_folder
+from fgvc.prediction.results import open_whole
+
+PACKAGES = ("fgvc", "torch", "timm", "numpy", "pillow")
+WORDS = 50
+"""A command with more words (a shell has written out `photos/*.jpg`) is cut there."""
+
+
+def provenance_of(output: Path) -> Path:
+    """Return the path of the file that goes with an output."""
+    return output.with_name(f"{output.name}.provenance.json")
+
+
+def hashes_of(model: Path) -> dict[str, str]:
+    """Return file name -> SHA-256 of the two files of a model.
+
+    Raises:
+        ModelFileError: no model there.
+    """
+    stored = model_folder.read(model)
+    return {
+        stored.weights.name: model_folder.sha256(stored),
+        stored.description.name: sha256(stored.description.read_bytes()).hexdigest(),
+    }
+
+
+def save(
+    output: Path,
+    command: Sequence[str],
+    model: Mapping[str, Any],
+    options: Mapping[str, Any],
+    counts: Mapping[str, int],
+    started: str,
+) -> Path:
+    """Write the file; nothing in it names the machine or its user, beyond what stands in the command.
+
+    Args:
+        output: the table.
+        command: the words after `fgvc`.
+        model: path, hashes, device.
+        options: flag -> value.
+        counts: of pictures.
+        started: ISO 8601, see `now`.
+
+    Raises:
+        FgvcError: it cannot be written.
+    """
+    cut = [] if len(command) <= WORDS else [f"... {len(command) - WORDS} more"]
+    plain = {
+        "output": output.name,
+        "command": ["fgvc", *command[:WORDS], *cut],
+        "model": dict(model),
+        "options": dict(options),
+        "counts": dict(counts),
+        "started": started,
+        "ended": now(),
+        "versions": versions(),
+        "platform": platform.platform(),
+    }
+    path = provenance_of(output)
+    with open_whole(path) as file:
+        file.write(json.dumps(plain, indent=1, ensure_ascii=False, default=str) + "\n")
+    return path
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what decides about pixels and numbers."""
+    # OpenCV comes under several names.
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in PACKAGES},
+        "opencv": cv2.__version__,
+    }
+
+
+def now() -> str:
+    """Return the time in UTC as ISO 8601, to the second."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

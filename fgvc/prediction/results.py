@@ -1,0 +1,148 @@
+"""What a prediction answers and what it may answer."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+import numpy as np
+
+from fgvc.confidence.vouching import decide
+from fgvc.errors import FgvcError
+from fgvc.prediction.tables import writers
+from fgvc.prediction.tables.columns import Columns
+
+Box = tuple[float, float, float, float]
+UNKNOWN = "unknown"
+"""The answer where no level can be vouched for."""
+
+
+class Guess(NamedTuple):
+    """One of the best leaves: its name, its probability and its names from the coarsest level down."""
+
+    label: str
+    score: float
+    lineage: dict[str, str]
+
+
+@dataclass
+class Result:
+    """The answer for one picture.
+
+    path: the file, where there is one.
+    label, score: the most probable leaf and its probability; None where the picture could not be read.
+    lineage: level -> name, coarse to fine, of the leaf and what lies above it.
+    lineage_scores: level -> probability of the lineage's name at that level.
+    top: the best leaves, best first.
+    boxes: where the model looked, xyxy as fractions of the upright photograph; None where it sees the whole.
+    error: why there is no answer.
+    answer, answer_level, answer_score: where a precision was asked for, the deepest name of the lineage that can be
+        vouched for, its level and its probability; "unknown", None, None where none can.
+    """
+
+    path: str | None
+    label: str | None = None
+    score: float | None = None
+    lineage: dict[str, str] = field(default_factory=dict)
+    lineage_scores: dict[str, float] = field(default_factory=dict)
+    top: list[Guess] = field(default_factory=list)
+    boxes: list[Box] | None = None
+    error: str | None = None
+    answer: str | None = None
+    answer_level: str | None = None
+    answer_score: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data, as JSON knows it; the three of `answer` only where a precision was asked for."""
+        boxes = None if self.boxes is None else [list(box) for box in self.boxes]
+        plain = {one.name: getattr(self, one.name) for one in fields(self)}
+        plain |= {"top": [guess._asdict() for guess in self.top], "boxes": boxes}
+        return {key: x for key, x in plain.items() if self.answer is not None or not key.startswith("answer")}
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> "Result":
+        """Return what `to_dict` was called on."""
+        boxes = None if plain["boxes"] is None else [(x1, y1, x2, y2) for x1, y1, x2, y2 in plain["boxes"]]
+        return cls(**{**plain, "top": [Guess(**guess) for guess in plain["top"]], "boxes": boxes})
+
+    def save(self, path: str | Path) -> None:
+        """Write it as one row; see `Results.save`."""
+        Results([self]).save(path)
+
+
+class Results(list[Result]):
+    """The answers for many pictures, in the order of the pictures."""
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Return one plain dict per picture."""
+        return [result.to_dict() for result in self]
+
+    def save(self, path: str | Path, layout: str = "wide") -> None:
+        """Write a .csv, .json, .jsonl or .parquet, in place of what is there.
+
+        Args:
+            path: the file; its suffix says what is written.
+            layout: `wide`, one row per picture, or `long`, one row per picture and guess.
+
+        Raises:
+            UsageError: another suffix or layout, or Parquet where pyarrow is missing.
+            FgvcError: the file cannot be written.
+        """
+        kind = writers.kind_of(Path(path))
+        read = [result for result in self if not result.error]
+        columns = Columns(
+            levels=list(read[0].lineage) if read else [],
+            top_k=max((len(result.top) for result in read), default=1),
+            boxed=bool(read) and read[0].boxes is not None,
+            vouched=bool(read) and read[0].answer is not None,
+            layout=layout,
+        ).check()
+        with open_whole(Path(path)) as file:
+            writers.WRITERS[kind]((result.to_dict() for result in self), file, columns)
+
+
+def write_json(results: Iterable[Result], file: TextIO, levels: Sequence[str], top_k: int) -> None:
+    """Write one list of objects, an object per line."""
+    writers.write_json((result.to_dict() for result in results), file)
+
+
+@contextmanager
+def open_whole(path: Path, errors: str | None = None) -> Iterator[TextIO]:
+    """Open a text file for writing under a temporary name; it gets its own name once it is complete.
+
+    Args:
+        path: the file.
+        errors: what becomes of the bytes of a file name that is not UTF-8; by default as `unencodable` has it.
+
+    Raises:
+        FgvcError: it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", encoding="utf-8", errors=errors or unencodable(path.suffix), newline="") as file:
+            yield file
+        temporary.replace(path)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise FgvcError(f"{path}: cannot be written ({error.strerror or error})") from None
+        raise
+
+
+def unencodable(suffix: str) -> str:
+    """Return what becomes of the bytes of a file name that is not UTF-8: kept in CSV, a JSON escape in JSON."""
+    return "surrogateescape" if suffix.lower() in (".csv", "csv") else "backslashreplace"
+
+
+def vouched(result: Result, least: float) -> Result:
+    """Give a result the deepest name of its lineage whose probability is at least `least`, or "unknown"."""
+    if result.error is None:
+        scores = np.array([list(result.lineage_scores.values())])
+        depth = int(decide(scores, least)[0])
+        result.answer = UNKNOWN if depth < 0 else list(result.lineage.values())[depth]
+        result.answer_level = None if depth < 0 else list(result.lineage)[depth]
+        result.answer_score = None if depth < 0 else float(scores[0, depth])
+    return result

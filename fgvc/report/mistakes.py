@@ -1,0 +1,91 @@
+"""Which classes a run takes for which, and how near they are in the tree.
+
+Shape letters: L levels, K leaves.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from fgvc.files.answer_table import Answers, Codes, Share
+
+PAIRS = 12
+"""How many pairs of confused classes a report shows."""
+
+
+class ClassRow(NamedTuple):
+    """A class of the test images: how many of its images are right, and its most frequent mistake ("" for none)."""
+
+    share: Share
+    mistake: str
+    times: int
+
+
+class Pair(NamedTuple):
+    """Two leaves of which one was taken for the other.
+
+    truth, answer: their names; times: how many images.
+    height: levels up to their lowest common ancestor; shared: the level of that ancestor, None where there is none.
+    row: the surest of these images; truth_row, answer_row: the surest image of each class that was recognised, or None.
+    """
+
+    truth: str
+    answer: str
+    times: int
+    height: int
+    shared: str | None
+    row: int
+    truth_row: int | None
+    answer_row: int | None
+
+
+def lineage_of(answers: Answers) -> Codes:
+    """Return (K, L): the codes above each leaf, from the truths; for leaves that were only answered, as answered."""
+    lineage = np.full((len(answers.names[-1]), len(answers.levels)), -1, dtype=np.int64)
+    rising = np.array(answers.rising, dtype=np.int64)  # of several rows of a leaf, the surest one is written last
+    for rows, codes in ((rising[answers.answer[rising, -1] >= 0], answers.answer), (answers.known, answers.truth)):
+        lineage[codes[rows, -1]] = codes[rows]
+    return lineage
+
+
+def confused_pairs(answers: Answers, wrong: Sequence[int], lineage: Codes) -> Iterator[Pair]:
+    """Yield the most frequent mistakes; of equally frequent ones, in the order of their names."""
+    recognised = {int(answers.truth[row, -1]): row for row in answers.rising if answers.right[row]}
+    mistaken = {_leaves(answers, row): row for row in answers.rising if answers.known[row]}
+    counts = Counter(_leaves(answers, row) for row in wrong)
+    ranked = sorted(counts, key=lambda pair: (-counts[pair], *map(answers.leaf, pair)))
+    for truth, answer in ranked[:PAIRS]:
+        height = int((lineage[truth] != lineage[answer]).sum())
+        shared = answers.levels[-1 - height] if height < len(answers.levels) else None
+        yield Pair(
+            answers.leaf(truth),
+            answers.leaf(answer),
+            counts[truth, answer],
+            height,
+            shared,
+            mistaken[truth, answer],
+            recognised.get(truth),
+            recognised.get(answer),
+        )
+
+
+def class_rows(answers: Answers, wrong: Sequence[int]) -> list[ClassRow]:
+    """Return the classes that have test images, the worst first."""
+    size = len(answers.names[-1])
+    total = np.bincount(answers.truth[answers.known, -1], minlength=size)
+    right = np.bincount(answers.truth[answers.right, -1], minlength=size)
+    worst: dict[int, tuple[str, int]] = {}
+    counts = Counter(_leaves(answers, row) for row in wrong)
+    for (truth, answer), times in sorted(counts.items(), key=lambda item: (-item[1], answers.leaf(item[0][1]))):
+        worst.setdefault(truth, (answers.leaf(answer), times))
+    rows = [
+        ClassRow(Share(answers.leaf(code), int(right[code]), int(total[code])), *worst.get(code, ("", 0)))
+        for code in np.flatnonzero(total).tolist()
+    ]
+    return sorted(rows, key=lambda row: (row.share.value, -row.share.total, row.share.name))
+
+
+def _leaves(answers: Answers, row: int) -> tuple[int, int]:
+    return int(answers.truth[row, -1]), int(answers.answer[row, -1])

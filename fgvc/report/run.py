@@ -1,0 +1,190 @@
+"""Reads a run folder into the numbers of its report: plain data, for which neither torch nor a model is loaded.
+
+Shape letters: N test images, L levels.
+"""
+
+import csv
+import json
+import math
+from collections import defaultdict
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from fgvc.errors import UsageError
+from fgvc.files.answer_table import (
+    Answers,
+    Reliability,
+    RiskCoverage,
+    Share,
+    read_answers,
+    reliability,
+    risk_coverage,
+    share,
+)
+from fgvc.report.mistakes import ClassRow, Pair, class_rows, confused_pairs, lineage_of
+
+Curve = list[tuple[int, float]]
+CONFIG, CURVES, FINAL, ANSWERS = "config.yaml", "metrics.csv", "test.json", "predictions_test.csv"
+BEFORE, AFTER = "before calibration", "after calibration"
+LOOKS = 12
+"""How many pictures with boxes a report shows."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that the page says. What a run does not have is empty or None.
+
+    day: when the newest of its tables was written; facts: method, data ... as (name, value).
+    final: test.json as it is; curves: column of metrics.csv -> (epoch, value).
+    levels, views: images that are right at each level, and at the leaf level by each part of the method.
+    heights: (L,) mistakes by the height of the lowest common ancestor of truth and answer, from 1.
+    reliability: BEFORE and AFTER calibration, or the first alone.
+    classes: those that have test images, the worst first; looks: rows that have boxes.
+    """
+
+    name: str
+    day: str
+    facts: list[tuple[str, str]] = field(default_factory=list)
+    final: dict[str, Any] = field(default_factory=dict)
+    curves: dict[str, Curve] = field(default_factory=dict)
+    answers: Answers | None = None
+    levels: list[Share] = field(default_factory=list)
+    views: list[Share] = field(default_factory=list)
+    heights: list[int] = field(default_factory=list)
+    pairs: list[Pair] = field(default_factory=list)
+    reliability: dict[str, Reliability] = field(default_factory=dict)
+    risk: RiskCoverage | None = None
+    classes: list[ClassRow] = field(default_factory=list)
+    looks: list[int] = field(default_factory=list)
+
+    @property
+    def pictured(self) -> list[int]:
+        """The rows whose photographs are shown, each once."""
+        rows = [row for pair in self.pairs for row in (pair.row, pair.truth_row, pair.answer_row)] + self.looks
+        return list(dict.fromkeys(row for row in rows if row is not None))
+
+
+def read(run: Path) -> Report:
+    """Read what a run folder holds.
+
+    Raises:
+        UsageError: neither answers nor training curves are there, or a file is damaged.
+    """
+    tables = [path for path in (run / ANSWERS, run / CURVES) if path.is_file()]
+    if not tables:
+        raise UsageError(f"{run}: neither {ANSWERS} nor {CURVES} in it; run `fgvc test {run}` first")
+    return Report(
+        name=run.resolve().name,
+        day=date.fromtimestamp(max(path.stat().st_mtime for path in tables)).isoformat(),
+        facts=facts(read_config(run)),
+        final=_read_final(run / FINAL),
+        curves=read_curves(run / CURVES) if run / CURVES in tables else {},
+        **(judge(read_answers(run / ANSWERS)) if run / ANSWERS in tables else {}),
+    )
+
+
+def judge(answers: Answers) -> dict[str, Any]:
+    """Return the fields of a Report that follow from the answers."""
+    known, right = answers.known, answers.right
+    lineage = lineage_of(answers)
+    wrong = np.flatnonzero(known & ~right & (answers.answer[:, -1] >= 0))
+    truth, answer = answers.truth[wrong, -1], answers.answer[wrong, -1]
+    heights = (lineage[truth] != lineage[answer]).sum(axis=1)
+    kept = {BEFORE: answers.score} | ({} if answers.calibrated is None else {AFTER: answers.calibrated})
+    sure = known & np.isfinite(answers.confidence)
+    return {
+        "answers": answers,
+        "levels": [share(level, answers.truth[:, d], answers.answer[:, d]) for d, level in enumerate(answers.levels)],
+        "views": [share(view, answers.truth[:, -1], codes) for view, codes in answers.views.items()],
+        "heights": np.bincount(heights, minlength=len(answers.levels) + 1)[1:].tolist(),
+        "pairs": list(confused_pairs(answers, wrong.tolist(), lineage)),
+        "reliability": {
+            name: reliability(scores[rows], right[rows])
+            for name, scores in kept.items()
+            if (rows := known & np.isfinite(scores)).any()
+        },
+        "risk": risk_coverage(answers.confidence[sure], right[sure]) if sure.any() else None,
+        "classes": class_rows(answers, wrong.tolist()),
+        "looks": _looks(answers),
+    }
+
+
+def read_curves(path: Path) -> dict[str, Curve]:
+    """Return each column of Lightning's metrics.csv as (epoch, its last value in this epoch), without gaps."""
+    found: dict[str, dict[int, float]] = defaultdict(dict)
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                for name, cell in row.items():
+                    if name and cell and name not in ("epoch", "step") and row.get("epoch"):
+                        value = float(cell)
+                        if math.isfinite(value):
+                            found[name][int(row["epoch"])] = value
+    except (OSError, ValueError, TypeError, csv.Error) as error:
+        raise UsageError(f"{path}: cannot be read ({error}); it is the table of Lightning's CSVLogger") from None
+    return {name: sorted(curve.items()) for name, curve in found.items()}
+
+
+def read_config(run: Path) -> dict[str, Any]:
+    """Return the config of a run as plain data, empty where there is none; raises UsageError for a damaged one."""
+    try:
+        config = yaml.safe_load((run / CONFIG).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UsageError(f"{run / CONFIG}: cannot be read ({' '.join(str(error).split())})") from None
+    return config if isinstance(config, dict) else {}
+
+
+def facts(config: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return what a run is made of, as (name, value): the stems of its parts, sizes, epochs."""
+    recognizer = at(config, "model", "recognizer")
+    parts = [("method", recognizer), *((part, at(recognizer, "init_args", part)) for part in ("attention", "head"))]
+    found = [(name, _stem(at(part, "class_path"))) for name, part in parts]
+    found += [
+        ("backbone", at(recognizer, "init_args", "backbone", "init_args", "name")),
+        ("data", _stem(at(config, "data", "source", "class_path"))),
+        ("image size", at(config, "model", "image_size")),
+        ("epochs", at(config, "trainer", "max_epochs")),
+        ("seed", at(config, "seed_everything")),
+    ]
+    return [(name, str(value)) for name, value in found if value not in (None, "")]
+
+
+def at(tree: Any, *keys: str) -> Any:
+    """Return what lies at the end of a path of keys in plain data, None where it ends early."""
+    for key in keys:
+        tree = tree.get(key) if isinstance(tree, dict) else None
+    return tree
+
+
+def _stem(class_path: Any) -> str:
+    """`fgvc.methods.recognizers.ra_cnn.RACNN` -> `ra_cnn`, the name of its YAML."""
+    return ".".join(str(class_path or "").split(".")[-2:-1]) or str(class_path or "")
+
+
+def _read_final(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: cannot be read ({error}); run `fgvc test {path.parent}` again") from None
+    return found if isinstance(found, dict) else {}
+
+
+def _looks(answers: Answers) -> list[int]:
+    """Return rows with boxes: as many right ones as wrong ones where there are enough, spread over the table."""
+    rows = [row for row in np.flatnonzero(answers.known).tolist() if answers.boxes_of(row)]
+    right = [row for row in rows if answers.right[row]]
+    wrong = [row for row in rows if not answers.right[row]]
+    take = min(len(right), max(LOOKS // 2, LOOKS - len(wrong)))
+    return _spread(right, take) + _spread(wrong, LOOKS - take)
+
+
+def _spread(rows: list[int], number: int) -> list[int]:
+    number = min(number, len(rows))
+    return [rows[i * len(rows) // number] for i in range(number)]

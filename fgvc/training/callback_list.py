@@ -1,0 +1,62 @@
+"""The loggers and callbacks of a run: what it shows, what it keeps, and how its stages follow one another."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.loggers import TensorBoardLogger
+
+from fgvc.files import run_folder
+from fgvc.training.callbacks.bad_images import BadImages
+from fgvc.training.callbacks.crop_health import CropHealth
+from fgvc.training.callbacks.ema import EMA
+from fgvc.training.callbacks.finite_loss import FiniteLoss
+from fgvc.training.callbacks.phases import Phase, PhaseSchedule, last_phase_start
+from fgvc.training.callbacks.progress import StderrProgressBar
+from fgvc.training.callbacks.step_checkpoints import StepCheckpoint
+from fgvc.training.metrics_file import RunCSVLogger
+
+
+def loggers(folder: Path) -> list[Any]:
+    """Return the loggers that write metrics.csv and TensorBoard's files into a run folder."""
+    place: dict[str, Any] = {"save_dir": str(folder), "name": "", "version": ""}
+    return [RunCSVLogger(**place), TensorBoardLogger(**place, sub_dir="tensorboard", default_hp_metric=False)]
+
+
+def watching() -> list[Callback]:
+    """Return what every command wants: the progress bar, and a look at the crops."""
+    return [StderrProgressBar(refresh_rate=1 if sys.stderr.isatty() else 50), CropHealth()]
+
+
+def training(
+    folder: Path, phases: Sequence[Phase] | None, cycle: bool, ema: float, monitor: str | None, minutes: float = 5.0
+) -> list[Callback]:
+    """Return what training wants beside that.
+
+    Args:
+        folder: of the run; checkpoints go into it.
+        phases, cycle: see PhaseSchedule; no phases, no schedule.
+        ema: largest decay of averaged weights, 0 for none.
+        monitor: the number that chooses the best epoch, or None where nothing is held out.
+        minutes: the longest time between two checkpoints of the whole training state.
+    """
+    found: list[Callback] = [FiniteLoss(folder), BadImages(folder)]
+    if phases:
+        found.append(PhaseSchedule(list(phases), cycle))
+    if ema:
+        found.append(EMA(ema, start_epoch=last_phase_start(phases)))
+    checkpoints = folder / run_folder.CHECKPOINTS
+    if monitor:
+        place: dict[str, Any] = {"dirpath": checkpoints, "filename": "best", "enable_version_counter": False}
+        found.append(ModelCheckpoint(monitor=monitor, mode="max", **place))
+    found.append(StepCheckpoint(run_folder.last(folder), minutes))
+    return found
+
+
+def best_of(trainer: Any) -> dict[str, float]:
+    """Return the name and the value of what chose the best epoch; nothing where nothing did."""
+    found: list[Any] = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
+    chosen = [c for c in found if c.monitor and c.best_model_score is not None]
+    return {c.monitor: round(float(c.best_model_score), 6) for c in chosen}

@@ -1,0 +1,236 @@
+"""Runs that are stopped at chosen steps and resumed, against the run that was left alone."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from fakes.tiny_run import CPU, NET, data_flags, make_photos, read_csv
+
+from fgvc.__main__ import main
+from fgvc.training.callbacks.step_checkpoints import StepCheckpoint
+from fgvc.training.module import FineGrainedModule
+
+PLAIN = ["--save_every_minutes", "0", "--trainer.max_epochs", "3", "--trainer.log_every_n_steps", "1"]
+"""5 steps an epoch: 20 training images in batches of 4, or 3 where two of them are accumulated."""
+KINDS = {
+    "plain": [],
+    "averaged": ["--ema", "0.9", "--model.mixup", "0.4", "--trainer.gradient_clip_val", "1"],
+    "accumulated": ["--trainer.accumulate_grad_batches", "2", "--data.balance", "class_balanced"],
+    "phases": ["--phases", "[{name: head, epochs: 1, lr: 0.01}, {name: all, epochs: 1}]", "--cycle_phases", "true"],
+}
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nobody catches it."""
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    return make_photos(tmp_path_factory.mktemp("photos"), train=7, val=2, test=0)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def fit(photos, name, *words):
+    return main(["fit", *NET, *CPU, *data_flags(photos), *PLAIN, *words, "--name", name])
+
+
+def kill_after(monkeypatch, saves):
+    """Kill the run right after its n-th checkpoint; a list of n makes it die again each time it is resumed."""
+    original, left = StepCheckpoint._save, list(saves)
+
+    def save(self, trainer):
+        original(self, trainer)
+        if left:
+            left[0] -= 1
+            if left[0] == 0:
+                left.pop(0)
+                raise Killed
+
+    monkeypatch.setattr(StepCheckpoint, "_save", save)
+
+
+def tensors(thing, name=""):
+    if isinstance(thing, torch.Tensor):
+        return {name: thing}
+    pairs = thing.items() if isinstance(thing, dict) else enumerate(thing) if isinstance(thing, list | tuple) else ()
+    return {key: value for k, v in pairs for key, value in tensors(v, f"{name}/{k}").items()}
+
+
+def state(name):
+    found = torch.load(Path("runs", name, "checkpoints/last.ckpt"), weights_only=True)
+    return tensors({key: found[key] for key in found if "state" in key and key != "callbacks"})
+
+
+def same(one, other):
+    assert one.keys() == other.keys()
+    return [key for key in one if not torch.equal(one[key], other[key])] == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_that_is_killed_and_resumed_becomes_the_run_that_was_left_alone(photos, folder, monkeypatch, kind):
+    assert fit(photos, "straight", *KINDS[kind]) == 0
+    kill_after(monkeypatch, [2, 2, 1, 3])  # in the middle of an epoch, and at the end of one
+    with pytest.raises(Killed):
+        fit(photos, "killed", *KINDS[kind])
+    for _ in range(3):
+        with pytest.raises(Killed):
+            main(["fit", "--resume", "runs/killed"])
+    assert not same(state("straight"), state("killed"))
+    assert main(["fit", "--resume", "runs/latest"]) == 0
+    assert same(state("straight"), state("killed"))
+    rows = [read_csv(Path("runs", name, "metrics.csv")) for name in ("straight", "killed")]
+    steps = [[row["step"] for row in part if row["val/species/top1"]] for part in rows]
+    scores = [[row["val/species/top1"] for row in part if row["val/species/top1"]] for part in rows]
+    assert steps[0] == steps[1]
+    assert scores[0] == scores[1]
+    assert len(scores[0]) == 3
+    models = [Path("runs", name, "model/model.safetensors").read_bytes() for name in ("straight", "killed")]
+    assert models[0] == models[1]
+    told = [json.loads(Path("runs", name, "model/fgvc.json").read_text()) for name in ("straight", "killed")]
+    assert told[0]["architecture"] == told[1]["architecture"]
+    assert told[0]["temperatures"] == told[1]["temperatures"]
+    assert len(json.loads(Path("runs/killed/environment.json").read_text())["resumed"]) == 4
+
+
+@pytest.mark.parametrize(("number", "code", "name"), [(signal.SIGINT, 130, "SIGINT"), (signal.SIGTERM, 143, "SIGTERM")])
+def test_a_signal_saves_after_the_step_under_way(photos, folder, monkeypatch, capsys, number, code, name):
+    assert fit(photos, "straight") == 0
+    original = FineGrainedModule.on_train_batch_start
+
+    def start(self, batch, batch_idx):
+        original(self, batch, batch_idx)
+        if self.global_step == 6:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(FineGrainedModule, "on_train_batch_start", start)
+    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    assert fit(photos, "stopped", "--save_every_minutes", "100") == code
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == f"fgvc: {name}: stopped at epoch 1, step 7; fgvc fit --resume runs/stopped goes on after step 7"
+    monkeypatch.setattr(FineGrainedModule, "on_train_batch_start", original)
+    assert main(["fit", "--resume", "runs/stopped"]) == 0
+    assert "resume runs/stopped: epoch 1 of 3, after step 7\n" in capsys.readouterr().err
+    assert same(state("straight"), state("stopped"))
+
+
+def test_a_signal_during_validation_stops_and_says_where_the_run_goes_on(photos, folder, monkeypatch, capsys):
+    original = FineGrainedModule.validation_step
+
+    def step(self, sample, batch_idx):
+        original(self, sample, batch_idx)
+        if self.global_step == 10:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(FineGrainedModule, "validation_step", step)
+    assert fit(photos, "stopped", "--save_every_minutes", "100") == 130
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == "fgvc: SIGINT: stopped at epoch 1, step 10; fgvc fit --resume runs/stopped goes on after step 5"
+    assert main(["fit", "--resume", "runs/stopped", "--trainer.max_epochs", "2"]) == 130
+    monkeypatch.setattr(FineGrainedModule, "validation_step", original)
+    assert main(["fit", "--resume", "runs/stopped", "--trainer.max_epochs", "2"]) == 0
+
+
+def test_what_is_typed_beside_a_resume_wins_over_what_was_stored(photos, folder, monkeypatch, capsys):
+    assert fit(photos, "birds", "--trainer.max_epochs", "1", "--model.lr", "0.001") == 0
+    more = [
+        "--trainer.max_epochs",
+        "2",
+        "--model.lr",
+        "0.01",
+        "--model.head_lr_ratio",
+        "2",
+        "--model.warmup_epochs",
+        "0",
+    ]
+    seen = []
+    original = FineGrainedModule.on_train_batch_start
+
+    def start(self, batch, batch_idx):
+        original(self, batch, batch_idx)
+        seen.append({group["name"].partition("/")[0]: group["lr"] for group in self.optimizers().param_groups})
+
+    monkeypatch.setattr(FineGrainedModule, "on_train_batch_start", start)
+    assert main(["fit", "--resume", "runs/birds", *more]) == 0
+    assert len(seen) == 5
+    rates = sorted(set(seen[0].values()))
+    # half of a cosine over ten steps is left
+    assert rates == pytest.approx([0.005, 0.01], rel=1e-6)
+    stored = yaml.safe_load(Path("runs/birds/config.yaml").read_text())
+    assert (stored["trainer"]["max_epochs"], stored["model"]["lr"], stored["resume"]) == (2, 0.01, None)
+
+
+@pytest.fixture(scope="module")
+def finished(photos, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    before = Path.cwd()
+    os.chdir(folder)
+    kill = pytest.MonkeyPatch()
+    kill_after(kill, [3])
+    with pytest.raises(Killed):
+        fit(photos, "birds")
+    kill.undo()
+    os.chdir(before)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--resume"], "--resume: give the run folder to go on with, e.g. fgvc fit --resume runs/latest"),
+        (
+            ["--resume", "runs/nothing"],
+            "runs/nothing: no run folder (no config.yaml in it); give the folder that `fgvc fit` printed",
+        ),
+        (["--resume", "runs/birds", "--name", "x"], "--resume goes on in the same run; --name does not go with it"),
+        (["--resume=runs/birds", "--init_from=x"], "--resume goes on in the same run; --init_from does not go with it"),
+        (
+            ["--resume", "runs/birds", "--data.batch_size", "5"],
+            "data.batch_size: 5, but the run stopped inside an epoch with 4; resume it with 4, or start a new run with "
+            "--init_from",
+        ),
+        (
+            ["--resume", "runs/birds", "--model.optimizer", "sgd"],
+            "--model.optimizer: sgd, but runs/birds/checkpoints/last.ckpt holds the state of adamw; resume with it, or "
+            "start a new run with --init_from",
+        ),
+        (
+            ["--resume", "runs/birds", "--model.recognizer.init_args.head", "CosineHead"],
+            "runs/birds/checkpoints/last.ckpt: made by another model or for other classes (4 tensors differ, "
+            "recognizer.head.classifier.bias first); --resume goes on with the same one, --init_from starts a new run "
+            "from its weights",
+        ),
+    ],
+)
+def test_what_cannot_be_resumed_is_told_in_a_line_and_nothing_changes(finished, monkeypatch, capsys, words, said):
+    monkeypatch.chdir(finished)
+    files = {path: path.read_bytes() for path in Path("runs").rglob("*") if path.is_file()}
+    assert main(["fit", *words]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == f"fgvc: {said}"
+    assert {path: path.read_bytes() for path in Path("runs").rglob("*") if path.is_file()} == files
+
+
+def test_a_run_without_a_checkpoint_is_started_again(finished, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("runs/young").mkdir(parents=True)
+    Path("runs/young/config.yaml").write_bytes(Path(finished, "runs/birds/config.yaml").read_bytes())
+    assert main(["fit", "--resume", "runs/young"]) == 2
+    said = "runs/young: no checkpoint to go on from; start the run again with --overwrite true"
+    assert capsys.readouterr().err == f"fgvc: {said}\n"
+
+
+def test_fewer_epochs_than_are_trained_are_refused(finished, monkeypatch, capsys, photos, folder):
+    assert fit(photos, "two", "--trainer.max_epochs", "2") == 0
+    assert main(["fit", "--resume", "runs/two", "--trainer.max_epochs", "0"]) == 2
+    said = "--trainer.max_epochs: 0, but runs/two is in epoch 1 already; give more"
+    assert capsys.readouterr().err.splitlines()[-1] == f"fgvc: {said}"
+    assert main(["fit", "--resume", "runs/two"]) == 0  # nothing left to train; the model is written again

@@ -1,0 +1,57 @@
+import math
+
+import pytest
+
+from fgvc.errors import UsageError
+from fgvc.model_file.migrations import FORMAT, OLDEST, STEPS, migrate, without_nan
+
+
+def test_every_format_from_the_oldest_on_has_a_step():
+    assert sorted(STEPS) == list(range(OLDEST, FORMAT))
+
+
+def test_a_description_of_format_1_gains_what_came_later_and_keeps_the_rest():
+    old = {"format": 1, "architecture": {"class_path": "X"}, "provenance": {"metrics": {"loss": math.nan, "top1": 0.5}}}
+    assert migrate(old) == {
+        "format": 3,
+        "architecture": {"class_path": "X"},
+        "provenance": {"metrics": {"loss": None, "top1": 0.5}},
+        "vouching": None,
+        "weights_sha256": None,
+    }
+    assert old["format"] == 1 and math.isnan(old["provenance"]["metrics"]["loss"])
+
+
+def test_counts_of_format_2_stay():
+    assert migrate({"format": 2, "vouching": {"answered": [3]}})["vouching"] == {"answered": [3]}
+
+
+def test_todays_description_is_left_alone():
+    new = {"format": FORMAT, "vouching": 1, "anything": 2}
+    assert migrate(new) == new
+
+
+@pytest.mark.parametrize(
+    ("described", "said"),
+    [
+        ({"format": 4}, "format 4 is newer than this fgvc reads (1 to 3); update fgvc"),
+        ({"format": 0}, "format 0 is older than this fgvc reads (1 to 3); use an older fgvc"),
+        ({"format": -7}, "format -7 is older than this fgvc reads (1 to 3); use an older fgvc"),
+        ({"format": "2"}, "format: '2'; an integer of 1 to 3: is it an fgvc model description?"),
+        ({"format": 2.0}, "format: 2.0; an integer of 1 to 3: is it an fgvc model description?"),
+        ({"format": True}, "format: True; an integer of 1 to 3: is it an fgvc model description?"),
+        ({"format": None}, "format: None; an integer of 1 to 3: is it an fgvc model description?"),
+        ({}, "format: missing; an integer of 1 to 3: is it an fgvc model description?"),
+    ],
+)
+def test_a_format_that_is_not_read_is_told(described, said):
+    with pytest.raises(UsageError) as caught:
+        migrate(described)
+    assert str(caught.value) == said
+
+
+def test_what_json_does_not_know_becomes_null():
+    assert without_nan({"a": [math.inf, -math.inf, 1.5, "NaN"], "b": math.nan}) == {
+        "a": [None, None, 1.5, "NaN"],
+        "b": None,
+    }

@@ -1,0 +1,62 @@
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader
+
+from fgvc.config import quiet
+from fgvc.training.callbacks.progress import StderrProgressBar, print_summary
+
+
+class Tiny(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(1, 1)
+
+    def training_step(self, batch, _):
+        return self.layer(batch).sum()
+
+    def validation_step(self, batch, _):
+        self.log("val/loss", self.layer(batch).sum())
+
+    def test_step(self, batch, _):
+        self.log("test/loss", self.layer(batch).sum())
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+@pytest.fixture
+def trainer(tmp_path):
+    quiet.libraries()
+    log = pl.loggers.CSVLogger(str(tmp_path))  # its version number must stay out of the bar
+    keys = {"logger": log, "enable_checkpointing": False, "enable_model_summary": False, "log_every_n_steps": 1}
+    return pl.Trainer(accelerator="cpu", max_epochs=2, callbacks=[StderrProgressBar(refresh_rate=1)], **keys)
+
+
+def test_bars_go_to_stderr_and_stdout_stays_empty(trainer, capsys):
+    loader = DataLoader(torch.rand(4, 1))
+    module = Tiny()
+    trainer.fit(module, loader, loader)
+    out, err = capsys.readouterr()
+    assert out == ""
+    for word in ("Sanity", "Epoch 0", "Epoch 1", "Validation", "4/4"):
+        assert word in err
+    assert "v_num" not in err
+    trainer.test(module, loader, verbose=False)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "Testing" in err
+
+
+def test_the_summary_tells_all_of_the_answer_and_the_gist_of_its_views(capsys):
+    levels = {f"{level}/{kind}": 0.5 for level in ("genus", "species") for kind in ("top1", "top5", "mean_per_class")}
+    tree = {"full_path": 0.25, "severity": 1.5, "hd@1": 0.75, "hd@5": 2.0, "h_f1": 0.5}
+    numbers = {f"test/{view}{key}": x for view in ("", "scale1/", "crm/") for key, x in (levels | tree).items()}
+    print_summary("3 images", {**numbers, "test/loss": 2.0, "val/loss": 1.0}, "test/")
+    out, err = capsys.readouterr()
+    told = {line.split()[0]: " ".join(line.split()[1:]) for line in err.splitlines() if "/" in line}
+    assert out == "" and "3 images" in err
+    assert {f"test/{key}" for key in levels | tree} | {"test/loss"} <= set(told)
+    gist = {f"test/{view}/{key}" for view in ("scale1", "crm") for key in ("genus/top1", "species/top1", "hd@1")}
+    assert {name for name in told if name.count("/") > 1 and ("scale1" in name or "crm" in name)} == gist
+    assert told["test/full_path"] == "25.00 %" and told["test/hd@1"] == "0.7500" and "val/loss" not in told
