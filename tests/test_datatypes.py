@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fgvc.data.packed_paths import PackedPaths, map_array
-from fgvc.datatypes import Record, Records
+from fgvc.data.records import Record, Records
 
 PATHS = ["a/1.jpg", "b/Möwe 鳥.jpg", os.fsdecode(b"c/\xff\xfe.jpg"), "", "/elsewhere/4.jpg"]
 LABELS = [3, 0, -1, 2, 7]

@@ -77,7 +77,7 @@ SOURCE = '''
 from pathlib import Path
 
 from fgvc.data.sources.base import DataSource
-from fgvc.datatypes import Records
+from fgvc.data.records import Records
 from fgvc.taxonomy.tree import Taxonomy
 
 

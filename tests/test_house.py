@@ -174,7 +174,7 @@ HOUSE = {
         ("fgvc.data.utils", "x = 1", "a name that says nothing"),
         ("fgvc.helpers", "x = 1", "no number"),
         ("fgvc.extras.thing", "x = 1", "no number"),
-        ("fgvc.datatypes", "from fgvc.images.decoding import decode", "circle: fgvc.datatypes -> fgvc.images"),
+        ("fgvc.datatypes", "from fgvc.images.decoding import decode", "from 1 to 2"),
         (
             "fgvc.data.reading.lists",
             "from fgvc.data.sources.cub import CUB",

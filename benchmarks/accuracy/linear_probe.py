@@ -18,10 +18,11 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
+from fgvc.data.records import Records
 from fgvc.data.sources.cub import CUB
 from fgvc.data.splitting import stratified_split
-from fgvc.datatypes import Records
-from fgvc.images.decoding import EvalResize, decode, resize_for_eval
+from fgvc.images.decoding import decode
+from fgvc.images.resizing import EvalResize, resize_for_eval
 from fgvc.methods.backbone import Backbone
 
 PENALTIES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3)

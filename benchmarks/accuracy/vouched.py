@@ -22,7 +22,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fgvc.confidence.vouching import count, precision_upper, summarise, threshold
+from fgvc.confidence.intervals import precision_upper
+from fgvc.confidence.vouching import count, summarise, threshold
 from fgvc.errors import FgvcError, UsageError
 from fgvc.taxonomy.tree import Taxonomy
 

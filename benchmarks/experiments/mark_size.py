@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from fgvc.data.sources.generated_birds import GeneratedBirds
-from fgvc.images.decoding import EvalResize, decode, resize_for_eval
+from fgvc.images.decoding import decode
+from fgvc.images.resizing import EvalResize, resize_for_eval
 from fgvc.taxonomy.tree import Taxonomy
 
 

@@ -30,7 +30,8 @@ from tqdm import tqdm
 from benchmarks.machine import hardware
 from fgvc.files.shipped import config_file, config_stems
 from fgvc.images.regions import boxcar, crop_and_resize
-from fgvc.model_file.architecture import build, known_classes
+from fgvc.methods.slots import known_classes
+from fgvc.model_file.architecture import build
 from fgvc.taxonomy.tree import Taxonomy
 
 PLAIN = ("whole_image", "all")

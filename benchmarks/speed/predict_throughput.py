@@ -39,8 +39,8 @@ from benchmarks.speed.throughput_input import find_photos, make_photos
 from fgvc.commands import predict as predict_command
 from fgvc.config import quiet
 from fgvc.errors import FgvcError
-from fgvc.images.decoding import EvalResize
 from fgvc.images.pictures import square_of
+from fgvc.images.resizing import EvalResize
 from fgvc.model_file import model as model_file
 from fgvc.model_file.architecture import build
 from fgvc.model_file.model import Model

@@ -19,8 +19,8 @@ from tqdm import tqdm
 
 from benchmarks.speed.throughput_table import Row
 from fgvc.data.dataset import PhotoDataset
+from fgvc.data.records import Records
 from fgvc.data.transforms import Augmentation, TrainTransform
-from fgvc.datatypes import Records
 from fgvc.errors import UsageError
 from fgvc.images.decoding import SUFFIXES
 

@@ -18,8 +18,9 @@ from torch.utils.data import DataLoader
 from benchmarks.speed.throughput_input import find_photos
 from benchmarks.speed.throughput_table import Row
 from fgvc.config.run_cli import RunCLI
+from fgvc.data.records import Records
 from fgvc.data.sources.base import DataSource
-from fgvc.datatypes import Records, Sample
+from fgvc.datatypes import Sample
 from fgvc.files.shipped import config_file
 from fgvc.taxonomy.tree import Taxonomy
 

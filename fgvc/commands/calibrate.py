@@ -7,7 +7,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from fgvc.confidence.vouching import Vouching, answers_needed, precision_interval, refusal, summarise, threshold
+from fgvc.confidence.intervals import precision_interval
+from fgvc.confidence.vouching import Vouching, answers_needed, refusal, summarise, threshold
 from fgvc.config import quiet
 from fgvc.config.run_cli import RunCLI
 from fgvc.errors import UsageError

@@ -1,24 +1,12 @@
 """`fgvc data download WHAT --to FOLDER`: fetch a published data set from its makers and unpack it."""
 
 import argparse
-import os
-import shlex
-import shutil
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
-from fgvc.data.downloads.facts import Archive, DataSet, data_set
-from fgvc.data.downloads.fetching import fetch
-from fgvc.data.downloads.partial_file import readable
-from fgvc.data.downloads.unpacking import unpack
-from fgvc.errors import FgvcError, UsageError
+from fgvc.data.downloads.facts import data_set
+from fgvc.data.downloads.installing import describe, next_steps, obtain
 from fgvc.files.shipped import download_stems
-
-SLACK = 2**30
-"""Bytes that any archive may unpack to beyond twice what is expected of it."""
 
 
 def main(argv: list[str]) -> int:
@@ -41,136 +29,12 @@ def main(argv: list[str]) -> int:
     home = arguments.to.expanduser()
     print(describe(chosen), file=sys.stderr)
     try:
-        _obtain(chosen, home, arguments.keep_archive)
+        obtain(chosen, home, arguments.keep_archive)
     except KeyboardInterrupt:
         print("what has arrived is kept: give the same command again to continue", file=sys.stderr)
         raise
     print(next_steps(chosen, home), file=sys.stderr)
     return 0
-
-
-def describe(chosen: DataSet) -> str:
-    """Return what it is, on which terms, from where and how much, in lines."""
-    lines = [chosen.title, f"  source  {chosen.source}", *(f"  terms   {line}" for line in chosen.terms)]
-    if chosen.part:
-        lines.append(f"  part    {chosen.part} (--part: {', '.join(chosen.parts)})")
-    for archive in chosen.archives:
-        about = "" if archive.is_exact else "about "
-        lines.append(
-            f"  file    {archive.url} ({about}{readable(archive.bytes)}, md5 {archive.md5 or 'not published'})"
-        )
-    fetched, unpacked = (sum(sizes) for sizes in zip(*((a.bytes, a.unpacked) for a in chosen.archives), strict=True))
-    return "\n".join([*lines, f"  in all  {readable(fetched)} to fetch, about {readable(unpacked)} unpacked"])
-
-
-def next_steps(chosen: DataSet, home: Path) -> str:
-    """Return the two commands that come next."""
-    arguments = {"root": home / chosen.root, **chosen.arguments}
-    values = {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in arguments.items()}
-    flags = " ".join(f"--data.source.init_args.{key} {shlex.quote(value)}" for key, value in values.items())
-    return (
-        f"next: fgvc data verify --config {chosen.config} {flags}\n"
-        f"      fgvc fit --config {chosen.config} --config whole_image {flags}"
-    )
-
-
-def space_needed(archives: Sequence[Archive], folder: Path, keep: bool) -> int:
-    """Return about how many more bytes a folder holds at the worst moment.
-
-    Args:
-        archives: what is fetched and unpacked there, one after the other.
-        folder: it; what has arrived there already is not counted again.
-        keep: archives stay after they are unpacked.
-    """
-    used = worst = 0
-    for archive in archives:
-        waiting = [folder / archive.name, folder / f"{archive.name}.part"]
-        had = min(archive.bytes, sum(file.stat().st_size for file in waiting if file.is_file()))
-        used += archive.bytes - had
-        worst = max(worst, used + archive.unpacked)
-        used += archive.unpacked - (0 if keep else archive.bytes)
-    return worst
-
-
-def _obtain(chosen: DataSet, home: Path, keep: bool) -> None:
-    folder = home / chosen.into
-    missing = []
-    for archive in chosen.archives:
-        if archive.is_unpacked(folder):
-            print(f"{folder / archive.makes[-1]}: already there, left as it is", file=sys.stderr)
-        else:
-            missing.append(archive)
-    if not missing:
-        return
-    _check_space(home, space_needed(missing, folder, keep))
-    with _alone(folder):
-        for archive in missing:
-            size, at_most = (archive.bytes, None) if archive.is_exact else (None, 2 * archive.bytes)
-            fetch(archive.url, folder / archive.name, archive.md5, size, at_most)
-            try:
-                count = _install(archive, folder)
-                if not keep:
-                    (folder / archive.name).unlink()
-            except OSError as error:
-                raise FgvcError(f"{folder}: cannot be written ({error.strerror}); mend it and repeat") from None
-            print(f"{folder / archive.makes[-1]}: {count:,} files of {archive.name}", file=sys.stderr)
-
-
-def _install(archive: Archive, folder: Path) -> int:
-    """Unpack an archive under a name of its own, then move what it makes to its place: nothing is there by half."""
-    temporary = folder / f".{archive.name}.unpacking"
-    shutil.rmtree(temporary, ignore_errors=True)  # of a run that was killed
-    temporary.mkdir()
-    try:
-        count = unpack(folder / archive.name, temporary, 2 * archive.unpacked + SLACK)
-        for name in archive.makes:
-            found = [path for path in (temporary / name, *temporary.glob(f"*/{name}")) if path.exists()]
-            if not found:
-                raise FgvcError(f"{folder / archive.name}: holds no {name}; look for another source")
-            if not os.path.lexists(folder / name):
-                found[0].rename(folder / name)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return count
-
-
-def _check_space(home: Path, needed: int) -> None:
-    existing = next(path for path in (home, *home.parents) if path.exists())
-    if not existing.is_dir():
-        raise UsageError(f"--to {home}: {existing} is a file, not a folder")
-    free = shutil.disk_usage(existing).free
-    if free < needed:
-        raise FgvcError(
-            f"{home}: {readable(free)} free, about {readable(needed)} needed; make room, or choose another --to"
-        )
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Make the folder and keep a second run out of it; the lock ends with the process, however that ends."""
-    path = folder / ".fgvc_download"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = path.open("w")
-    except OSError as error:
-        raise UsageError(f"--to {folder}: cannot be written ({error.strerror}); choose another folder") from None
-    with file:
-        _lock(file, folder)
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
-
-
-def _lock(file: IO[str], folder: Path) -> None:
-    try:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise FgvcError(f"{folder}: another `fgvc data download` is at work there; wait for it") from None
-    except (ImportError, OSError):  # Windows, or a file system without locks
-        return
 
 
 def _parser() -> argparse.ArgumentParser:

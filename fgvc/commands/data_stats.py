@@ -10,10 +10,10 @@ import jsonargparse
 from fgvc.config import quiet
 from fgvc.config.data_cli import parse
 from fgvc.data.inspection import sizes, stats
-from fgvc.data.inspection.findings import check_output, print_lines
+from fgvc.data.inspection.findings import print_lines
 from fgvc.data.inspection.split_records import records_of
 from fgvc.errors import UsageError
-from fgvc.prediction.results import open_whole
+from fgvc.files.whole_files import check_output, open_whole
 
 ABOUT = "Count the images of every split that a training would see, per level and class, and tell how large they are."
 

@@ -12,7 +12,8 @@ import yaml
 
 from fgvc.commands import evaluate, fit, predict
 from fgvc.data.sources.generated_birds import GeneratedBirds
-from fgvc.images.contact_sheet import Tile, contact_sheet, save
+from fgvc.files.whole_files import save_picture
+from fgvc.images.contact_sheet import Tile, contact_sheet
 from fgvc.images.decoding import decode
 
 SHORT = ("--trainer.max_epochs", "1", "--trainer.limit_train_batches", "8", "--trainer.limit_val_batches", "2")
@@ -62,4 +63,4 @@ def _draw(table: Path, truth: dict[str, str], sheet: Path) -> None:
     with table.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     tiles = [Tile(decode(row["path"]), row["label"], float(row["score"]), truth[row["path"]]) for row in rows]
-    save(contact_sheet(tiles), sheet)
+    save_picture(contact_sheet(tiles), sheet)

@@ -9,6 +9,7 @@ from fgvc.commands.report import write_page
 from fgvc.config.run_cli import RunCLI, with_config_paths
 from fgvc.errors import UsageError
 from fgvc.files import run_folder
+from fgvc.files.whole_files import write_text
 from fgvc.model_file.model import read_temperatures, read_weights
 from fgvc.training.callbacks.bad_images import BadImages
 from fgvc.training.callbacks.prediction_table import PredictionTable
@@ -69,7 +70,7 @@ def evaluate(cli: RunCLI, command: str, run: Path | None) -> None:
     if cli.trainer.is_global_zero:
         split = {"validate": "val"}.get(command, command)
         if run:
-            run_folder.write(run / f"{command}.json", json.dumps(values, indent=1))
+            write_text(run / f"{command}.json", json.dumps(values, indent=1))
         print_summary(f"{len(cli.datamodule.records(split))} {split} images", values, f"{split}/")
         if command == "test":
             print(f"every answer: {table.path}", file=sys.stderr)

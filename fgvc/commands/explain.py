@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fgvc.commands.predict import Tally, check_inputs, pictures_of
 from fgvc.config import quiet
 from fgvc.errors import UsageError
-from fgvc.images.contact_sheet import save
+from fgvc.files.whole_files import open_whole, save_picture
 from fgvc.images.decoding import ImageError
-from fgvc.images.pictures import Picture, pixels_of
-from fgvc.prediction.results import open_whole, write_json
+from fgvc.images.pictures import Picture, check_inputs, pictures_of, pixels_of
+from fgvc.prediction.results import write_json
+from fgvc.prediction.tally import Tally
 
 if TYPE_CHECKING:
     from fgvc.prediction.explain.explanation import Explanation
@@ -115,5 +115,5 @@ def _draw(predictor: "Predictor", picture: Picture, target: Path, top_k: int, he
         return Explanation(str(picture), error=str(error))
     explanation = explain(predictor, photograph, top_k, heat)
     explanation.path, explanation.picture = str(picture), target.name
-    save(draw(photograph, explanation, Path(str(picture)).name), target)
+    save_picture(draw(photograph, explanation, Path(str(picture)).name), target)
     return explanation

@@ -8,6 +8,7 @@ from fgvc.commands.calibrate import calibrated
 from fgvc.config.run_cli import RunCLI, with_config_paths
 from fgvc.errors import FgvcError, UsageError
 from fgvc.files import run_folder
+from fgvc.files.origin import environment
 from fgvc.model_file.architecture import to_plain
 from fgvc.model_file.model import Model, save
 from fgvc.training import callback_list, checkpoints, metrics_file
@@ -98,7 +99,7 @@ def _finish(cli: RunCLI) -> None:
         "run": cli.config["name"],
         "checkpoint": chosen.name,
         "metrics": best or values,
-        **run_folder.environment(),
+        **environment(),
     }
     model = Model(cli.model.recognizer.eval(), architecture, cli.datamodule.resize, {}, provenance)
     path = save(model, cli.folder / run_folder.MODEL)  # at once: the calibration reads images, which may fail

@@ -1,23 +1,19 @@
 """`fgvc predict MODEL INPUT...`: name what is in photographs, as a table on stdout or in a file."""
 
 import argparse
-import os
 import sys
-import time
-from collections.abc import Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from fgvc.config import quiet
 from fgvc.errors import UsageError
+from fgvc.files.whole_files import check_picture, save_picture
 from fgvc.images import contact_sheet
 from fgvc.images.contact_sheet import Tile
 from fgvc.images.decoding import ImageError
-from fgvc.images.pictures import Picture, expand, pixels_of
+from fgvc.images.pictures import Picture, check_inputs, pictures_of, pixels_of
 from fgvc.prediction.allowed_classes import AllowedClasses
 from fgvc.prediction.journal import Journal
 from fgvc.prediction.output import to_file, to_stdout
@@ -25,9 +21,7 @@ from fgvc.prediction.provenance import hashes_of, save
 from fgvc.prediction.results import Result
 from fgvc.prediction.tables import parquet_table, writers
 from fgvc.prediction.tables.columns import LAYOUTS, Columns
-
-SHEET_PICTURES = 48
-"""How many pictures a contact sheet shows."""
+from fgvc.prediction.tally import SHEET_PICTURES, Tally
 
 
 def main(argv: list[str]) -> int:
@@ -71,57 +65,10 @@ def main(argv: list[str]) -> int:
         to_stdout(tally.watched(predict(pictures)), kind, columns)
     written = [str(arguments.output or "stdout")]
     if arguments.sheet and (tiles := _tiles(tally.shown)):
-        contact_sheet.save(contact_sheet.contact_sheet(tiles), arguments.sheet)
+        save_picture(contact_sheet.contact_sheet(tiles), arguments.sheet)
         written.append(str(arguments.sheet))
     print(tally.summary(written), file=sys.stderr)
     return 1 if tally.failed and not arguments.keep_going else 0
-
-
-@dataclass
-class Tally:
-    """What the summary and the sheet need to know of the results that pass by.
-
-    total: how many there will be, where that is known. seen, failed: so far. taken: how many of them an earlier run
-    had answered. shown: those for the sheet.
-    """
-
-    total: int | None
-    seen: int = 0
-    failed: int = 0
-    taken: int = 0
-    first_error: str = ""
-    seconds: float = 0.0
-    shown: list[Result] = field(default_factory=list)
-
-    def watched(self, results: Iterable[Result], doing: str = "predicting") -> Generator[Result, None, None]:
-        """Pass the results on under a progress bar, counting them and keeping a few for the sheet."""
-        start = time.perf_counter()
-        for result in tqdm(results, doing, self.total, unit=" images", delay=1, leave=False):
-            if result.error:
-                self.failed += 1
-                self.first_error = self.first_error or result.error
-            elif self._is_chosen(self.seen):
-                self.shown.append(result)
-            self.seen += 1
-            yield result
-        self.seconds = time.perf_counter() - start
-
-    def _is_chosen(self, index: int) -> bool:
-        """Spread the sheet over all pictures: the first ones of sorted folders are all of one class."""
-        if self.total is None or self.total <= SHEET_PICTURES:
-            return len(self.shown) < SHEET_PICTURES
-        return index * SHEET_PICTURES % self.total < SHEET_PICTURES
-
-    def counts(self) -> dict[str, int]:
-        """Return the numbers by name."""
-        return {"pictures": self.seen, "failed": self.failed, "taken_over": self.taken}
-
-    def summary(self, written: list[str]) -> str:
-        """Return one line: how many, how many failed and why the first did, how fast, and where the answers are."""
-        speed = (self.seen - self.taken) / max(self.seconds, 1e-9)
-        failed = f"{self.failed} failed" + (f" (first: {self.first_error})" if self.failed else "")
-        plural = "" if self.seen == 1 else "s"
-        return f"{self.seen} picture{plural}, {failed}, {speed:.1f} images/s -> {', '.join(written)}"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -175,7 +122,7 @@ def _check(arguments: argparse.Namespace) -> str:
             raise UsageError("--format parquet: does not go to stdout; give --output FILE.parquet")
         parquet_table.check_installed(str(output))
     if arguments.sheet:
-        contact_sheet.check_suffix(arguments.sheet)
+        check_picture(arguments.sheet)
     for path in (arguments.output, arguments.sheet):
         if path and path.exists() and not arguments.overwrite:
             raise UsageError(f"{path}: exists already; choose another name, or give --overwrite")
@@ -194,35 +141,6 @@ def _terms(arguments: argparse.Namespace, hashes: Mapping[str, str], allowed: Al
         "--precision": arguments.precision,
         "--allow": None if allowed is None else allowed.fingerprint,
     }
-
-
-def check_inputs(inputs: list[str]) -> None:
-    """Raise UsageError for a picture or folder that is not there."""
-    for name in inputs:
-        if name != "-" and not Path(name).exists():
-            raise UsageError(f"{name}: no such picture or folder")
-
-
-def pictures_of(inputs: list[str]) -> tuple[Iterable[Picture], int | None]:
-    """Return the pictures of the words of a command line, and how many there are where that can be known beforehand.
-
-    Folders are walked twice, so that their names need not be in memory.
-    """
-    return _named(inputs), None if "-" in inputs else sum(1 for _ in _named(inputs))
-
-
-def _named(inputs: list[str]) -> Iterator[Picture]:
-    for name in inputs:
-        yield from expand(_listed_on_stdin() if name == "-" else name)
-
-
-def _listed_on_stdin() -> Iterator[Path]:
-    for line in sys.stdin.buffer:
-        name = os.fsdecode(line.rstrip(b"\r\n"))
-        if "\0" in name:
-            raise UsageError("stdin: a path with a zero byte; give one path per line (find -print, not -print0)")
-        if name:
-            yield Path(name)
 
 
 def _tiles(results: Iterable[Result]) -> list[Tile]:

@@ -15,9 +15,10 @@ from PIL import Image
 
 from fgvc.errors import UsageError
 from fgvc.files.answer_table import Answers
+from fgvc.files.whole_files import open_whole
+from fgvc.images.boxes import Box
 from fgvc.images.decoding import ImageError, decode
 from fgvc.images.overlays import boxed, fitted
-from fgvc.prediction.results import Box, open_whole
 from fgvc.report.page import page
 from fgvc.report.run import at, read, read_config
 

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import bdtr, betaincinv
+from scipy.special import bdtr
 
+from fgvc.confidence.intervals import _checked
 from fgvc.errors import UsageError
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -167,27 +168,6 @@ def summarise(scores: Floats, correct: Bools, threshold: float) -> Summary:
     return Summary(number / images, mean_depth, right, number, tuple(shares.tolist()))
 
 
-def precision_interval(right: int, answered: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the exact two-sided interval of a precision; (0, 1) where there is no answer.
-
-    Clopper, Pearson, "The Use of Confidence or Fiducial Limits Illustrated in the Case of the Binomial", 1934.
-
-    Raises:
-        UsageError: confidence outside (0, 1), or more right answers than answers.
-    """
-    one_sided = (1 + _checked("confidence", confidence)) / 2
-    upper = precision_upper(right, answered, one_sided)
-    return 1 - precision_upper(answered - right, answered, one_sided), upper
-
-
-def precision_upper(right: int, answered: int, confidence: float = 0.95) -> float:
-    """Return the exact one-sided upper bound of a precision; see `precision_interval`."""
-    _checked("confidence", confidence)
-    if not 0 <= right <= answered:
-        raise UsageError(f"right: {right} of {answered} answers; give 0 to {answered}")
-    return 1.0 if right == answered else float(betaincinv(right + 1, answered - right, confidence))
-
-
 def _start(vouching: Vouching, precision: float) -> int:
     """Return the place in GRID where the walk starts; of equally good ones the strictest."""
     if vouching.pilot_answered:
@@ -195,9 +175,3 @@ def _start(vouching: Vouching, precision: float) -> int:
         return int(len(GRID) - 1 - np.argmin(p_values[::-1]))
     strict = 1 - (1 - precision) / 4  # three quarters of the way from the precision to 1
     return min(int(np.searchsorted(GRID, strict)), len(GRID) - 1)
-
-
-def _checked(name: str, share: float) -> float:
-    if not 0 < share < 1:
-        raise UsageError(f"{name}: {share}; it must lie between 0 and 1")
-    return share

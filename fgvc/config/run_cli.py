@@ -22,7 +22,7 @@ from fgvc.data.sources.base import DataSource
 from fgvc.errors import UsageError
 from fgvc.files import run_folder
 from fgvc.files.shipped import config_file
-from fgvc.model_file.architecture import known_classes
+from fgvc.methods.slots import known_classes
 from fgvc.training import callback_list, processes
 from fgvc.training.callbacks.phases import Phase
 from fgvc.training.checkpoints import WholeCheckpointIO

@@ -12,15 +12,16 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from fgvc.data.dataset import EvalLoader, OnBadImage, PhotoDataset, Transform, collate
-from fgvc.data.loaders import TrainLoader
+from fgvc.data.dataset import OnBadImage, PhotoDataset, Transform
+from fgvc.data.loaders import EvalLoader, TrainLoader, collate
+from fgvc.data.records import Records
 from fgvc.data.samplers import Balance, EvalSampler, TrainSampler
 from fgvc.data.sources.base import Annotations, DataSource
 from fgvc.data.splitting import stratified_split
 from fgvc.data.transforms import Augmentation, EvalTransform, TrainTransform
-from fgvc.datatypes import Records, Sample
+from fgvc.datatypes import Sample
 from fgvc.errors import UsageError
-from fgvc.images.decoding import EvalResize
+from fgvc.images.resizing import EvalResize
 from fgvc.taxonomy.tree import Taxonomy
 
 

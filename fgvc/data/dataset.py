@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from fgvc.datatypes import Records, Sample
+from fgvc.data.records import Records
+from fgvc.datatypes import Sample
 from fgvc.images.decoding import ImageError, Pixels, decode
 
 OnBadImage = Literal["error", "replace", "leave_out"]
@@ -99,24 +100,3 @@ class PhotoDataset(Dataset[Sample]):
             index=torch.tensor(index),
             view=torch.from_numpy(view),
         )
-
-
-class EvalLoader(DataLoader[Sample]):
-    """A DataLoader that passes over batches in which no image could be read."""
-
-    def __iter__(self) -> Iterator[Sample]:  # type: ignore[override]
-        return (batch for batch in super().__iter__() if batch is not None)
-
-
-def collate(samples: Sequence[Sample | None]) -> Sample | None:
-    """Stack the Samples of a batch into one; those that are None are left out.
-
-    Returns:
-        image (N, 3, S, S) uint8 channels_last, label (N,), index (N,), view (N, 4); None where there is no Sample.
-    """
-    found = [sample for sample in samples if sample is not None]
-    if not found:
-        return None
-    image = torch.stack([sample.image.permute(1, 2, 0) for sample in found]).permute(0, 3, 1, 2)
-    label, index, view = (torch.stack(part) for part in list(zip(*found, strict=True))[1:])
-    return Sample(image, label, index, view)

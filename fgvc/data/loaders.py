@@ -1,8 +1,9 @@
 """Training batches that a resumed run continues where it stopped."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
 from torch.utils.data import DataLoader, Dataset
 
 from fgvc.data.samplers import TrainSampler
@@ -58,3 +59,24 @@ class TrainLoader(DataLoader[Sample]):
         self.sampler.set_epoch(epoch)
         self.sampler.skip = batches * (self.batch_size or 1)
         self._start = batches
+
+
+class EvalLoader(DataLoader[Sample]):
+    """A DataLoader that passes over batches in which no image could be read."""
+
+    def __iter__(self) -> Iterator[Sample]:  # type: ignore[override]
+        return (batch for batch in super().__iter__() if batch is not None)
+
+
+def collate(samples: Sequence[Sample | None]) -> Sample | None:
+    """Stack the Samples of a batch into one; those that are None are left out.
+
+    Returns:
+        image (N, 3, S, S) uint8 channels_last, label (N,), index (N,), view (N, 4); None where there is no Sample.
+    """
+    found = [sample for sample in samples if sample is not None]
+    if not found:
+        return None
+    image = torch.stack([sample.image.permute(1, 2, 0) for sample in found]).permute(0, 3, 1, 2)
+    label, index, view = (torch.stack(part) for part in list(zip(*found, strict=True))[1:])
+    return Sample(image, label, index, view)

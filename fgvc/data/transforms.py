@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fgvc.errors import UsageError
-from fgvc.images.decoding import EvalResize, Pixels, resize_for_eval
+from fgvc.images.decoding import Pixels
+from fgvc.images.resizing import EvalResize, resize_for_eval
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import asks the network for a newer version otherwise
 import albumentations as A

@@ -10,21 +10,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from fgvc.errors import UsageError
-from fgvc.prediction.results import Box
 
 Numbers = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
+Box = tuple[float, float, float, float]
 Columns = dict[str, tuple[str, ...]]
-
-BINS = 15
-"""How many bins of equal width a reliability diagram has; torchmetrics' own number."""
 
 
 @dataclass(frozen=True)
@@ -84,36 +80,6 @@ class Answers:
         return [box for box in boxes if all(map(math.isfinite, box))]
 
 
-class Share(NamedTuple):
-    """How many of a number of images are right."""
-
-    name: str
-    right: int
-    total: int
-
-    @property
-    def value(self) -> float:
-        """The share; NaN of nothing."""
-        return self.right / self.total if self.total else math.nan
-
-
-class Reliability(NamedTuple):
-    """Confidence against accuracy: ece, the expected calibration error, and per bin (B,), NaN where it is empty."""
-
-    ece: float
-    confidence: Numbers
-    accuracy: Numbers
-    counts: Codes
-
-
-class RiskCoverage(NamedTuple):
-    """risk (N,): share of mistakes among the 1 ... N surest images; aurc: its mean; best (N,): in an ideal order."""
-
-    risk: Numbers
-    aurc: float
-    best: Numbers
-
-
 def read_answers(path: Path) -> Answers:
     """Read `predictions_test.csv`: path, <level>_true, <level>_pred ..., score, and the optional columns.
 
@@ -152,62 +118,6 @@ def read_answers(path: Path) -> Answers:
         views,
         columns.get("boxes"),
     )
-
-
-def share(name: str, truth: Codes, answer: Codes) -> Share:
-    """Count the answers (N,) that are right, among those whose truth (N,) is known."""
-    return Share(name, int(((truth >= 0) & (truth == answer)).sum()), int((truth >= 0).sum()))
-
-
-def wilson(right: int, total: int, z: float = 1.959964) -> tuple[float, float]:
-    """Return the interval of a share (E. B. Wilson, "Probable Inference", 1927); of nothing, it is all of 0 to 1.
-
-    Args:
-        right, total: how many of how many.
-        z: width in standard deviations; 1.96 gives 95 %.
-    """
-    if not total:
-        return 0.0, 1.0
-    share, extra = right / total, z * z / total
-    middle = share + extra / 2
-    reach = z * math.sqrt(share * (1 - share) / total + extra / (4 * total))
-    return max(0.0, (middle - reach) / (1 + extra)), min(1.0, (middle + reach) / (1 + extra))
-
-
-def reliability(confidence: Numbers, right: Flags, bins: int = BINS) -> Reliability:
-    """Compare what is promised with what is kept, in bins of equal width.
-
-    Source: C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger, "On Calibration of Modern Neural Networks", 2017.
-
-    Args:
-        confidence: (N,) probabilities of the answers, N at least 1.
-        right: (N,) whether they are right.
-        bins: B.
-    """
-    place = np.clip((confidence * bins).astype(np.int64), 0, bins - 1)
-    counts = np.bincount(place, minlength=bins)
-    sums = (np.bincount(place, weights=values, minlength=bins) for values in (confidence, right))
-    mean, share = (np.divide(one, counts, out=np.full(bins, np.nan), where=counts > 0) for one in sums)
-    ece = np.nansum(counts * np.abs(mean - share)) / len(confidence)
-    return Reliability(float(ece), mean, share, counts)
-
-
-def risk_coverage(confidence: Numbers, right: Flags) -> RiskCoverage:
-    """Let the model keep silent where it is least sure.
-
-    Source: Y. Geifman, R. El-Yaniv, "Selective Classification for Deep Neural Networks", 2017. Among equally sure
-    images the mistakes are spread evenly, so that the order of the rows does not matter.
-
-    Args:
-        confidence: (N,) probabilities of the answers, N at least 1.
-        right: (N,) whether they are right.
-    """
-    order = np.argsort(-confidence, kind="stable")
-    many = np.arange(1, len(order) + 1)
-    ends = np.append(np.flatnonzero(np.diff(confidence[order])), len(order) - 1)
-    mistakes = np.interp(many, np.append(0, many[ends]), np.append(0, np.cumsum(~right[order])[ends]))
-    risk = mistakes / many
-    return RiskCoverage(risk, float(risk.mean()), np.maximum(0, many - right.sum()) / many)
 
 
 def _columns(path: Path, again: str) -> Columns:

@@ -1,21 +1,14 @@
 """`runs/<name>/`: what a run leaves behind, never overwritten unasked."""
 
 import json
-import os
-import platform
 import shutil
-import sys
-from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from fgvc.errors import FgvcError, UsageError
+from fgvc.files.origin import environment
+from fgvc.files.whole_files import write_text
 
 CONFIG, ENVIRONMENT, CHECKPOINTS, MODEL = "config.yaml", "environment.json", "checkpoints", "model"
-_PACKAGES = ("fgvc", "torch", "torchvision", "timm", "pytorch-lightning", "albumentations", "opencv-python-headless")
 
 
 def check(folder: Path, overwrite: bool) -> None:
@@ -46,9 +39,9 @@ def create(folder: Path, config: str) -> None:
         if folder.exists():
             shutil.rmtree(folder)
         folder.mkdir(parents=True)
-        write(folder / CONFIG, config)
-        write(folder / ENVIRONMENT, json.dumps(environment(), indent=1))
-        write(folder.parent / "latest", folder.name + "\n")
+        write_text(folder / CONFIG, config)
+        write_text(folder / ENVIRONMENT, json.dumps(environment(), indent=1))
+        write_text(folder.parent / "latest", folder.name + "\n")
     except OSError as error:
         raise FgvcError(f"{folder}: cannot be written ({error.strerror})") from None
 
@@ -71,11 +64,11 @@ def go_on(folder: Path, config: str) -> None:
         FgvcError: it cannot be written.
     """
     try:
-        write(folder / CONFIG, config)
+        write_text(folder / CONFIG, config)
         known = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
         known["resumed"] = [*known.get("resumed", []), environment()]
-        write(folder / ENVIRONMENT, json.dumps(known, indent=1))
-        write(folder.parent / "latest", folder.name + "\n")
+        write_text(folder / ENVIRONMENT, json.dumps(known, indent=1))
+        write_text(folder.parent / "latest", folder.name + "\n")
     except (OSError, ValueError) as error:
         raise FgvcError(f"{folder}: cannot be written ({error})") from None
 
@@ -87,33 +80,6 @@ def discard(folder: Path) -> None:
     pointer = folder.parent / "latest"
     if pointer.is_file() and pointer.read_text(encoding="utf-8").strip() == folder.name:
         pointer.unlink()
-
-
-def write(path: Path, text: str) -> None:
-    """Write a text file under a temporary name, then rename it."""
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
-
-
-def environment() -> dict[str, Any]:
-    """Return time, versions, machine and command line, without the path of the program: models are shared."""
-    return {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command": ["fgvc", *sys.argv[1:]],
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpus": os.cpu_count(),
-        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
-        "packages": {name: _version(name) for name in _PACKAGES},
-    }
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def resolve(run: Path) -> Path:

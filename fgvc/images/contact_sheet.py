@@ -4,24 +4,16 @@ Shape letters: H, W a picture; T side of a tile's thumbnail.
 """
 
 import math
-import unicodedata
 from collections.abc import Sequence
-from contextlib import suppress
-from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from fgvc.errors import FgvcError, UsageError
-from fgvc.images.decoding import EvalResize, Pixels, resize_for_eval
-
-PAPER, INK, GREY, RAIL = "#fafaf7", "#1d1d1b", "#77776f", "#e3e3dc"
-GREEN, RED, BLUE = "#2e8b57", "#c8452f", "#3b6ea5"
-SUFFIXES = (".jpg", ".jpeg", ".png")
-
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+from fgvc.errors import UsageError
+from fgvc.images.decoding import Pixels
+from fgvc.images.lettering import BLUE, GREEN, GREY, INK, PAPER, RAIL, RED, as_words, font_for, write
+from fgvc.images.resizing import EvalResize, resize_for_eval
 
 
 class Tile(NamedTuple):
@@ -71,62 +63,6 @@ def contact_sheet(items: Sequence[Tile], columns: int = 8, tile_size: int = 192)
     return np.array(sheet, dtype=np.uint8)
 
 
-def save(sheet: Pixels, path: str | Path) -> None:
-    """Write a sheet (H, W, 3) as .jpg or .png, under a temporary name first.
-
-    Raises:
-        UsageError: another suffix.
-        FgvcError: the file cannot be written.
-    """
-    target = check_suffix(Path(path))
-    temporary = target.with_name(f".{target.name}.part")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        kind = "PNG" if target.suffix.lower() == ".png" else "JPEG"
-        Image.fromarray(sheet).save(temporary, format=kind, quality=90)
-        temporary.replace(target)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise FgvcError(f"{target}: cannot be written ({error.strerror or error})") from None
-
-
-def check_suffix(path: Path) -> Path:
-    """Return the path, or raise UsageError where it is neither .jpg nor .png."""
-    if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"{path}: a contact sheet is written as {' or '.join(SUFFIXES)}, not {path.suffix!r}")
-    return path
-
-
-def shorten(text: str, font: Font, width: float) -> str:
-    """Cut a text that is wider than `width` pixels and end it with an ellipsis."""
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(text + "…") > width:
-        text = text[:-1].rstrip()
-    return text + "…"
-
-
-def write(pen: ImageDraw.ImageDraw, text: str, x: float, y: float, size: int, colour: str, room: float) -> float:
-    """Write a text with its upper left corner at (x, y), shortened to `room` pixels; return its width in pixels."""
-    font = font_for(text, size)
-    if not _is_plain(text) and font is _plain_font(size):
-        text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
-    text = shorten(text, font, room)
-    pen.text((x, y), text, fill=colour, font=font)
-    return font.getlength(text)
-
-
-def as_words(name: str) -> str:
-    """Return the name of a class as people write it: folders and tables have underscores for blanks."""
-    return name.replace("_", " ")
-
-
-def font_for(text: str, size: int) -> Font:
-    """Return a font that knows the letters of a text: Pillow's own knows plain ones only, others are the system's."""
-    return _plain_font(size) if _is_plain(text) else _wide_font(size) or _plain_font(size)
-
-
 def _draw(sheet: Image.Image, tile: Tile, x: int, y: int, size: int) -> None:
     pen = ImageDraw.Draw(sheet)
     thumbnail, _ = resize_for_eval(tile.image, EvalResize(size))
@@ -146,22 +82,3 @@ def _draw(sheet: Image.Image, tile: Tile, x: int, y: int, size: int) -> None:
     pen.text((x + size, lines), percent, fill=tile.colour, font=font_for("0", letters), anchor="ra")
     if tile.truth is not None and tile.truth != tile.label:
         write(pen, f"is {as_words(tile.truth)}", x, lines + round(letters * 1.3), letters, GREY, size)
-
-
-def _is_plain(text: str) -> bool:
-    return text.isascii()
-
-
-@cache
-def _plain_font(size: int) -> Font:
-    return ImageFont.load_default(size=size)
-
-
-@cache
-def _wide_font(size: int) -> Font | None:
-    for name in ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "LiberationSans-Regular.ttf", "Arial.ttf", "arial.ttf"):
-        try:
-            return ImageFont.truetype(name, size)
-        except OSError:
-            continue
-    return None

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from fgvc.images.contact_sheet import INK, font_for, write
-from fgvc.prediction.results import Box
+from fgvc.images.boxes import Box
+from fgvc.images.lettering import INK, font_for, write
 
 Frame = tuple[int, int, int, int]
 HEAT = ((0.0, "#1b1446"), (0.25, "#6b1f7c"), (0.5, "#bf3a62"), (0.75, "#f4813f"), (1.0, "#fbe38e"))

@@ -4,6 +4,7 @@ Shape letters: H, W the photograph.
 """
 
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,7 +17,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from fgvc.errors import UsageError
-from fgvc.images.decoding import SUFFIXES, EvalResize, ImageError, Pixels, decode, from_pillow, resize_for_eval
+from fgvc.images.decoding import SUFFIXES, ImageError, Pixels, decode, from_pillow
+from fgvc.images.resizing import EvalResize, resize_for_eval
 
 Picture = str | Path | bytes | npt.NDArray[np.uint8] | Image.Image
 THREADS = min(8, os.cpu_count() or 1)
@@ -187,3 +189,32 @@ def _from_pillow(picture: Image.Image) -> Pixels:
             return from_pillow(picture)
     except Exception as error:  # damaged bytes raise whatever Pillow's readers stumble over
         raise ImageError(f"{picture!r}: damaged picture ({error})") from None
+
+
+def check_inputs(inputs: list[str]) -> None:
+    """Raise UsageError for a picture or folder that is not there."""
+    for name in inputs:
+        if name != "-" and not Path(name).exists():
+            raise UsageError(f"{name}: no such picture or folder")
+
+
+def pictures_of(inputs: list[str]) -> tuple[Iterable[Picture], int | None]:
+    """Return the pictures of the words of a command line, and how many there are where that can be known beforehand.
+
+    Folders are walked twice, so that their names need not be in memory.
+    """
+    return _named(inputs), None if "-" in inputs else sum(1 for _ in _named(inputs))
+
+
+def _named(inputs: list[str]) -> Iterator[Picture]:
+    for name in inputs:
+        yield from expand(_listed_on_stdin() if name == "-" else name)
+
+
+def _listed_on_stdin() -> Iterator[Path]:
+    for line in sys.stdin.buffer:
+        name = os.fsdecode(line.rstrip(b"\r\n"))
+        if "\0" in name:
+            raise UsageError("stdin: a path with a zero byte; give one path per line (find -print, not -print0)")
+        if name:
+            yield Path(name)

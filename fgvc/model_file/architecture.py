@@ -18,17 +18,14 @@ import fgvc.methods.heads
 import fgvc.methods.pooling
 import fgvc.methods.recognizers  # noqa: F401 - the slot folders import their own modules
 from fgvc.errors import FgvcError, UsageError, did_you_mean
-from fgvc.methods.attention.base import Attention
 from fgvc.methods.backbone import Backbone
-from fgvc.methods.heads.base import Head
-from fgvc.methods.pooling.base import Pooling
 from fgvc.methods.recognizers.base import Recognizer
+from fgvc.methods.slots import known_classes
 from fgvc.model_file.argument_types import fits, words
 from fgvc.model_file.schema import shown
 from fgvc.taxonomy.tree import Taxonomy
 
 Plain = dict[str, Any]
-SLOTS: tuple[type, ...] = (Recognizer, Backbone, Attention, Head, Pooling)
 
 
 class Unfilled(TorchFunctionMode):
@@ -48,18 +45,6 @@ class Unfilled(TorchFunctionMode):
         if func in self._DRAWN:
             return args[0] if args else kwargs["tensor"]
         return True if func is torch.allclose else func(*args, **(kwargs or {}))
-
-
-def known_classes() -> dict[str, type]:
-    """Return short name -> class, for the classes of fgvc's own slot folders."""
-    found: dict[str, type] = {"Backbone": Backbone}
-    queue = list(SLOTS)
-    while queue:
-        cls = queue.pop()
-        queue += cls.__subclasses__()
-        if cls.__module__.startswith("fgvc.") and not inspect.isabstract(cls):
-            found[cls.__name__] = cls
-    return found
 
 
 def to_plain(config: Any, where: str = "recognizer") -> Any:

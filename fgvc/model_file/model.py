@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from fgvc.confidence.vouching import Vouching
 from fgvc.errors import UsageError
-from fgvc.images.decoding import EvalResize
+from fgvc.images.resizing import EvalResize
 from fgvc.methods.recognizers.base import Recognizer
 from fgvc.model_file import folder as model_folder
 from fgvc.model_file.architecture import Plain, Unfilled, build, tensors_of

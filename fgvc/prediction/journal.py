@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from fgvc.errors import FgvcError, UsageError
+from fgvc.files.origin import now
 from fgvc.images.pictures import Picture
-from fgvc.prediction.provenance import now
 from fgvc.prediction.results import Result
 
 NEW = -1

@@ -9,8 +9,9 @@ from contextlib import closing
 from pathlib import Path
 
 from fgvc.errors import FgvcError, StoppedError
+from fgvc.files.whole_files import open_whole, unencodable
 from fgvc.prediction.journal import Journal
-from fgvc.prediction.results import Result, open_whole, unencodable
+from fgvc.prediction.results import Result
 from fgvc.prediction.tables.columns import Columns
 from fgvc.prediction.tables.writers import WRITERS
 

@@ -3,18 +3,14 @@
 import json
 import platform
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
 from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import cv2
-
+from fgvc.files.origin import now, versions
+from fgvc.files.whole_files import open_whole
 from fgvc.model_file import folder as model_folder
-from fgvc.prediction.results import open_whole
 
-PACKAGES = ("fgvc", "torch", "timm", "numpy", "pillow")
 WORDS = 50
 """A command with more words (a shell has written out `photos/*.jpg`) is cut there."""
 
@@ -74,18 +70,3 @@ def save(
     with open_whole(path) as file:
         file.write(json.dumps(plain, indent=1, ensure_ascii=False, default=str) + "\n")
     return path
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of what decides about pixels and numbers."""
-    # OpenCV comes under several names.
-    return {
-        "python": platform.python_version(),
-        **{name: version(name) for name in PACKAGES},
-        "opencv": cv2.__version__,
-    }
-
-
-def now() -> str:
-    """Return the time in UTC as ISO 8601, to the second."""
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -1,7 +1,6 @@
 """What a prediction answers and what it may answer."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
@@ -9,11 +8,11 @@ from typing import Any, NamedTuple, TextIO
 import numpy as np
 
 from fgvc.confidence.vouching import decide
-from fgvc.errors import FgvcError
+from fgvc.files.whole_files import open_whole
+from fgvc.images.boxes import Box
 from fgvc.prediction.tables import writers
 from fgvc.prediction.tables.columns import Columns
 
-Box = tuple[float, float, float, float]
 UNKNOWN = "unknown"
 """The answer where no level can be vouched for."""
 
@@ -105,36 +104,6 @@ class Results(list[Result]):
 def write_json(results: Iterable[Result], file: TextIO, levels: Sequence[str], top_k: int) -> None:
     """Write one list of objects, an object per line."""
     writers.write_json((result.to_dict() for result in results), file)
-
-
-@contextmanager
-def open_whole(path: Path, errors: str | None = None) -> Iterator[TextIO]:
-    """Open a text file for writing under a temporary name; it gets its own name once it is complete.
-
-    Args:
-        path: the file.
-        errors: what becomes of the bytes of a file name that is not UTF-8; by default as `unencodable` has it.
-
-    Raises:
-        FgvcError: it cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8", errors=errors or unencodable(path.suffix), newline="") as file:
-            yield file
-        temporary.replace(path)
-    except BaseException as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise FgvcError(f"{path}: cannot be written ({error.strerror or error})") from None
-        raise
-
-
-def unencodable(suffix: str) -> str:
-    """Return what becomes of the bytes of a file name that is not UTF-8: kept in CSV, a JSON escape in JSON."""
-    return "surrogateescape" if suffix.lower() in (".csv", "csv") else "backslashreplace"
 
 
 def vouched(result: Result, least: float) -> Result:

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fgvc.files.answer_table import Answers, Codes, Share
+from fgvc.confidence.intervals import Share
+from fgvc.files.answer_table import Answers, Codes
 
 PAIRS = 12
 """How many pairs of confused classes a report shows."""

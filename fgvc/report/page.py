@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from fgvc.files.answer_table import Answers, Share, wilson
+from fgvc.confidence.intervals import Share, wilson
+from fgvc.files.answer_table import Answers
 from fgvc.report import charts
 from fgvc.report.charts import Bar, Line, percent
 from fgvc.report.markup import Row, chart, columns, document, picture, prose, section, table

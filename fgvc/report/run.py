@@ -15,17 +15,10 @@ from typing import Any
 import numpy as np
 import yaml
 
+from fgvc.confidence.intervals import Share, share
+from fgvc.confidence.reliability import Reliability, RiskCoverage, reliability, risk_coverage
 from fgvc.errors import UsageError
-from fgvc.files.answer_table import (
-    Answers,
-    Reliability,
-    RiskCoverage,
-    Share,
-    read_answers,
-    reliability,
-    risk_coverage,
-    share,
-)
+from fgvc.files.answer_table import Answers, read_answers
 from fgvc.report.mistakes import ClassRow, Pair, class_rows, confused_pairs, lineage_of
 
 Curve = list[tuple[int, float]]

@@ -1,6 +1,5 @@
 """Checkpoints: plain data, loaded with `weights_only=True`, whole or not there at all."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from fgvc.errors import FgvcError
+from fgvc.files.whole_files import flush, whole_file
 from fgvc.methods.recognizers.base import Recognizer
 
 _PREFIX = "recognizer."
@@ -26,16 +26,11 @@ class WholeCheckpointIO(TorchCheckpointIO):
             FgvcError: it cannot be written; a checkpoint of that name stays as it was.
         """
         target = Path(path)
-        temporary = target.with_name(f".{target.name}.part")
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
+            with whole_file(target) as draft, draft.open("wb") as file:
                 torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(target)
-        except (OSError, RuntimeError) as error:  # torch's writer hides what the disk said
-            temporary.unlink(missing_ok=True)
+                flush(file)
+        except (FgvcError, RuntimeError) as error:  # torch's writer hides what the disk said
             reason = getattr(error, "strerror", None) or getattr(error.__context__, "strerror", None) or error
             run = target.parent.parent
             whole = f"the one before it is whole; make room, then fgvc fit --resume {run}"

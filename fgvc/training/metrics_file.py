@@ -8,6 +8,8 @@ from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from pytorch_lightning.loggers.logger import rank_zero_experiment  # type: ignore[attr-defined]
 
+from fgvc.files.whole_files import open_whole
+
 
 class _Continuing(ExperimentWriter):
     """Add to the file that is there, where Lightning's would delete it; a new column does not put the rest at risk."""
@@ -53,9 +55,7 @@ def _read(path: Path) -> tuple[list[str], list[dict[str, str]]]:
 
 
 def _write(path: Path, names: Sequence[str], rows: Sequence[Mapping[str, str]]) -> None:
-    temporary = path.with_name(f".{path.name}.part")
-    with temporary.open("w", encoding="utf-8", newline="") as file:
+    with open_whole(path) as file:
         writer = csv.DictWriter(file, names, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
-    temporary.replace(path)

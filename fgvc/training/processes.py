@@ -1,10 +1,12 @@
-"""How many processes train, as far as it can be told before the trainer stands."""
+"""The processes that train: how many there are, before the trainer stands, and what all of them know together."""
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+
+Known = TypeVar("Known")
 
 
 def is_first() -> bool:
@@ -22,3 +24,12 @@ def are_several(trainer: Mapping[str, Any]) -> bool:
     if strategy == "auto":
         return torch.cuda.device_count() > 1 if devices == "auto" else devices not in (1, "1")
     return bool(strategy == "ddp")
+
+
+def gathered(value: Known) -> list[Known]:
+    """Return the value of each process, in the order of their ranks; every process must ask."""
+    if not torch.distributed.is_initialized():
+        return [value]
+    values: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(values, value)
+    return values

@@ -169,7 +169,7 @@ def test_overwrite_replaces_an_output(photos, capsys):
 
 def test_help_of_the_command_and_of_its_words(capsys):
     assert main(["data"]) == 0
-    assert capsys.readouterr().out.startswith("usage: fgvc data verify|stats|download ...\n")
+    assert capsys.readouterr().out.startswith("usage: fgvc data COMMAND ...\n")
     with pytest.raises(SystemExit) as end:
         main(["data", "verify", "--help"])
     out = capsys.readouterr().out

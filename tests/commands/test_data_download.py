@@ -16,8 +16,8 @@ from fakes.file_server import serving
 from fakes.inaturalist import make_fake
 
 from fgvc.__main__ import main
-from fgvc.commands.data_download import space_needed
 from fgvc.data.downloads.facts import Archive
+from fgvc.data.downloads.installing import space_needed
 from fgvc.data.sources.cub import CUB
 from fgvc.data.sources.inaturalist import INaturalist
 from fgvc.files import shipped

@@ -14,7 +14,7 @@ import fgvc
 from fgvc.__main__ import main as fgvc_main
 from fgvc.commands.explain import main, names_for
 from fgvc.errors import UsageError
-from fgvc.images.decoding import EvalResize
+from fgvc.images.resizing import EvalResize
 from fgvc.model_file import model as model_file
 from fgvc.model_file.architecture import build
 from fgvc.model_file.model import Model, ModelFileError

@@ -20,12 +20,14 @@ from pyarrow import parquet
 import fgvc
 from fgvc.__main__ import main as fgvc_main
 from fgvc.commands import predict as predict_command
-from fgvc.commands.predict import SHEET_PICTURES, Tally, main, pictures_of
+from fgvc.commands.predict import main
 from fgvc.errors import UsageError
+from fgvc.images.pictures import pictures_of
 from fgvc.model_file.model import ModelFileError
 from fgvc.prediction.journal import Journal
 from fgvc.prediction.provenance import hashes_of
 from fgvc.prediction.results import Result
+from fgvc.prediction.tally import SHEET_PICTURES, Tally
 
 HEADER = [
     *("path", "label", "score", "family", "family_score", "genus", "genus_score", "species", "species_score"),

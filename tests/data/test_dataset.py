@@ -5,10 +5,13 @@ import torch
 from PIL import Image
 
 from fgvc.data import dataset as module
-from fgvc.data.dataset import EvalLoader, PhotoDataset, collate
+from fgvc.data.dataset import PhotoDataset
+from fgvc.data.loaders import EvalLoader, collate
+from fgvc.data.records import Records
 from fgvc.data.transforms import Augmentation, EvalTransform, TrainTransform
-from fgvc.datatypes import Records, Sample
-from fgvc.images.decoding import EvalResize, ImageError
+from fgvc.datatypes import Sample
+from fgvc.images.decoding import ImageError
+from fgvc.images.resizing import EvalResize
 
 
 def write(path, seed=0, size=(20, 16)):

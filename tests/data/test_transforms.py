@@ -15,7 +15,7 @@ from PIL import Image, ImageEnhance
 from fgvc.data import transforms
 from fgvc.data.transforms import A, Augmentation, EvalTransform, TrainTransform
 from fgvc.errors import UsageError
-from fgvc.images.decoding import EvalResize
+from fgvc.images.resizing import EvalResize
 
 PLAIN = Augmentation(scale=(0.2, 1.0), color_jitter=0.0)
 RICH = Augmentation(policy=2, erase=0.5)

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from fgvc.confidence.vouching import GRID, Vouching
-from fgvc.images.decoding import EvalResize
+from fgvc.images.resizing import EvalResize
 from fgvc.model_file import model as model_file
 from fgvc.model_file.architecture import build
 from fgvc.model_file.model import Model

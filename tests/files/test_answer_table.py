@@ -7,8 +7,10 @@ from fakes.fake_run import ANSWERS, rows_of, write
 from scipy.stats import binomtest
 from torchmetrics.functional.classification import binary_calibration_error
 
+from fgvc.confidence.intervals import share, wilson
+from fgvc.confidence.reliability import reliability, risk_coverage
 from fgvc.errors import UsageError
-from fgvc.files.answer_table import read_answers, reliability, risk_coverage, share, wilson
+from fgvc.files.answer_table import read_answers
 
 
 def read(folder, rows):

@@ -109,12 +109,6 @@ def test_a_folder_without_config_is_no_run(tmp_path, name):
         run_folder.resolve(tmp_path / name)
 
 
-def test_writing_leaves_no_half_file(tmp_path):
-    run_folder.write(tmp_path / "test.json", "ä")
-    assert (tmp_path / "test.json").read_bytes() == "ä".encode()
-    assert len(list(tmp_path.iterdir())) == 1
-
-
 def test_a_run_is_judged_by_its_best_checkpoint_where_it_has_one(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "last.ckpt").touch()

@@ -3,7 +3,9 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from fgvc.errors import FgvcError, UsageError
-from fgvc.images.contact_sheet import Tile, as_words, contact_sheet, save, shorten, write
+from fgvc.files.whole_files import save_picture
+from fgvc.images.contact_sheet import Tile, contact_sheet
+from fgvc.images.lettering import as_words, shorten, write
 
 GREEN, RED, BLUE = (46, 139, 87), (200, 69, 47), (59, 110, 165)
 
@@ -98,14 +100,14 @@ def test_names_in_other_letters_are_drawn_without_empty_boxes(monkeypatch):
         return contact_sheet([Tile(plain((0, 0, 0)), name, 0.5)], tile_size=96)
 
     assert not np.array_equal(drawn("Grünspecht"), drawn("Grönspecht"))
-    monkeypatch.setattr("fgvc.images.contact_sheet._wide_font", lambda size: None)  # a machine without fonts
+    monkeypatch.setattr("fgvc.images.lettering._wide_font", lambda size: None)  # a machine without fonts
     assert np.array_equal(drawn("Grünspecht"), drawn("Grunspecht"))
 
 
 @pytest.mark.parametrize("name", ["sheet.jpg", "new/sheet.PNG"])
 def test_a_sheet_is_saved_as_a_picture(tmp_path, name):
     sheet = contact_sheet([Tile(plain((10, 200, 30)), "owl", 0.5)], tile_size=64)
-    save(sheet, tmp_path / name)
+    save_picture(sheet, tmp_path / name)
     with Image.open(tmp_path / name) as picture:
         assert picture.format == ("PNG" if name.endswith("PNG") else "JPEG")
         assert np.abs(np.asarray(picture).astype(int) - sheet).mean() < 4
@@ -116,7 +118,7 @@ def test_what_cannot_be_drawn_or_saved_is_said(tmp_path):
     with pytest.raises(UsageError, match="0 pictures"):
         contact_sheet([])
     with pytest.raises(UsageError, match=r"not '\.gif'"):
-        save(plain((0, 0, 0)), tmp_path / "sheet.gif")
+        save_picture(plain((0, 0, 0)), tmp_path / "sheet.gif")
     (tmp_path / "file").write_text("")
     with pytest.raises(FgvcError, match="cannot be written"):
-        save(plain((0, 0, 0)), tmp_path / "file" / "sheet.jpg")
+        save_picture(plain((0, 0, 0)), tmp_path / "file" / "sheet.jpg")

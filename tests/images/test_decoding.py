@@ -16,7 +16,8 @@ from PIL import Image, ImageFile, ImageOps
 
 from fgvc.errors import UsageError
 from fgvc.images import decoding as images
-from fgvc.images.decoding import EvalResize, ImageError, decode, resize, resize_for_eval
+from fgvc.images.decoding import ImageError, decode
+from fgvc.images.resizing import EvalResize, resize, resize_for_eval
 
 PHOTOS = Path(__file__).parents[2].parent / "shared" / "CUB_200_2011" / "images"
 RNG = np.random.default_rng(0)

@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from fgvc.errors import UsageError
-from fgvc.images.decoding import EvalResize, ImageError
+from fgvc.images.decoding import ImageError
 from fgvc.images.pictures import expand, in_threads, pictures_below, pixels_of, square_of
+from fgvc.images.resizing import EvalResize
 
 
 def put(root: Path, *names: str):

@@ -12,7 +12,8 @@ from fgvc.methods.heads.cosine import CosineHead
 from fgvc.methods.pooling.gem import GeMPooling
 from fgvc.methods.recognizers.base import Recognizer
 from fgvc.methods.recognizers.whole_image import WholeImage
-from fgvc.model_file.architecture import Unfilled, build, known_classes, tensors_of, to_plain
+from fgvc.methods.slots import known_classes
+from fgvc.model_file.architecture import Unfilled, build, tensors_of, to_plain
 
 CONFIG = {
     "class_path": "fgvc.methods.recognizers.whole_image.WholeImage",

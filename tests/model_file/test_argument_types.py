@@ -6,7 +6,7 @@ import pytest
 
 from fgvc.methods.heads.base import Head
 from fgvc.methods.pooling.base import Pooling
-from fgvc.model_file.architecture import known_classes
+from fgvc.methods.slots import known_classes
 from fgvc.model_file.argument_types import fits, words
 
 KNOWN = known_classes()

@@ -177,7 +177,7 @@ KILLER = f"""
 import os, random, signal, sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from test_model_folder import number_in, put
+from test_folder import number_in, put
 draw, folder = random.Random(0), Path(sys.argv[1])
 for _ in range({KILLS}):
     number = number_in(folder)

@@ -16,7 +16,7 @@ from stored import make
 
 from fgvc.__main__ import main
 from fgvc.errors import FgvcError
-from fgvc.images.decoding import EvalResize
+from fgvc.images.resizing import EvalResize
 from fgvc.model_file import model as model_file
 from fgvc.model_file.architecture import build
 from fgvc.model_file.migrations import FORMAT, OLDEST

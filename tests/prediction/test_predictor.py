@@ -14,8 +14,9 @@ import fgvc
 from fgvc.confidence.vouching import GRID, Vouching
 from fgvc.datatypes import Prediction
 from fgvc.errors import FgvcError, UsageError
-from fgvc.images.decoding import EvalResize, ImageError
+from fgvc.images.decoding import ImageError
 from fgvc.images.pictures import Square
+from fgvc.images.resizing import EvalResize
 from fgvc.methods.recognizers.base import Recognizer
 from fgvc.model_file.model import Model, ModelFileError
 from fgvc.prediction.predictor import Predictor, load
@@ -327,7 +328,8 @@ def test_a_result_becomes_plain_data():
 def test_importing_the_predictor_needs_neither_lightning_nor_albumentations():
     code = (
         "import sys, fgvc.prediction.predictor\n"
-        "print([m for m in ('pytorch_lightning', 'lightning', 'albumentations', 'fgvc.data.sources') if m in sys.modules])"
+        "kept_out = ('pytorch_lightning', 'lightning', 'albumentations', 'fgvc.data.sources')\n"
+        "print([m for m in kept_out if m in sys.modules])"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"

@@ -8,8 +8,9 @@ import pytest
 import torch
 from fakes.tiny_model import saved
 
+from fgvc.files.origin import now
 from fgvc.model_file.model import ModelFileError
-from fgvc.prediction.provenance import WORDS, hashes_of, now, provenance_of, save
+from fgvc.prediction.provenance import WORDS, hashes_of, provenance_of, save
 
 
 def read(output):

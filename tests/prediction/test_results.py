@@ -7,14 +7,8 @@ import pytest
 from pyarrow import parquet
 
 from fgvc.errors import FgvcError, UsageError
-from fgvc.prediction.results import (
-    Guess,
-    Result,
-    Results,
-    open_whole,
-    vouched,
-    write_json,
-)
+from fgvc.files.whole_files import open_whole
+from fgvc.prediction.results import Guess, Result, Results, vouched, write_json
 
 LINEAGE = {"family": "Owls, true", "species": 'the "Barn" Owl'}
 GOOD = Result(

@@ -18,7 +18,7 @@ import timm
 import torch
 from safetensors.torch import load_file
 
-from fgvc.images.decoding import EvalResize
+from fgvc.images.resizing import EvalResize
 from fgvc.model_file.architecture import build
 from fgvc.model_file.model import Model, save
 from fgvc.taxonomy.tree import Taxonomy

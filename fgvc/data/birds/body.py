@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from fgvc.data.birds.brush import SHIFT, Points, Rng, shade
 from fgvc.data.birds.layer import FINE, Layer, Pose
-from fgvc.data.birds.plants import SHIFT, Points, Rng, shade
 from fgvc.data.birds.shapes import beak_gape, beak_outline, smooth, tail_outline, tail_point
 from fgvc.data.birds.species import Colour, Species
 from fgvc.images.decoding import Pixels

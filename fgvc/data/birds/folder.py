@@ -7,9 +7,7 @@ import hashlib
 import json
 import multiprocessing
 import os
-import shutil
 import sys
-import tempfile
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -26,6 +24,7 @@ from tqdm import tqdm
 from fgvc.data.birds.painting import PARTS, Painting, paint
 from fgvc.data.birds.species import Species
 from fgvc.errors import FgvcError, UsageError
+from fgvc.files.whole_files import whole_folder
 
 PAINTING_VERSION = 1
 """Raise it when the same seed no longer gives the same picture: the cache then starts a new folder."""
@@ -78,11 +77,6 @@ class Plan:
         return paint(self.species[index % len(self.species)], rng, self.image_size, self.mark_size)
 
 
-def cache_folder(root: str | None = None) -> Path:
-    """Return the folder that generated data are kept in: `root`, else FGVC_CACHE, else ~/.cache/fgvc."""
-    return Path(root or os.environ.get("FGVC_CACHE") or "~/.cache/fgvc").expanduser()
-
-
 def write_once(plan: Plan, folder: Path, num_processes: int | None = None) -> None:
     """Paint all pictures into a draft and rename it to `folder`; of two processes that do so, the first one's stays.
 
@@ -95,28 +89,18 @@ def write_once(plan: Plan, folder: Path, num_processes: int | None = None) -> No
         UsageError: the folder above cannot be written.
         FgvcError: writing failed midway; nothing is left behind.
     """
+    begun = False
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        with whole_folder(folder) as draft:
+            begun = True
+            _write(plan, draft, num_processes or _cores())
     except OSError as error:
+        if begun:
+            raise FgvcError(
+                f"{folder}: writing failed ({error.strerror}); make room, or set `root` elsewhere"
+            ) from None
         advice = "set `root` or FGVC_CACHE to a folder that can"
         raise UsageError(f"{folder.parent}: cannot be written ({error.strerror}); {advice}") from None
-    try:
-        _write(plan, draft, num_processes or _cores())
-        draft.chmod(0o755)
-        _rename_unless_there(draft, folder)
-    except OSError as error:
-        raise FgvcError(f"{folder}: writing failed ({error.strerror}); make room, or set `root` elsewhere") from None
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-
-
-def _rename_unless_there(draft: Path, folder: Path) -> None:
-    try:
-        draft.rename(folder)
-    except OSError:
-        if not folder.exists():
-            raise
 
 
 def read_annotations(folder: Path) -> dict[str, Fractions]:

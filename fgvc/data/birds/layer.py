@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fgvc.data.birds.anatomy import ANATOMIES, Anatomy
-from fgvc.data.birds.plants import SHIFT, Points, Rng, fixed
+from fgvc.data.birds.brush import SHIFT, Points, Rng, fixed
 from fgvc.data.birds.shapes import beak_outline, smooth, tail_outline, turned
 from fgvc.data.birds.species import Colour, Species
 from fgvc.images.decoding import Pixels

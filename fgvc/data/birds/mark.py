@@ -6,8 +6,8 @@ Shape letters: N points, h and w height and width of a layer in pixels. Colours 
 import cv2
 import numpy as np
 
+from fgvc.data.birds.brush import Points
 from fgvc.data.birds.layer import FINE, Layer, Pose
-from fgvc.data.birds.plants import Points
 from fgvc.data.birds.shapes import MARK_SHAPES, mark_outlines, tail_point, turned
 from fgvc.data.birds.species import Species
 from fgvc.images.decoding import Pixels

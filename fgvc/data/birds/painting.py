@@ -12,9 +12,10 @@ import numpy.typing as npt
 
 from fgvc.data.birds import scenery
 from fgvc.data.birds.body import paint_bird, paint_eye, shaded
+from fgvc.data.birds.brush import SHIFT, Rng, fixed
 from fgvc.data.birds.layer import Layer, Pose, averaged, choose_pose
 from fgvc.data.birds.mark import MIDDLE_FILL, paint_mark
-from fgvc.data.birds.plants import SHIFT, Rng, fixed, perch
+from fgvc.data.birds.plants import perch
 from fgvc.data.birds.scenery import HABITATS, Habitat
 from fgvc.data.birds.shapes import beak_gape, tail_point
 from fgvc.data.birds.species import Species

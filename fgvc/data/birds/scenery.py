@@ -10,7 +10,8 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from fgvc.data.birds.plants import SHIFT, Points, Rng, blade, fixed, pick, shade, twig
+from fgvc.data.birds.brush import SHIFT, Points, Rng, fixed, pick, shade
+from fgvc.data.birds.plants import blade, twig
 from fgvc.data.birds.species import Colour
 from fgvc.images.decoding import Pixels
 

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from fgvc.data.inspection.problems import Problem
-from fgvc.errors import UsageError
-from fgvc.prediction.results import open_whole
+from fgvc.files.whole_files import open_whole
 
 EXAMPLES = 3
 """How many problems of a kind the table shows."""
@@ -39,15 +38,6 @@ class Findings:
             for i, problem in enumerate(examples):
                 head = f"{kind:<{width}}  {self.counts[kind]:>7}" if i == 0 else " " * (width + 9)
                 yield f"{head}  {problem.path or problem.label}: {problem.detail}"
-
-
-def check_output(path: Path, suffixes: Iterable[str], overwrite: bool) -> None:
-    """Raise UsageError for a file of a kind that is not written, or that is there and may not be replaced."""
-    known = list(suffixes)
-    if path.suffix.lower() not in known:
-        raise UsageError(f"--output {path}: it is written as {' or '.join(known)}, not {path.suffix!r}")
-    if path.exists() and not overwrite:
-        raise UsageError(f"{path}: exists already; choose another name, or give --overwrite")
 
 
 def write_csv(problems: Iterable[Problem], path: Path) -> None:

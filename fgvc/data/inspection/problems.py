@@ -14,7 +14,7 @@ from tqdm import tqdm
 from fgvc.data.inspection.file_check import look
 from fgvc.data.inspection.many_files import in_processes
 from fgvc.data.inspection.split_records import SplitRecords
-from fgvc.datatypes import Record, Records
+from fgvc.data.records import Record, Records
 from fgvc.taxonomy.tree import Taxonomy
 
 Digests = npt.NDArray[np.uint64]

@@ -15,8 +15,8 @@ from tqdm import tqdm
 
 from fgvc.data.inspection.many_files import in_threads
 from fgvc.data.inspection.split_records import SplitRecords
+from fgvc.data.records import Records
 from fgvc.data.splitting import random_keys
-from fgvc.datatypes import Records
 
 QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)
 LYING = (5, 6, 7, 8)  # orientations of EXIF that swap width and height

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from fgvc.data.datamodule import FineGrainedData
-from fgvc.datatypes import Record, Records
+from fgvc.data.records import Record, Records
 
 
 def records_of(data: FineGrainedData) -> dict[str, Records]:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fgvc.data.birds.folder import cache_folder
 from fgvc.data.packed_paths import map_array
+from fgvc.files.cache_folder import cache_folder
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from fgvc.datatypes import Records
+from fgvc.data.records import Records
 from fgvc.taxonomy.tree import Taxonomy
 
 Box = tuple[float, float, float, float]

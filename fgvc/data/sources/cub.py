@@ -11,14 +11,15 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from fgvc.data.reading.numbered_lists import Index, read_index, read_numbers, read_table
+from fgvc.data.records import Records
 from fgvc.data.sources.base import Annotations, DataSource
-from fgvc.datatypes import Records
 from fgvc.errors import UsageError, did_you_mean
 from fgvc.files.shipped import facts
 from fgvc.images.decoding import ImageError
@@ -105,7 +106,7 @@ class CUB(DataSource):
     @cached_property
     def _boxes(self) -> npt.NDArray[np.float32]:
         """(M, 4) xyxy in pixels, NaN where a photograph has no box."""
-        rows, table = self._index.locate(_read_numbers(self.root / "bounding_boxes.txt", columns=5))
+        rows, table = self._index.locate(read_numbers(self.root / "bounding_boxes.txt", columns=5))
         boxes = np.full((len(self._index.ids), 4), np.nan, dtype=np.float32)
         boxes[rows] = np.concatenate([table[:, 1:3], table[:, 1:3] + table[:, 3:5]], axis=1)
         return boxes
@@ -113,7 +114,7 @@ class CUB(DataSource):
     @cached_property
     def _points(self) -> npt.NDArray[np.float32]:
         """(M, P, 2) xy in pixels, NaN where a part is not visible."""
-        table = _read_numbers(self.root / "parts" / "part_locs.txt", columns=5)
+        table = read_numbers(self.root / "parts" / "part_locs.txt", columns=5)
         rows, table = self._index.locate(table[table[:, 4] == 1])
         points = np.full((len(self._index.ids), len(self._part_names), 2), np.nan, dtype=np.float32)
         points[rows, table[:, 1].astype(int) - 1] = table[:, 2:4]
@@ -121,40 +122,7 @@ class CUB(DataSource):
 
     @cached_property
     def _part_names(self) -> list[str]:
-        return list(_read_table(self.root / "parts" / "parts.txt").values())
-
-
-class Index(NamedTuple):
-    """The photographs of a folder in the order of their ids.
-
-    ids: (M,) CUB's image ids, rising, not necessarily contiguous.
-    paths, classes: M paths below `images/` and M class ids, from 1.
-    is_train: (M,) bool, the flag of `train_test_split.txt`.
-    """
-
-    ids: npt.NDArray[np.int64]
-    paths: list[str]
-    classes: list[int]
-    is_train: npt.NDArray[np.bool_]
-
-    def locate(self, table: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-        """Return the photograph of each row of a table whose first column is an image id, and those rows."""
-        table = table[np.isin(table[:, 0], self.ids)]
-        return np.searchsorted(self.ids, table[:, 0]), table
-
-
-def read_index(root: Path) -> Index:
-    """Read the lists of an unpacked archive, or raise UsageError naming the list and the line or image."""
-    images = _read_table(root / "images.txt")
-    ids = sorted(images)
-    columns: list[list[int]] = []
-    for path in (root / "image_class_labels.txt", root / "train_test_split.txt"):
-        table = _read_table(path)
-        for image in ids:
-            if not table.get(image, "").isdigit():
-                raise UsageError(f"{path}: no number for image {image} of images.txt; unpack the archive again")
-        columns.append([int(table[image]) for image in ids])
-    return Index(np.array(ids), [images[i] for i in ids], columns[0], np.array(columns[1], dtype=bool))
+        return list(read_table(self.root / "parts" / "parts.txt").values())
 
 
 def every_fifth(classes: Sequence[int]) -> npt.NDArray[np.bool_]:
@@ -195,7 +163,7 @@ def _build_tree(tree: Tree, rows: Sequence[dict[str, str]]) -> Taxonomy:
 def _class_facts(root: Path) -> list[dict[str, str]]:
     """Return the rows of the shipped taxonomy for the classes of a folder, by class id."""
     known = {int(row["class_id"]): row for row in _read_csv("cub/taxonomy.csv")}
-    classes = _read_table(root / "classes.txt")
+    classes = read_table(root / "classes.txt")
     for number, folder in classes.items():
         if number not in known or folder != f"{number:03d}.{known[number]['class_name']}":
             raise UsageError(f"{root / 'classes.txt'}: class {number} {folder!r} is not one of CUB-200-2011's")
@@ -222,28 +190,6 @@ def _size(path: str) -> tuple[int, int]:
             return int(picture.width), int(picture.height)
     except OSError as error:
         raise ImageError(f"{path}: width and height cannot be read ({error}); unpack the archive again") from None
-
-
-def _read_table(path: Path) -> dict[int, str]:
-    """Read lines `number text`."""
-    try:
-        lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror}); unpack the archive again") from None
-    table: dict[int, str] = {}
-    for number, line in enumerate(lines, start=1):
-        key, _, value = line.strip().partition(" ")
-        if not key.isdigit() or not value:
-            raise UsageError(f"{path}: line {number} is {line!r}, not a number and a word; unpack the archive again")
-        table[int(key)] = value
-    return table
-
-
-def _read_numbers(path: Path, columns: int) -> npt.NDArray[np.float64]:
-    try:
-        return np.loadtxt(path, dtype=np.float64, ndmin=2, usecols=range(columns))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: cannot be read ({error}); unpack the archive again") from None
 
 
 def _read_csv(relative: str) -> list[dict[str, str]]:

@@ -1,11 +1,12 @@
 """Generated birds: pictures with a known tree, known boxes and a mark too small for a small picture; no download."""
 
-from fgvc.data.birds.folder import SPLITS, Plan, cache_folder, read_annotations, write_once
+from fgvc.data.birds.folder import SPLITS, Plan, read_annotations, write_once
 from fgvc.data.birds.painting import PARTS
 from fgvc.data.birds.species import LEVELS, design
+from fgvc.data.records import Records
 from fgvc.data.sources.base import Annotations, DataSource
-from fgvc.datatypes import Records
 from fgvc.errors import UsageError
+from fgvc.files.cache_folder import cache_folder
 from fgvc.taxonomy.tree import Taxonomy
 
 BOXES = ("object", "mark")

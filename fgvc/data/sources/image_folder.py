@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from fgvc.data.records import Records
 from fgvc.data.sources.base import DataSource
 from fgvc.data.splitting import SPLIT_NAMES, name_keys, stratified_split
-from fgvc.datatypes import Records
 from fgvc.errors import UsageError, did_you_mean
 from fgvc.images.decoding import SUFFIXES
 from fgvc.taxonomy.growing import grow, node_of_path, plain_name

@@ -12,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 
 from fgvc.data.reading.annotation_json import Annotated, read_annotations, read_categories
+from fgvc.data.records import Records
 from fgvc.data.sources.base import DataSource
-from fgvc.datatypes import Records
 from fgvc.errors import UsageError, did_you_mean
 from fgvc.taxonomy.tree import Taxonomy
 

@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fgvc.data.reading.table_file import Rows, read_rows
+from fgvc.data.records import Records
 from fgvc.data.sources.base import DataSource
 from fgvc.data.splitting import SPLIT_NAMES, name_keys, stratified_split
-from fgvc.datatypes import Records
 from fgvc.errors import UsageError, did_you_mean
 from fgvc.taxonomy.growing import grow, node_of_path, plain_name
 from fgvc.taxonomy.tree import Taxonomy

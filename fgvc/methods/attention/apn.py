@@ -13,7 +13,7 @@ from fgvc.errors import UsageError
 from fgvc.images.regions import bounded_boxes, centred_boxes, fitted
 from fgvc.methods.attention.base import Attention
 from fgvc.methods.backbone import Backbone
-from fgvc.methods.pooling.scda import selected_boxes
+from fgvc.methods.object_mask import selected_boxes
 
 
 def peak_boxes(features: Tensor, side: float) -> Tensor:

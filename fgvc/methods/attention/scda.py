@@ -5,7 +5,7 @@ from torch import Tensor
 from fgvc.errors import UsageError
 from fgvc.methods.attention.base import Attention
 from fgvc.methods.backbone import Backbone
-from fgvc.methods.pooling.scda import selected_boxes
+from fgvc.methods.object_mask import selected_boxes
 
 
 class SCDABox(Attention):

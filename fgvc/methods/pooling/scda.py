@@ -8,48 +8,10 @@ Shape letters: N images, C channels, h, w grid.
 
 import torch
 from torch import Tensor
-from torch.nn.functional import max_pool2d, normalize
+from torch.nn.functional import normalize
 
-from fgvc.images.regions import boxes_of_masks, fitted
+from fgvc.methods.object_mask import selection_masks
 from fgvc.methods.pooling.base import Pooling
-
-
-def selection_masks(features: Tensor) -> Tensor:
-    """Return (N, h, w) bool: the largest 8-connected part of where the channels' sum lies above its mean.
-
-    Args:
-        features: (N, C, h, w).
-    """
-    total = features.float().sum(dim=1)
-    return largest_component(total > total.mean(dim=(1, 2), keepdim=True))
-
-
-def largest_component(masks: Tensor) -> Tensor:
-    """Return (N, h, w) bool: the largest 8-connected component of each mask; of equal ones the last in reading order.
-
-    Args:
-        masks: (N, h, w) bool.
-    """
-    number, height, width = masks.shape
-    cells = height * width
-    own = torch.arange(1, cells + 1, device=masks.device, dtype=torch.float32).view(1, height, width)
-    labels = own * masks
-    # The largest number of a component spreads by one cell a round; a winding one needs as many rounds as it is long.
-    while True:
-        spread = max_pool2d(labels[:, None], 3, stride=1, padding=1)[:, 0] * masks
-        if torch.equal(spread, labels):
-            break
-        labels = spread
-    flat = labels.long().flatten(1)
-    sizes = torch.zeros(number, cells + 1, dtype=torch.int64, device=masks.device)
-    sizes.scatter_add_(1, flat, (flat > 0).long())
-    largest = cells - sizes.flip(1).argmax(dim=1)
-    return masks & (labels == largest[:, None, None])
-
-
-def selected_boxes(features: Tensor, side_min: float = 0.0, square: bool = False, margin: float = 0.0) -> Tensor:
-    """Return (N, 4): the box around `selection_masks` of a map (N, C, h, w); see `regions.fitted` for the rest."""
-    return fitted(boxes_of_masks(selection_masks(features.detach())), side_min, square, margin)
 
 
 class SCDAPooling(Pooling):

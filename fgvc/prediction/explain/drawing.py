@@ -10,11 +10,12 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
-from fgvc.images.contact_sheet import BLUE, GREY, INK, PAPER, RAIL, as_words, font_for, write
+from fgvc.images.boxes import Box
 from fgvc.images.decoding import Pixels
+from fgvc.images.lettering import BLUE, GREY, INK, PAPER, RAIL, as_words, font_for, write
 from fgvc.images.overlays import boxed, fitted, heat_colours, overlaid
 from fgvc.prediction.explain.explanation import WHOLE, Explanation, HeatMap
-from fgvc.prediction.results import Box, Guess
+from fgvc.prediction.results import Guess
 
 WIDTH, MARGIN, GAP = 980, 24, 20  # of what is drawn, around it, between panels
 HALF = (WIDTH - GAP) // 2

@@ -12,11 +12,13 @@ import torch
 from torch import Tensor
 
 from fgvc.datatypes import Prediction
-from fgvc.images.decoding import Pixels, resize_for_eval
+from fgvc.images.boxes import Box
+from fgvc.images.decoding import Pixels
 from fgvc.images.regions import within
+from fgvc.images.resizing import resize_for_eval
 from fgvc.prediction.explain.heat_map import Heat, heat_maps
 from fgvc.prediction.predictor import Predictor
-from fgvc.prediction.results import Box, Guess, Result
+from fgvc.prediction.results import Guess, Result
 
 HeatMap = npt.NDArray[np.float32]
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)

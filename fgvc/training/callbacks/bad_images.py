@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
-import torch
 
 from fgvc.errors import FgvcError
+from fgvc.files.whole_files import open_whole
 from fgvc.images.decoding import ImageError, decode
 from fgvc.taxonomy.tree import Taxonomy
+from fgvc.training.processes import gathered
 
 READERS = 4
 """Threads that read bad images once more, for the reason."""
@@ -84,7 +85,8 @@ class BadImages(pl.Callback):
             return
         known = self._known.setdefault(split, set())
         new = [index for index in data.unreadable(split) if index not in known]
-        rows = _gathered(dict(zip(new, described(data, split, new), strict=True)))
+        mine = dict(zip(new, described(data, split, new), strict=True))
+        rows = {index: row for part in gathered(mine) for index, row in part.items()}
         known.update(rows)
         self._rows.update({(row.split, row.path): row for row in rows.values()})
         if trainer.is_global_zero and (rows or self._outdated):
@@ -129,18 +131,7 @@ def _read(path: Path) -> list[BadImage]:
 
 def _write(path: Path, rows: Iterable[BadImage]) -> None:
     ordered = sorted(rows, key=lambda row: (row.split, row.path))
-    temporary = path.with_name(f".{path.name}.part")
-    with temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+    with open_whole(path) as file:
         writer = csv.writer(file)
         writer.writerow(BadImage._fields)
         writer.writerows(ordered)
-    temporary.replace(path)
-
-
-def _gathered(rows: dict[int, BadImage]) -> dict[int, BadImage]:
-    """Return the rows of all processes by their positions in the split."""
-    if not torch.distributed.is_initialized():
-        return rows
-    parts: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(parts, rows)
-    return {index: row for part in parts for index, row in part.items()}

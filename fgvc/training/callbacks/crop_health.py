@@ -13,6 +13,7 @@ from fgvc.data.sources.base import Annotations
 from fgvc.datatypes import Sample
 from fgvc.images.regions import box_iou, inside, overlap, within
 from fgvc.training.metrics.accuracy import Mean
+from fgvc.training.processes import gathered
 
 BORDER = 0.005
 """A side this close to the edge of the image, as a fraction of it, lies at the border."""
@@ -115,7 +116,9 @@ class CropHealth(pl.Callback):
         mean.update(values.mean(), len(values))
 
     def _log(self, pl_module: Any, stage: str) -> None:
-        for name in _union(sorted(name for name in self._means if name.startswith(f"{stage}:"))):
+        for name in sorted(
+            {name for names in gathered(list(self._means)) for name in names if name.startswith(f"{stage}:")}
+        ):
             if name not in self._means:
                 self._means[name] = Mean()
             mean: Any = self._means[name].to(pl_module.device)
@@ -124,15 +127,6 @@ class CropHealth(pl.Callback):
                 pl_module.log(name.replace(":", "/"), value, sync_dist=True)
             mean.reset()
             mean.cpu()
-
-
-def _union(names: list[str]) -> list[str]:
-    """Return the names of all processes, so that they compute the same ones."""
-    if not torch.distributed.is_initialized():
-        return names
-    parts: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(parts, names)
-    return sorted({name for part in parts for name in part})
 
 
 def _shapes(boxes: Tensor) -> dict[str, Tensor]:

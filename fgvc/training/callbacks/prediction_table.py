@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from torch import Tensor
 
 from fgvc.datatypes import Sample
+from fgvc.files.whole_files import open_whole
 from fgvc.images.regions import within
+from fgvc.training.processes import gathered
 
 Row = tuple[int, list[str]]
 
@@ -55,28 +56,18 @@ class PredictionTable(pl.Callback):
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Gather the rows of all processes and write them once."""
-        rows, self._rows = _gathered(self._rows), []
+        rows, self._rows = [row for part in gathered(self._rows) for row in part], []
         if trainer.is_global_zero:
             records = trainer.datamodule.records("test")  # type: ignore[attr-defined]
             header = [f"{level}_{kind}" for level in pl_module.taxonomy.levels for kind in ("true", "pred")]
             header += [f"{pl_module.taxonomy.leaf_level}_of_{view}" for view in self._views]
             header += [f"{level}_score" for level in pl_module.taxonomy.levels] + ["score"] + ["boxes"] * self._boxed
-            temporary = self.path.with_suffix(".part")
-            with temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            with open_whole(self.path) as file:
                 writer = csv.writer(file)
                 writer.writerow(["path", *header])
                 writer.writerows([records.relative_path(index), *cells] for index, cells in sorted(rows))
-            temporary.replace(self.path)
 
 
 def _rounded(boxes: Tensor) -> list[list[list[float]]]:
     """Return (N, K, 4) boxes as lists with four digits."""
     return [[[round(x, 4) for x in box] for box in image] for image in boxes.float().tolist()]
-
-
-def _gathered(rows: list[Row]) -> list[Row]:
-    if not torch.distributed.is_initialized():
-        return rows
-    parts: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(parts, rows)
-    return [row for part in parts for row in part]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fgvc.taxonomy.tree import Taxonomy
 from fgvc.training.metrics.accuracy import CalibrationError, HierarchyMetrics, Mean
+from fgvc.training.processes import gathered
 
 DOT = "\u2024"
 """Stands for the dot of a level's name, which a ModuleDict refuses."""
@@ -68,13 +69,10 @@ class Scoreboard(nn.Module):
 
     def _agree(self, device: torch.device) -> None:
         """Let every process have what any of them counts, or the others would wait for it."""
-        if not torch.distributed.is_initialized():
-            return
-        found: list[Any] = [None] * torch.distributed.get_world_size()
         groups = {"answers": self.expect, "means": self.expect_mean, "errors": self._expect_error}
-        torch.distributed.all_gather_object(found, {group: list(getattr(self, group)) for group in groups})
+        known = gathered({group: list(getattr(self, group)) for group in groups})
         for group, expect in groups.items():
-            for key in sorted({key for one in found for key in one[group]}):
+            for key in sorted({key for one in known for key in one[group]}):
                 expect(_name(key), device)
 
     def _expect_error(self, name: str, device: torch.device) -> CalibrationError:

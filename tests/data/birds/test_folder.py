@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from fgvc.data.birds import folder
-from fgvc.data.birds.folder import Plan, cache_folder, read_annotations, write_once
+from fgvc.data.birds.folder import Plan, read_annotations, write_once
 from fgvc.data.birds.species import design
 from fgvc.errors import FgvcError, UsageError
+from fgvc.files.cache_folder import cache_folder
 
 PLAN = Plan(design(2, 1, 1, 2), {"train": 12, "test": 8}, 64, 0.05, 0)
 

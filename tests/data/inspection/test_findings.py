@@ -3,9 +3,10 @@ import os
 
 import pytest
 
-from fgvc.data.inspection.findings import EXAMPLES, Findings, check_output, printable, write_csv
+from fgvc.data.inspection.findings import EXAMPLES, Findings, printable, write_csv
 from fgvc.data.inspection.problems import Problem
 from fgvc.errors import UsageError
+from fgvc.files.whole_files import check_output
 
 ODD = os.fsdecode(b"caf\xe9\n\r.jpg")
 

@@ -8,7 +8,7 @@ from fakes.tiny_model import TAXONOMY
 
 from fgvc.data.inspection import problems as module
 from fgvc.data.inspection.problems import Problem, leaf_counts, name_of, problems, same
-from fgvc.datatypes import Records
+from fgvc.data.records import Records
 
 GENUS = TAXONOMY.find("Strix")
 GOLDFINCH, SISKIN, BRAMBLING, TAWNY, BARN = range(5)

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from fgvc.data.inspection.sizes import Header, header, sample, sizes, table
-from fgvc.datatypes import Records
+from fgvc.data.records import Records
 from fgvc.images.decoding import decode
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from fgvc.data.inspection.split_records import SplitRecords
-from fgvc.datatypes import Record, Records
+from fgvc.data.records import Record, Records
 
 
 def records(*names):

@@ -1,7 +1,7 @@
 import pytest
 
+from fgvc.data.records import Records
 from fgvc.data.sources.base import Annotations, DataSource
-from fgvc.datatypes import Records
 from fgvc.taxonomy.tree import Taxonomy
 
 

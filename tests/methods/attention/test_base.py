@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from fgvc.methods.attention.base import Attention
-from fgvc.model_file.architecture import known_classes
+from fgvc.methods.slots import known_classes
 
 
 class Corner(Attention):

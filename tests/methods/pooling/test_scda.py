@@ -3,7 +3,8 @@ import pytest
 import torch
 from scipy.ndimage import label
 
-from fgvc.methods.pooling.scda import SCDAPooling, largest_component, selected_boxes, selection_masks
+from fgvc.methods.object_mask import largest_component, selected_boxes, selection_masks
+from fgvc.methods.pooling.scda import SCDAPooling
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -7,8 +7,8 @@ from fakes.tiny_model import TAXONOMY, tiny_model
 
 from fgvc.datatypes import Prediction
 from fgvc.errors import FgvcError
-from fgvc.images.decoding import EvalResize
 from fgvc.images.regions import crop_and_resize
+from fgvc.images.resizing import EvalResize
 from fgvc.methods.backbone import Backbone, Features
 from fgvc.methods.recognizers.base import Recognizer
 from fgvc.model_file.model import Model

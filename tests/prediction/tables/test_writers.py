@@ -8,7 +8,8 @@ import pytest
 from pyarrow import parquet
 
 from fgvc.errors import UsageError
-from fgvc.prediction.results import Guess, Result, open_whole
+from fgvc.files.whole_files import open_whole
+from fgvc.prediction.results import Guess, Result
 from fgvc.prediction.tables.columns import Columns
 from fgvc.prediction.tables.writers import WRITERS, kind_of, write_csv, write_json, write_jsonl
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from fgvc.__main__ import main
 from fgvc.config.run_cli import RunCLI
-from fgvc.datatypes import Records
+from fgvc.data.records import Records
 from fgvc.errors import FgvcError
 from fgvc.taxonomy.tree import Taxonomy
 from fgvc.training.callbacks import bad_images

@@ -5,7 +5,7 @@ import torch
 from fakes.tiny_run import CPU, NET, data_flags, make_photos
 
 from fgvc.__main__ import main
-from fgvc.datatypes import Records
+from fgvc.data.records import Records
 from fgvc.errors import FgvcError
 from fgvc.training.callbacks.finite_loss import FiniteLoss
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 from fakes.tiny_run import read_csv
 
-from fgvc.datatypes import Records, Sample
+from fgvc.data.records import Records
+from fgvc.datatypes import Sample
 from fgvc.taxonomy.tree import Taxonomy
 from fgvc.training.callbacks.prediction_table import PredictionTable
 
