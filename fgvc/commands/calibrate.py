@@ -9,15 +9,14 @@ from torch import Tensor
 
 from fgvc.confidence.intervals import precision_interval
 from fgvc.confidence.vouching import Vouching, answers_needed, refusal, summarise, threshold
-from fgvc.config import quiet
 from fgvc.config.run_cli import RunCLI
+from fgvc.config.words import of_run
 from fgvc.errors import UsageError
 from fgvc.files import run_folder
-from fgvc.model_file import model as model_file
-from fgvc.model_file.model import Model
+from fgvc.model_file.model import load, save
 from fgvc.taxonomy.relatives import lineage_correct, lineage_scores
 from fgvc.taxonomy.tree import Taxonomy
-from fgvc.training.calibration import calibrate, collected, halves
+from fgvc.training.calibration import calibrate, calibrate_model, collected, halves
 
 HEADER = f"{'asked':>6} {'needs':>7} {'answered':>9} {'depth':>11} {'right':>8}   95 % interval"
 
@@ -28,53 +27,44 @@ def main(argv: list[str]) -> int:
     Raises:
         FgvcError: no run or model there, or a split without images.
     """
-    known, rest = _parser().parse_known_args(argv)
+    asked, rest = _parser().parse_known_args(argv)
     if rest and not rest[0].startswith("--"):
         raise UsageError(f"fgvc calibrate: {rest[0]!r} is one word too many; give one run folder")
-    for precision in known.precision:
-        answers_needed(precision, known.delta)  # refuses what is no share, before any work
-    run = run_folder.resolve(known.run)
-    quiet.libraries()
-    made = RunCLI("calibrate", ["--config", str(run / run_folder.CONFIG), *rest])
-    splits = made.datamodule.splits
-    if known.split == "train" or known.split not in splits:
+    for precision in asked.precision:
+        answers_needed(precision, asked.delta)  # refuses what is no share, before any work
+    run = run_folder.resolve(asked.run)
+    cli = RunCLI("calibrate", of_run(run, rest))
+    cli.without_weights()
+    cli.build()
+    splits = cli.datamodule.splits
+    if asked.split == "train" or asked.split not in splits:
         raise UsageError(
-            f"--split {known.split}: this run's data has {', '.join(splits)}; calibrate on images that the model was "
+            f"--split {asked.split}: this run's data has {', '.join(splits)}; calibrate on images that the model was "
             "not trained on: train again with --data.val_fraction 0.1, or give --split test"
         )
-    model = model_file.load(run)
-    if model.taxonomy != made.datamodule.taxonomy:
+    model = load(run)
+    if model.taxonomy != cli.datamodule.taxonomy:
         raise UsageError(f"{run}: the model knows other classes than the data; calibrate it on data with its classes")
-    print(calibrated(made, model, known.split), end="", file=sys.stderr)
+    cli.build_trainer()
+    device = cli.trainer.strategy.root_device
+    print(calibrate_model(model, cli.datamodule, asked.split, device), end="", file=sys.stderr)
     assert model.vouching is not None
-    path = model_file.save(model, run / run_folder.MODEL)
-    judged = "test" if "test" in splits and known.split != "test" else known.split
-    device = made.trainer.strategy.root_device
-    logits, labels = collected(model.recognizer, made.datamodule, judged, device)
+    path = save(model, run / run_folder.MODEL)
+    judged = "test" if "test" in splits and asked.split != "test" else asked.split
+    logits, labels = collected(model.recognizer, cli.datamodule, judged, device)
     temperatures, counts = model.temperatures, model.vouching
     said = f"{len(labels)} {judged} images"
-    if judged == known.split:  # what it was calibrated on shows nothing: one half calibrates, the other is shown
+    if judged == asked.split:  # what it was calibrated on shows nothing: one half calibrates, the other is shown
         own, other = halves(len(labels))
-        found = calibrate({level: x[own] for level, x in logits.items()}, labels[own], model.taxonomy)
-        temperatures, counts = found.temperatures, found.vouching
+        shown = calibrate({level: x[own] for level, x in logits.items()}, labels[own], model.taxonomy)
+        temperatures, counts = shown.temperatures, shown.vouching
         logits, labels = {level: x[other] for level, x in logits.items()}, labels[other]
         said = f"{len(labels)} {judged} images, calibrated for this table on the other {len(own)}"
     print(f"\nshown on {said}; an answer is right when it is the truth or lies above it", file=sys.stderr)
-    for line in table(logits, labels, temperatures, counts, model.taxonomy, known.precision, known.delta):
+    for line in table(logits, labels, temperatures, counts, model.taxonomy, asked.precision, asked.delta):
         print(line)
     print(f"model: {path}", file=sys.stderr)
     return 0
-
-
-def calibrated(cli: RunCLI, model: Model, split: str) -> str:
-    """Fit temperatures and counts of a model on a split of its data, and say in a line what that changed."""
-    logits, labels = collected(model.recognizer, cli.datamodule, split, cli.trainer.strategy.root_device)
-    found = calibrate(logits, labels, model.taxonomy)
-    model.temperatures, model.vouching = found.temperatures, found.vouching
-    model.provenance["calibration"] = found.to_plain(split)
-    leaf = model.taxonomy.leaf_level
-    before, after = found.ece_before[leaf], found.ece_after[leaf]
-    return f"calibrated on {found.images} {split} images: {leaf} calibration error {before:.3f} -> {after:.3f}\n"
 
 
 def table(
@@ -98,8 +88,7 @@ def table(
         delta: how probable a broken promise may be.
     """
     leaves = (labels >= 0) & (labels < taxonomy.num_classes)
-    cooled = {level: x[leaves].float() / temperatures.get(level, 1.0) for level, x in logits.items()}
-    log_probs = taxonomy.complete(cooled)
+    log_probs = taxonomy.complete({level: x[leaves] for level, x in logits.items()}, temperatures)
     scores = lineage_scores(log_probs, taxonomy).numpy()
     right = lineage_correct(log_probs[taxonomy.leaf_level].argmax(dim=1), labels[leaves], taxonomy).numpy()
     yield f"{HEADER}   share answered at {', '.join(taxonomy.levels)}"
@@ -108,13 +97,13 @@ def table(
         if least is None:
             yield f"{target:6g} {refusal(counts, target, delta)}"
             continue
-        found = summarise(scores, right, least)
-        low, high = precision_interval(found.right, found.answered)
-        precision = found.right / max(found.answered, 1)
-        shares = ", ".join(f"{100 * share:.1f} %" for share in found.shares)
-        depth = f"{found.mean_depth:.2f} of {len(taxonomy.levels)}"
+        summary = summarise(scores, right, least)
+        low, high = precision_interval(summary.right, summary.answered)
+        precision = summary.right / max(summary.answered, 1)
+        shares = ", ".join(f"{100 * share:.1f} %" for share in summary.shares)
+        depth = f"{summary.mean_depth:.2f} of {len(taxonomy.levels)}"
         yield (
-            f"{target:6g} {least:7.4f} {100 * found.coverage:7.1f} % {depth:>11} "
+            f"{target:6g} {least:7.4f} {100 * summary.coverage:7.1f} % {depth:>11} "
             f"{100 * precision:6.1f} %   {100 * low:.1f} to {100 * high:.1f} %   {shares}"
         )
 

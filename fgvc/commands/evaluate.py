@@ -3,10 +3,10 @@
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 from fgvc.commands.report import write_page
-from fgvc.config.run_cli import RunCLI, with_config_paths
+from fgvc.config.run_cli import RunCLI
+from fgvc.config.words import evaluation_words
 from fgvc.errors import UsageError
 from fgvc.files import run_folder
 from fgvc.files.whole_files import write_text
@@ -28,29 +28,25 @@ def test(words: list[str]) -> int:
 
 
 def _main(command: str, args: list[str]) -> int:
-    if not args:
-        raise UsageError(f"fgvc {command}: give a run folder, e.g. fgvc {command} runs/latest")
-    words, run = list(args), None
-    if not words[0].startswith("-"):
-        run = run_folder.resolve(Path(words.pop(0)))
-        words = ["--config", str(run / run_folder.CONFIG), *words]
-    evaluate(RunCLI(command, with_config_paths(words)[0]), command, run)
+    words, run = evaluation_words(command, args)
+    cli = RunCLI(command, words)
+    if run is None and cli.config["ckpt_path"] is None:
+        raise UsageError(f"fgvc {command}: give a run folder (fgvc {command} runs/NAME) or --ckpt_path with --config")
+    cli.without_weights()
+    cli.build()
+    _read_weights(cli, command, run)
+    table = PredictionTable((run or Path()) / "predictions_test.csv")
+    callbacks = [BadImages(run or Path()), *([table] if command == "test" else [])]
+    cli.build_trainer(callbacks=callbacks)
+    results = getattr(cli.trainer, command)(cli.model, datamodule=cli.datamodule, verbose=False)
+    if cli.trainer.is_global_zero:
+        values = {name: round(float(value), 6) for result in results for name, value in result.items()}
+        _tell(cli, command, values, run, table.path)
     return 0
 
 
-def evaluate(cli: RunCLI, command: str, run: Path | None) -> None:
-    """Score what was parsed, tell it, and write it into the run folder.
-
-    Args:
-        cli: of `validate` or `test`.
-        command: which of them.
-        run: the run's folder, or None where a checkpoint was given.
-
-    Raises:
-        UsageError: neither was given.
-    """
-    if run is None and cli.config["ckpt_path"] is None:
-        raise UsageError(f"fgvc {command}: give a run folder (fgvc {command} runs/NAME) or --ckpt_path with --config")
+def _read_weights(cli: RunCLI, command: str, run: Path | None) -> None:
+    """Fill the model: from the checkpoint that was given, else from the run's model, else from its checkpoint."""
     if cli.config["ckpt_path"]:
         load_weights(cli.model.recognizer, cli.config["ckpt_path"])
     elif run and (run / run_folder.MODEL).is_dir():
@@ -60,19 +56,15 @@ def evaluate(cli: RunCLI, command: str, run: Path | None) -> None:
             print(f"the temperatures were fitted on {command} images: {command}/ece is no news", file=sys.stderr)
     elif run:
         load_weights(cli.model.recognizer, run_folder.checkpoint(run))
-    table = PredictionTable((run or Path()) / "predictions_test.csv")
-    trainer: Any = cli.trainer
-    trainer.callbacks.append(BadImages(run or Path()))
+
+
+def _tell(cli: RunCLI, command: str, values: dict[str, float], run: Path | None, table: Path) -> None:
+    """Print the scores, and write them into the run folder."""
+    split = {"validate": "val"}.get(command, command)
+    if run:
+        write_text(run / f"{command}.json", json.dumps(values, indent=1))
+    print_summary(f"{len(cli.datamodule.records(split))} {split} images", values, f"{split}/")
     if command == "test":
-        trainer.callbacks.append(table)
-    results = getattr(trainer, command)(cli.model, datamodule=cli.datamodule, verbose=False)
-    values = {name: round(float(value), 6) for result in results for name, value in result.items()}
-    if cli.trainer.is_global_zero:
-        split = {"validate": "val"}.get(command, command)
-        if run:
-            write_text(run / f"{command}.json", json.dumps(values, indent=1))
-        print_summary(f"{len(cli.datamodule.records(split))} {split} images", values, f"{split}/")
-        if command == "test":
-            print(f"every answer: {table.path}", file=sys.stderr)
-        if command == "test" and run:
-            print(f"to look at:   {write_page(run)}", file=sys.stderr)
+        print(f"every answer: {table}", file=sys.stderr)
+    if command == "test" and run:
+        print(f"to look at:   {write_page(run)}", file=sys.stderr)

@@ -1,115 +1,160 @@
 """`fgvc fit`: train a run from its beginning, or go on with one."""
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fgvc.commands.calibrate import calibrated
-from fgvc.config.run_cli import RunCLI, with_config_paths
+from fgvc.config.run_cli import RunCLI
+from fgvc.config.words import fit_words
 from fgvc.errors import FgvcError, UsageError
 from fgvc.files import run_folder
 from fgvc.files.origin import environment
 from fgvc.model_file.architecture import to_plain
 from fgvc.model_file.model import Model, save
-from fgvc.training import callback_list, checkpoints, metrics_file
+from fgvc.training import callback_list, checkpoints, metrics_file, processes
+from fgvc.training.calibration import calibrate_model
 from fgvc.training.callbacks.progress import print_summary
+from fgvc.training.warm_start import find, init_from
 
 
-def main(args: list[str]) -> int:
+@dataclass
+class Run:
+    """A run that is trained.
+
+    folder: where it is written.
+    resumes: whether it goes on from its last checkpoint.
+    weights_from: the model that it starts from, or None.
+    bare: whether that model stands in for pretrained weights.
+    """
+
+    folder: Path
+    resumes: bool
+    weights_from: str | None = None
+    bare: bool = False
+
+
+def main(words: list[str]) -> int:
     """Train; raises FgvcError with one line where a person has to act."""
-    words, resumed = _from_run(args)
-    words, stems = with_config_paths(words)
-    if not any(word.partition("=")[0] == "--name" for word in words):
-        words = ["--name", "-".join(stems) or "run", *words]
-    cli = RunCLI("fit", words, resumed)
-    try:
-        start = _go_on(cli, resumed) if resumed else None
-        cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=start, weights_only=True)
-    except FgvcError:
-        if cli.trainer.is_global_zero and cli.trainer.global_step == 0 and not resumed:
-            run_folder.discard(cli.folder)
-        raise
+    typed, resumed = fit_words(words)
+    cli = RunCLI("fit", typed, resumes=resumed is not None)
+    run = _claim(cli, resumed)
+    _build(cli, run)
+    _train(cli, run)
     if cli.trainer.is_global_zero:
-        _finish(cli)
+        _finish(cli, run)
     return 0
 
 
-def _from_run(args: list[str]) -> tuple[list[str], Path | None]:
-    """Read `--resume RUN` as that run's config, followed by what else was typed: it wins over what was stored."""
-    for i, word in enumerate(args):
-        flag, equals, value = word.partition("=")
-        if flag == "--resume":
-            if not equals and i + 1 == len(args):
-                raise UsageError("--resume: give the run folder to go on with, e.g. fgvc fit --resume runs/latest")
-            rest = args[:i] + args[i + (1 if equals else 2) :]
-            for other in ("--name", "--runs", "--overwrite", "--init_from"):
-                if any(word.partition("=")[0] == other for word in rest):
-                    raise UsageError(f"--resume goes on in the same run; {other} does not go with it")
-            run = run_folder.resolve(Path(value if equals else args[i + 1]))
-            if not run_folder.last(run).is_file():
-                raise UsageError(f"{run}: no checkpoint to go on from; start the run again with --overwrite true")
-            own = ["--name", run.resolve().name, "--runs", str(run.resolve().parent)]
-            return ["--config", str(run / run_folder.CONFIG), *own, *rest], run
-    return args, None
+def _claim(cli: RunCLI, resumed: Path | None) -> Run:
+    """Refuse a taken name before any work; a model that is read from a file asks for no pretrained weights."""
+    if resumed:
+        cli.without_weights()
+        return Run(resumed, resumes=True)
+    run = Run(Path(cli.config["runs"], cli.config["name"]), resumes=False, weights_from=cli.config["init_from"])
+    if processes.is_first():
+        run_folder.check(run.folder, cli.config["overwrite"])
+        if run.weights_from:
+            run.weights_from = cli.typed["init_from"] = str(find(run.weights_from))  # `latest` will soon be this run
+    run.bare = run.weights_from is not None and cli.without_weights("pretrained")
+    return run
 
 
-def _go_on(cli: RunCLI, run: Path) -> Path:
+def _build(cli: RunCLI, run: Run) -> None:
+    """Build data, model and trainer, then make the folder of a new run."""
+    cli.build()
+    data = cli.datamodule
+    data.train_dataloader()  # too few images for a batch: say so before anything is written
+    if run.weights_from and processes.is_first():  # DDP tells the others
+        told = init_from(cli.model.recognizer, run.weights_from, run.bare)
+        print(f"start from {run.weights_from}: {told}", file=sys.stderr)
+    cli.build_trainer(
+        logger=callback_list.loggers(run.folder),
+        callbacks=callback_list.training(
+            run.folder,
+            cli.config_init["phases"],
+            cli.config_init["cycle_phases"],
+            cli.config["ema"],
+            monitor=f"val/{data.taxonomy.leaf_level}/top1" if "val" in data.splits else None,
+            minutes=cli.config["save_every_minutes"],
+        ),
+        plugins=[checkpoints.WholeCheckpointIO()],
+    )
+    if processes.is_first() and not run.resumes:
+        run_folder.create(run.folder, cli.plain_config())
+
+
+def _train(cli: RunCLI, run: Run) -> None:
+    """Train from the beginning or from the last checkpoint; a new run that fails before its first step is removed."""
+    try:
+        start = _last_checkpoint(cli, run.folder) if run.resumes else None
+        cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=start, weights_only=True)
+    except FgvcError:
+        if cli.trainer.is_global_zero and cli.trainer.global_step == 0 and not run.resumes:
+            run_folder.discard(run.folder)
+        raise
+
+
+def _last_checkpoint(cli: RunCLI, folder: Path) -> Path:
     """Return the checkpoint to go on from, if it fits; the run folder notes that the run is resumed."""
-    path = run_folder.last(run)
+    path = run_folder.last(folder)
     state = checkpoints.read(path)
     epoch, step, epochs = int(state["epoch"]), int(state["global_step"]), cli.trainer.max_epochs
     if epochs is not None and 0 <= epochs < epoch:
-        raise UsageError(f"--trainer.max_epochs: {epochs}, but {run} is in epoch {epoch} already; give more")
-    stored, hparams = state.get("hyper_parameters", {}), dict(cli.model.hparams)
-    if stored.get("optimizer") != hparams["optimizer"]:
-        raise UsageError(
-            f"--model.optimizer: {hparams['optimizer']}, but {path} holds the state of {stored.get('optimizer')}; "
-            "resume with it, or start a new run with --init_from"
-        )
-    shapes = {name: tensor.shape for name, tensor in state["state_dict"].items()}
-    wanted = {name: tensor.shape for name, tensor in cli.model.state_dict().items()}
-    if odd := sorted(name for name in shapes.keys() | wanted.keys() if shapes.get(name) != wanted.get(name)):
-        raise UsageError(
-            f"{path}: made by another model or for other classes ({len(odd)} tensors differ, {odd[0]} first); "
-            "--resume goes on with the same one, --init_from starts a new run from its weights"
-        )
+        raise UsageError(f"--trainer.max_epochs: {epochs}, but {folder} is in epoch {epoch} already; give more")
+    _check_same_training(cli, path, state)
     cli.datamodule.trainer = cli.trainer  # the order of the images depends on how many processes share them
     for loader in state["loops"]["fit_loop"]["state_dict"].get("combined_loader", []):
         cli.datamodule.train_dataloader().load_state_dict(loader)  # refuses another order before anything is written
     if cli.trainer.is_global_zero:
-        metrics_file.keep_until(run / "metrics.csv", step)
-        run_folder.go_on(run, cli.plain_config())
-        print(f"resume {run}: epoch {epoch} of {epochs}, after step {step}", file=sys.stderr)
+        metrics_file.keep_until(folder / "metrics.csv", step)
+        run_folder.go_on(folder, cli.plain_config())
+        print(f"resume {folder}: epoch {epoch} of {epochs}, after step {step}", file=sys.stderr)
     return path
 
 
-def _finish(cli: RunCLI) -> None:
+def _check_same_training(cli: RunCLI, path: Path, state: dict[str, Any]) -> None:
+    """Refuse a checkpoint of another optimizer or another model."""
+    stored, wanted = state.get("hyper_parameters", {}).get("optimizer"), cli.model.hparams["optimizer"]
+    if stored != wanted:
+        raise UsageError(
+            f"--model.optimizer: {wanted}, but {path} holds the state of {stored}; "
+            "resume with it, or start a new run with --init_from"
+        )
+    shapes = {name: tensor.shape for name, tensor in state["state_dict"].items()}
+    own = {name: tensor.shape for name, tensor in cli.model.state_dict().items()}
+    if odd := sorted(name for name in shapes.keys() | own.keys() if shapes.get(name) != own.get(name)):
+        raise UsageError(
+            f"{path}: made by another model or for other classes ({len(odd)} tensors differ, {odd[0]} first); "
+            "--resume goes on with the same one, --init_from starts a new run from its weights"
+        )
+
+
+def _finish(cli: RunCLI, run: Run) -> None:
     """Write the model of a run that is trained, calibrate it, and tell."""
-    chosen = run_folder.checkpoint(cli.folder)
+    chosen = run_folder.checkpoint(run.folder)
     values = {name: round(float(value), 6) for name, value in cli.trainer.callback_metrics.items()}
-    config = cli.kept if cli.resumed else cli.config  # of a resumed run the weights were read from its checkpoint
     try:
-        architecture = to_plain(config["model"]["recognizer"].as_dict())
+        architecture = to_plain(cli.typed["model"]["recognizer"].as_dict())
     except UsageError as error:
         print(f"no model file: {error}; {chosen} holds the whole training state", file=sys.stderr)
         return
     checkpoints.load_weights(cli.model.recognizer, chosen)
-    best = callback_list.best_of(cli.trainer)
     provenance: dict[str, Any] = {
         "run": cli.config["name"],
         "checkpoint": chosen.name,
-        "metrics": best or values,
+        "metrics": callback_list.best_of(cli.trainer) or values,
         **environment(),
     }
     model = Model(cli.model.recognizer.eval(), architecture, cli.datamodule.resize, {}, provenance)
-    path = save(model, cli.folder / run_folder.MODEL)  # at once: the calibration reads images, which may fail
+    path = save(model, run.folder / run_folder.MODEL)  # at once: the calibration reads images, which may fail
     told = ""
     if "val" in cli.datamodule.splits:
         try:
-            told = calibrated(cli, model, "val")
+            told = calibrate_model(model, cli.datamodule, "val", cli.trainer.strategy.root_device)
             save(model, path)
         except FgvcError as error:
-            told = f"not calibrated ({error}); mend it and run fgvc calibrate {cli.folder}\n"
+            told = f"not calibrated ({error}); mend it and run fgvc calibrate {run.folder}\n"
     print_summary(f"trained {cli.trainer.current_epoch} epochs", values, "val/")
     print(f"{told}model: {path}", file=sys.stderr)
-    print(f"next:  fgvc test {cli.folder}\n       fgvc predict {cli.folder} PHOTO...", file=sys.stderr)
+    print(f"next:  fgvc test {run.folder}\n       fgvc predict {run.folder} PHOTO...", file=sys.stderr)

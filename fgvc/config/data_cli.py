@@ -10,12 +10,12 @@ import yaml
 
 import fgvc.data.sources  # noqa: F401 - the folder imports its own modules: short names work in YAML
 from fgvc.config.messages import in_one_line
+from fgvc.config.words import data_words, given
 from fgvc.config.yaml_files import check_file
 from fgvc.data.datamodule import FineGrainedData
 from fgvc.data.sources.base import DataSource
 from fgvc.errors import UsageError, did_you_mean
-from fgvc.files import run_folder
-from fgvc.files.shipped import config_file, config_stems
+from fgvc.files.shipped import config_file
 
 Options = Callable[[jsonargparse.ArgumentParser], None]
 
@@ -51,8 +51,9 @@ def parse(
         )
     sys.path.append(str(Path.cwd()))  # classes of the user's own, as `python -m fgvc` finds them
     keys = [action.dest for action in parser._actions]
+    switches = {flag for action in parser._actions if action.nargs == 0 for flag in action.option_strings}
     try:
-        options = parser.parse_args(_data_part(_named(command, list(words), parser), keys))
+        options = parser.parse_args(_data_part(data_words(command, words, switches), keys))
     except jsonargparse.ArgumentError as error:
         sources = [source.__name__ for source in DataSource.__subclasses__()]
         raise UsageError(in_one_line(error, keys, sources, {"data.image_size": "model.image_size"})) from error
@@ -75,49 +76,13 @@ def _parser(command: str, about: str) -> jsonargparse.ArgumentParser:
     return parser
 
 
-def _named(command: str, words: list[str], parser: jsonargparse.ArgumentParser) -> list[str]:
-    """Replace the one word that is no flag and no flag's value by the flags that it stands for."""
-    alone = {flag for action in parser._actions if action.nargs == 0 for flag in action.option_strings}
-    free = [
-        i
-        for i, (before, word) in enumerate(zip(["", *words], words, strict=False))
-        if not word.startswith("-") and (not before.startswith("-") or "=" in before or before in alone)
-    ]
-    if not free:
-        return words
-    name, *more = (words[i] for i in free)
-    if more:
-        raise UsageError(f"{command}: {more[0]!r} is one word too many; give one folder, table or run")
-    if any(word.partition("=")[0] == "--config" for word in words):
-        raise UsageError(
-            f"{command}: give {name!r} or --config, not both; a config's folder is --data.source.init_args.root"
-        )
-    return [*_flags(name), *words[: free[0]], *words[free[0] + 1 :]]
-
-
-def _flags(name: str) -> list[str]:
-    path = Path(name)
-    if (path.name == "latest" and not path.is_dir()) or (path / run_folder.CONFIG).is_file():
-        return ["--config", str(run_folder.resolve(path) / run_folder.CONFIG)]
-    if path.suffix.lower() in (".yaml", ".yml"):
-        return ["--config", name]
-    if path.is_dir():
-        return ["--data.source", "ImageFolder", "--data.source.init_args.root", name]
-    if path.is_file():
-        return ["--data.source", "Table", "--data.source.init_args.path", name]
-    hint = f"; for the config of that name give --config {name}" if name in config_stems() else ""
-    raise UsageError(f"{name}: no such folder of photographs, table or run{hint}")
-
-
 def _data_part(words: list[str], keys: Sequence[str]) -> list[str]:
     """Replace each config by the text of its part about the data."""
-    words = list(words)
-    for i, word in enumerate(words):
-        flag, equals, value = word.partition("=")
-        if flag == "--config" and (equals or i + 1 < len(words)):
-            text = yaml.safe_dump(_checked(check_file(config_file(value if equals else words[i + 1])), keys))
-            words[i if equals else i + 1] = f"{flag}={text}" if equals else text
-    return words
+    replaced = list(words)
+    for flag in given(words, "--config"):
+        if flag.value is not None:
+            replaced[flag.place] = flag.with_value(yaml.safe_dump(_checked(check_file(config_file(flag.value)), keys)))
+    return replaced
 
 
 def _checked(path: Path, keys: Sequence[str]) -> dict[str, Any]:

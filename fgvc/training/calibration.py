@@ -19,6 +19,7 @@ from fgvc.confidence.vouching import Vouching, count
 from fgvc.datatypes import Sample
 from fgvc.errors import UsageError
 from fgvc.methods.recognizers.base import Recognizer
+from fgvc.model_file.model import Model
 from fgvc.taxonomy.relatives import lineage_correct, lineage_scores
 from fgvc.taxonomy.tree import Taxonomy
 
@@ -74,8 +75,8 @@ def fit_temperature(logits: Tensor, targets: Tensor) -> float:
         return 1.0
     # Convex in 1 / T, so there is one minimum to be found.
     bounds = (math.log(COLDEST), math.log(HOTTEST))
-    found = float(minimize_scalar(nll, bounds=bounds, method="bounded", options={"xatol": 1e-4}).x)
-    return math.exp(found) if nll(found) < nll(0.0) else 1.0
+    log_t = float(minimize_scalar(nll, bounds=bounds, method="bounded", options={"xatol": 1e-4}).x)
+    return math.exp(log_t) if nll(log_t) < nll(0.0) else 1.0
 
 
 def calibration_error(confidence: Tensor, correct: Tensor, bins: int = 15) -> float:
@@ -175,12 +176,29 @@ def calibrate(logits: Mapping[str, Tensor], labels: Tensor, taxonomy: Taxonomy) 
     return Calibration(temperatures, ece_before, ece_after, vouching, len(labels))
 
 
+def calibrate_model(model: Model, datamodule: Any, split: str, device: torch.device) -> str:
+    """Fit temperatures and counts of a model on a split of its data, and say in a line what that changed.
+
+    Args:
+        model: its `temperatures`, `vouching` and `provenance` are set.
+        datamodule: the data.
+        split: whose images were not trained on.
+        device: where the recognizer computes.
+    """
+    logits, labels = collected(model.recognizer, datamodule, split, device)
+    fitted = calibrate(logits, labels, model.taxonomy)
+    model.temperatures, model.vouching = fitted.temperatures, fitted.vouching
+    model.provenance["calibration"] = fitted.to_plain(split)
+    leaf = model.taxonomy.leaf_level
+    before, after = fitted.ece_before[leaf], fitted.ece_after[leaf]
+    return f"calibrated on {fitted.images} {split} images: {leaf} calibration error {before:.3f} -> {after:.3f}\n"
+
+
 def _lineages(
     logits: Mapping[str, Tensor], labels: Tensor, temperatures: Mapping[str, float], taxonomy: Taxonomy, rows: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return (M, L) scores and (M, L) bool correct of M rows."""
-    cooled = {level: x[rows].float() / temperatures.get(level, 1.0) for level, x in logits.items()}
-    log_probs = taxonomy.complete(cooled)
+    log_probs = taxonomy.complete({level: x[rows] for level, x in logits.items()}, temperatures)
     leaf = log_probs[taxonomy.leaf_level].argmax(dim=1)
     return lineage_scores(log_probs, taxonomy), lineage_correct(leaf, labels[rows], taxonomy)
 

@@ -1,0 +1,148 @@
+"""The words of a command line, read in one place: the run or the data that they name, and where their configs lie."""
+
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from fgvc.config.yaml_files import check_file
+from fgvc.errors import UsageError
+from fgvc.files import run_folder
+from fgvc.files.shipped import config_file, config_stems
+
+
+class Given(NamedTuple):
+    """A flag as it was typed: `--name VALUE`, two words, or `--name=VALUE`, one.
+
+    value: None where the words end after the name.
+    place: where it stands among the words.
+    """
+
+    name: str
+    value: str | None
+    place: slice
+
+    def with_value(self, value: str) -> list[str]:
+        """Return the same words with another value."""
+        joined = self.place.stop - self.place.start == 1
+        return [f"{self.name}={value}"] if joined else [self.name, value]
+
+
+class FitWords(NamedTuple):
+    """The words of `fgvc fit`, and the run folder that it goes on in, or None."""
+
+    words: list[str]
+    resumed: Path | None
+
+
+def given(words: Sequence[str], *names: str) -> Iterator[Given]:
+    """Yield every use of some flags."""
+    for i, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if name in names:
+            following = words[i + 1] if i + 1 < len(words) else None
+            yield Given(name, value if equals else following, slice(i, i + (1 if equals else 2)))
+
+
+def with_config_paths(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Replace the stems of configs by their paths; return the words, and the stems in order.
+
+    Raises:
+        UsageError: a config that is not there or is no YAML.
+    """
+    replaced, stems = list(words), []
+    for flag in given(words, "--config", "-c"):
+        if flag.value is not None:
+            path = check_file(config_file(flag.value))
+            stems.append(path.stem)
+            replaced[flag.place] = flag.with_value(str(path))
+    return replaced, stems
+
+
+def fit_words(words: Sequence[str]) -> FitWords:
+    """Read the words of `fgvc fit`.
+
+    `--resume RUN` stands for that run's config, followed by what else was typed: it wins over what was stored. A run
+    without `--name` is named after its configs.
+
+    Raises:
+        UsageError: a run or a config that is not there, or a flag that does not go with `--resume`.
+    """
+    resume = next(given(words, "--resume"), None)
+    if resume is None:
+        replaced, stems = with_config_paths(words)
+        name = [] if any(given(words, "--name")) else ["--name", "-".join(stems) or "run"]
+        return FitWords([*name, *replaced], None)
+    if resume.value is None:
+        raise UsageError("--resume: give the run folder to go on with, e.g. fgvc fit --resume runs/latest")
+    rest = [*words[: resume.place.start], *words[resume.place.stop :]]
+    for other in given(rest, "--name", "--runs", "--overwrite", "--init_from"):
+        raise UsageError(f"--resume goes on in the same run; {other.name} does not go with it")
+    run = run_folder.resolve(Path(resume.value))
+    if not run_folder.last(run).is_file():
+        raise UsageError(f"{run}: no checkpoint to go on from; start the run again with --overwrite true")
+    own = ["--name", run.resolve().name, "--runs", str(run.resolve().parent)]
+    return FitWords(of_run(run, [*own, *rest]), run)
+
+
+def evaluation_words(command: str, words: Sequence[str]) -> tuple[list[str], Path | None]:
+    """Read the words of `fgvc validate` and `fgvc test`: a run folder first, or a config and a checkpoint.
+
+    Returns:
+        The words, and the run folder, or None.
+
+    Raises:
+        UsageError: no word, or a run or a config that is not there.
+    """
+    if not words:
+        raise UsageError(f"fgvc {command}: give a run folder, e.g. fgvc {command} runs/latest")
+    if words[0].startswith("-"):
+        return with_config_paths(words)[0], None
+    run = run_folder.resolve(Path(words[0]))
+    return of_run(run, words[1:]), run
+
+
+def of_run(run: Path, words: Sequence[str]) -> list[str]:
+    """Return the words that stand for a run's config, followed by others, which win."""
+    return with_config_paths(["--config", str(run / run_folder.CONFIG), *words])[0]
+
+
+def data_words(command: str, words: Sequence[str], switches: Collection[str]) -> list[str]:
+    """Replace the one word that is no flag and no flag's value by the flags that it stands for.
+
+    Args:
+        command: what the user typed, for messages.
+        words: what follows the command: FOLDER, TABLE, RUN or a YAML file among the flags, or `--config` alone.
+        switches: the flags that take no value.
+
+    Raises:
+        UsageError: a word too many, or one that names nothing.
+    """
+    free = [
+        i
+        for i, (before, word) in enumerate(zip(["", *words], words, strict=False))
+        if not word.startswith("-") and (not before.startswith("-") or "=" in before or before in switches)
+    ]
+    if not free:
+        return list(words)
+    name, *more = (words[i] for i in free)
+    if more:
+        raise UsageError(f"{command}: {more[0]!r} is one word too many; give one folder, table or run")
+    if any(given(words, "--config")):
+        raise UsageError(
+            f"{command}: give {name!r} or --config, not both; a config's folder is --data.source.init_args.root"
+        )
+    return [*_flags_of_data(name), *words[: free[0]], *words[free[0] + 1 :]]
+
+
+def _flags_of_data(name: str) -> list[str]:
+    path = Path(name)
+    if (path.name == "latest" and not path.is_dir()) or (path / run_folder.CONFIG).is_file():
+        return ["--config", str(run_folder.resolve(path) / run_folder.CONFIG)]
+    if path.suffix.lower() in (".yaml", ".yml"):
+        return ["--config", name]
+    if path.is_dir():
+        return ["--data.source", "ImageFolder", "--data.source.init_args.root", name]
+    if path.is_file():
+        return ["--data.source", "Table", "--data.source.init_args.path", name]
+    hint = f"; for the config of that name give --config {name}" if name in config_stems() else ""
+    raise UsageError(f"{name}: no such folder of photographs, table or run{hint}")
