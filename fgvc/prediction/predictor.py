@@ -169,11 +169,10 @@ class Predictor:
         Raises:
             FgvcError: something that is no number.
         """
-        calibrated = {level: x.float() / self.model.temperatures.get(level, 1.0) for level, x in logits.items()}
-        for level in self._shut.keys() & calibrated.keys():
-            shut = self._shut[level].to(calibrated[level].device)
-            calibrated[level] = calibrated[level].masked_fill(shut, -torch.inf)
-        scores = {level: logs.exp().clamp_max(1).cpu() for level, logs in self.taxonomy.complete(calibrated).items()}
+        shut = {level: self._shut[level].to(x.device) for level, x in logits.items() if level in self._shut}
+        allowed = {level: x.masked_fill(shut[level], -torch.inf) if shut else x for level, x in logits.items()}
+        completed = self.taxonomy.complete(allowed, self.model.temperatures)
+        scores = {level: logs.exp().clamp_max(1).cpu() for level, logs in completed.items()}
         if not all(bool(values.isfinite().all()) for values in scores.values()):
             raise FgvcError("the network's scores are not numbers (NaN): its weights are damaged; copy it again")
         return scores

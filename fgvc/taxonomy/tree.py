@@ -181,7 +181,9 @@ class Taxonomy:
             self._copies[device] = self.ancestors.to(device)
         return self._copies[device]
 
-    def complete(self, logits: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def complete(
+        self, logits: Mapping[str, Tensor], temperatures: Mapping[str, float] | None = None
+    ) -> dict[str, Tensor]:
         """Return log-probabilities at every level, coarse to fine.
 
         A level that was scored keeps its own log-softmax; the others are the leaf probabilities summed over each
@@ -189,13 +191,15 @@ class Taxonomy:
 
         Args:
             logits: level -> (N, classes of that level); the leaf level must be among them.
+            temperatures: level -> T > 0, by which the level's logits are divided, in float32; 1 where not named.
 
         Returns:
             level -> (N, classes of that level), float32.
         """
-        leaf = logits[self.leaf_level].float().log_softmax(dim=1)
+        divisors = temperatures or {}
+        scored = {level: (x.float() / divisors.get(level, 1.0)).log_softmax(dim=1) for level, x in logits.items()}
         return {
-            level: logits[level].float().log_softmax(dim=1) if level in logits else self._roll_up(leaf, level)
+            level: scored[level] if level in scored else self._roll_up(scored[self.leaf_level], level)
             for level in self.levels
         }
 

@@ -95,6 +95,24 @@ def test_unscored_levels_are_the_sums_of_leaf_probabilities_and_scored_ones_keep
     torch.testing.assert_close(answer["x"], logits["x"].log_softmax(dim=1))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_temperatures_divide_the_logits_of_their_level_in_float32(dtype):
+    logits = {
+        "species": torch.tensor([[0.1, 2, -3, 0.7, 1.3], [5, 4, 3, 2, 1]]).to(dtype),
+        "genus": torch.tensor([[0.3, -1, 2, 0.9], [1, 0, 1, 0]]).to(dtype),
+    }
+    answer = BIRDS.complete(logits, {"species": 1.7, "order": 9.0})  # the order is not scored, so its T says nothing
+    sharpened = np.exp(logits["species"].double().numpy() / 1.7)
+    species = sharpened / sharpened.sum(axis=1, keepdims=True)
+    genus = np.exp(logits["genus"].double().numpy())
+    order = np.stack([species[:, [0, 2]].sum(axis=1), species[:, [1, 4]].sum(axis=1), species[:, 3]], axis=1)
+    for level, expected in (
+        ("species", species), ("genus", genus / genus.sum(axis=1, keepdims=True)), ("order", order)
+    ):  # fmt: skip
+        assert answer[level].dtype == torch.float32
+        np.testing.assert_allclose(answer[level].exp(), expected, rtol=1e-5)
+
+
 def test_a_roll_up_of_half_precision_and_extreme_logits_stays_finite_and_in_float32():
     answer = BIRDS.complete({"species": torch.tensor([[300.0, -300, -300, -300, -300]]).bfloat16()})
     assert all(scores.isfinite().all() and scores.dtype == torch.float32 for scores in answer.values())
