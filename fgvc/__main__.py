@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
 
+from fgvc.config import quiet
 from fgvc.errors import FgvcError, UsageError, did_you_mean
 
 COMMANDS = {
@@ -75,7 +76,9 @@ def _dispatch(words: list[str]) -> int:
     command, rest = " ".join(words[:count]), words[count:]
     if command in COMMANDS:
         module, _, function = COMMANDS[command][0].partition(":")
-        return int(getattr(import_module(f"fgvc.commands.{module}"), function)(rest))
+        run = getattr(import_module(f"fgvc.commands.{module}"), function)
+        quiet.libraries()  # now: Lightning sets its own loggers when it is imported
+        return int(run(rest))
     asked = words[count - 1] if len(words) >= count else "--help"
     if asked in ("-h", "--help", "help"):
         print(help_text(group), end="")

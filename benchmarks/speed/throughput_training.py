@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from benchmarks.speed.throughput_input import find_photos
 from benchmarks.speed.throughput_table import Row
+from fgvc.commands import fit
 from fgvc.config.run_cli import RunCLI
 from fgvc.data.records import Records
 from fgvc.data.sources.base import DataSource
@@ -150,6 +151,7 @@ def command_line(args: argparse.Namespace, photos: Path, runs: Path, name: str) 
         "--name": name,
     }
     cli = RunCLI("fit", [str(part) for pair in words.items() for part in pair])
+    fit.build(cli, fit.claim(cli))
     trainer: Any = cli.trainer
     turns = Turns(args)
     trainer.callbacks.append(turns)

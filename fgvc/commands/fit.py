@@ -38,16 +38,20 @@ def main(words: list[str]) -> int:
     """Train; raises FgvcError with one line where a person has to act."""
     typed, resumed = fit_words(words)
     cli = RunCLI("fit", typed, resumes=resumed is not None)
-    run = _claim(cli, resumed)
-    _build(cli, run)
-    _train(cli, run)
+    run = claim(cli, resumed)
+    build(cli, run)
+    train(cli, run)
     if cli.trainer.is_global_zero:
-        _finish(cli, run)
+        finish(cli, run)
     return 0
 
 
-def _claim(cli: RunCLI, resumed: Path | None) -> Run:
-    """Refuse a taken name before any work; a model that is read from a file asks for no pretrained weights."""
+def claim(cli: RunCLI, resumed: Path | None = None) -> Run:
+    """Refuse a taken name before any work; a model that is read from a file asks for no pretrained weights.
+
+    Raises:
+        UsageError: the run exists already, or there is no model to start from.
+    """
     if resumed:
         cli.without_weights()
         return Run(resumed, resumes=True)
@@ -60,8 +64,12 @@ def _claim(cli: RunCLI, resumed: Path | None) -> Run:
     return run
 
 
-def _build(cli: RunCLI, run: Run) -> None:
-    """Build data, model and trainer, then make the folder of a new run."""
+def build(cli: RunCLI, run: Run) -> None:
+    """Build data, model and trainer, then make the folder of a new run.
+
+    Raises:
+        FgvcError: data, model or trainer cannot be built, or the folder cannot be written.
+    """
     cli.build()
     data = cli.datamodule
     data.train_dataloader()  # too few images for a batch: say so before anything is written
@@ -84,8 +92,12 @@ def _build(cli: RunCLI, run: Run) -> None:
         run_folder.create(run.folder, cli.plain_config())
 
 
-def _train(cli: RunCLI, run: Run) -> None:
-    """Train from the beginning or from the last checkpoint; a new run that fails before its first step is removed."""
+def train(cli: RunCLI, run: Run) -> None:
+    """Train from the beginning or from the last checkpoint; a new run that fails before its first step is removed.
+
+    Raises:
+        FgvcError: the checkpoint does not fit, a signal stopped the run, or the training failed.
+    """
     try:
         start = _last_checkpoint(cli, run.folder) if run.resumes else None
         cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=start, weights_only=True)
@@ -130,8 +142,12 @@ def _check_same_training(cli: RunCLI, path: Path, state: dict[str, Any]) -> None
         )
 
 
-def _finish(cli: RunCLI, run: Run) -> None:
-    """Write the model of a run that is trained, calibrate it, and tell."""
+def finish(cli: RunCLI, run: Run) -> None:
+    """Write the model of a run that is trained, calibrate it, and tell.
+
+    Raises:
+        FgvcError: the model cannot be written.
+    """
     chosen = run_folder.checkpoint(run.folder)
     values = {name: round(float(value), 6) for name, value in cli.trainer.callback_metrics.items()}
     try:

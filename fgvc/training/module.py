@@ -5,7 +5,7 @@ Shape letters: N images, S side of the source image, C classes of a level.
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 import pytorch_lightning as pl
@@ -22,10 +22,27 @@ from fgvc.taxonomy.tree import Taxonomy
 from fgvc.training import tta as test_time
 from fgvc.training.metrics.scoreboard import Scoreboard
 from fgvc.training.mixing import mix
-from fgvc.training.optimizers import build_optimizer, check_settings, warmup_cosine
+from fgvc.training.optimizers import Rates, build_optimizer, check_settings, warmup_cosine
 
 Stage = Literal["train", "val", "test"]
 RecognizerFactory = Callable[[Taxonomy, int], Recognizer]
+
+
+class Answered(TypedDict, total=False):
+    """What a step returns: all that callbacks need to know of a batch, as their `outputs`.
+
+    loss: () the sum of the terms.
+    boxes: (N, K, 4) xyxy fractions of the images: where the recognizer looked closer, or None.
+    scores: level -> (N, C) log-probabilities before calibration; of an evaluation.
+    views: name of a view -> (N,) leaf that it takes for the most probable; of an evaluation.
+    lineage: (N, L) calibrated probabilities, coarse to fine, of the best leaf's lineage; of a test.
+    """
+
+    loss: Tensor
+    boxes: Tensor | None
+    scores: dict[str, Tensor]
+    views: dict[str, Tensor]
+    lineage: Tensor
 
 
 class FineGrainedModule(pl.LightningModule):
@@ -92,32 +109,32 @@ class FineGrainedModule(pl.LightningModule):
         if compile:
             self.recognizer.compile()
         self.scoreboard = Scoreboard(taxonomy)
-        self._lr, self._weight_decay = lr, weight_decay
-        self.boxes: Tensor | None = None
-        """(N, K, 4) xyxy fractions of the images of the last batch: where the recognizer looked closer, or None."""
-        self.view_answers: dict[str, Tensor] = {}
-        """Name of a view -> (N,) leaf that it took for the most probable in the last evaluated batch."""
+        self.rates = Rates(lr, weight_decay)
         self.temperatures: dict[str, float] = {}
         """Level -> what its logits are divided by for calibrated probabilities; 1 where it is not named."""
-        self.lineage: Tensor | None = None
-        """(N, L) calibrated probabilities, coarse to fine, of the best leaf's lineage in the last test batch."""
 
     def forward(self, images: Tensor) -> Prediction:
         """Images (N, 3, S, S) uint8 or float in 0..255 -> Prediction."""
         return self.recognizer(images)  # type: ignore[no-any-return]
 
-    def training_step(self, sample: Sample, batch_idx: int) -> Tensor:
-        """Return the loss of one batch."""
-        return self._step(sample, "train")
+    def training_step(self, sample: Sample, batch_idx: int) -> Answered:
+        """Learn from one batch."""
+        hparams: Any = self.hparams
+        mixed = mix(sample.image, hparams.mixup, hparams.cutmix)
+        prediction = self(mixed.images)
+        terms = self.recognizer.loss(prediction, sample.label)
+        if mixed.lam < 1:
+            other = self.recognizer.loss(prediction, sample.label[mixed.permutation])
+            terms = {name: mixed.lam * term + (1 - mixed.lam) * other[name] for name, term in terms.items()}
+        return self._answered(prediction, terms, sample.label, "train")
 
-    def validation_step(self, sample: Sample, batch_idx: int) -> None:
+    def validation_step(self, sample: Sample, batch_idx: int) -> Answered:
         """Count one validation batch."""
-        self._step(sample, "val")
+        return self._evaluation_step(sample, "val")
 
-    def test_step(self, sample: Sample, batch_idx: int) -> dict[str, Tensor]:
-        """Count one test batch and return its log-probabilities, level -> (N, C)."""
-        self._step(sample, "test")
-        return self._scores
+    def test_step(self, sample: Sample, batch_idx: int) -> Answered:
+        """Count one test batch, also by the other ways to answer that a test knows."""
+        return self._evaluation_step(sample, "test")
 
     def on_train_batch_start(self, batch: Sample, batch_idx: int) -> None:
         """Seed torch and set the learning rates: both are functions of the step, so a resumed run needs no state."""
@@ -127,13 +144,9 @@ class FineGrainedModule(pl.LightningModule):
         per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         warmup = round(self.hparams["warmup_epochs"] * per_epoch)
         factor = warmup_cosine(self.global_step, steps, warmup)
-        scale = self._lr * factor / self.hparams["lr"]
         optimizer: Any = self.optimizers()
-        for group, rate in zip(optimizer.param_groups, self._initial_lrs, strict=True):
-            group["lr"] = rate * scale
-            if not group["name"].endswith("no_decay"):
-                group["weight_decay"] = self._weight_decay
-        self.log("train/lr", self._lr * factor, on_step=False, on_epoch=True)
+        self.rates.set(optimizer.param_groups, factor)
+        self.log("train/lr", self.rates.lr * factor, on_step=False, on_epoch=True)
 
     def check_phase(self, phase: str) -> None:
         """Raise UsageError for a phase that the recognizer does not know."""
@@ -148,32 +161,25 @@ class FineGrainedModule(pl.LightningModule):
         """
         hparams: Any = self.hparams
         self.recognizer.enter(phase)
-        self._lr = hparams.lr if lr is None else lr
-        self._weight_decay = hparams.weight_decay if weight_decay is None else weight_decay
+        self.rates.lr = hparams.lr if lr is None else lr
+        self.rates.weight_decay = hparams.weight_decay if weight_decay is None else weight_decay
 
-    def _step(self, sample: Sample, stage: Stage) -> Tensor:
-        hparams: Any = self.hparams
-        images, labels = sample.image, sample.label
-        if stage != "train":
-            prediction = self(images)
-            self._count(prediction, labels, stage)
-            if stage == "test":
-                self._count_more(prediction, images, labels)
-            terms = self.recognizer.loss(prediction, labels)
-        else:
-            mixed = mix(images, hparams.mixup, hparams.cutmix)
-            prediction = self(mixed.images)
-            terms = self.recognizer.loss(prediction, labels)
-            if mixed.lam < 1:
-                other = self.recognizer.loss(prediction, labels[mixed.permutation])
-                terms = {name: mixed.lam * term + (1 - mixed.lam) * other[name] for name, term in terms.items()}
+    def _evaluation_step(self, sample: Sample, stage: Stage) -> Answered:
+        prediction = self(sample.image)
+        counted = self._count(prediction, sample.label, stage)
+        if stage == "test":
+            counted["lineage"] = self._count_more(prediction, counted["scores"], sample)
+        terms = self.recognizer.loss(prediction, sample.label)
+        return counted | self._answered(prediction, terms, sample.label, stage)
+
+    def _answered(self, prediction: Prediction, terms: dict[str, Tensor], labels: Tensor, stage: Stage) -> Answered:
+        """Log the loss and its terms, and return it with the boxes."""
         loss = torch.stack(list(terms.values())).sum()
-        self.boxes = None if prediction.boxes is None else prediction.boxes.detach()
         with torch.no_grad():
             measures = self.recognizer.measures(prediction, labels)
         parts = {f"loss_{name}": term for name, term in terms.items()} if len(terms) > 1 else {}
         self._log_losses({"loss": loss} | parts | measures, stage, len(labels))
-        return loss
+        return {"loss": loss, "boxes": None if prediction.boxes is None else prediction.boxes.detach()}
 
     def _log_losses(self, numbers: dict[str, Tensor], stage: Stage, size: int) -> None:
         named = {f"{stage}/{name}": number.detach() for name, number in numbers.items()}
@@ -183,31 +189,36 @@ class FineGrainedModule(pl.LightningModule):
         for name, value in named.items():
             self.scoreboard.average(name, value, size)
 
-    def _count(self, prediction: Prediction, labels: Tensor, stage: Stage) -> None:
-        self._scores = self.taxonomy.complete(prediction.logits)
-        self.scoreboard.count(stage, self._scores, labels)
-        self.view_answers = {}
+    def _count(self, prediction: Prediction, labels: Tensor, stage: Stage) -> Answered:
+        scores = self.taxonomy.complete(prediction.logits)
+        self.scoreboard.count(stage, scores, labels)
+        views = {}
         for name, view in prediction.views.items():
-            scores = self.taxonomy.complete(view.logits)
-            self.scoreboard.count(f"{stage}/{name}", scores, labels)
-            self.view_answers[name] = scores[self.taxonomy.leaf_level].argmax(dim=1)
+            of_view = self.taxonomy.complete(view.logits)
+            self.scoreboard.count(f"{stage}/{name}", of_view, labels)
+            views[name] = of_view[self.taxonomy.leaf_level].argmax(dim=1)
+        return {"scores": scores, "views": views}
 
-    def _count_more(self, prediction: Prediction, images: Tensor, labels: Tensor) -> None:
-        """Count what is asked of a test alone: other ways to answer, more looks, calibrated probabilities."""
+    def _count_more(self, prediction: Prediction, uncalibrated: dict[str, Tensor], sample: Sample) -> Tensor:
+        """Count what is asked of a test alone: other ways to answer, more looks, calibrated probabilities.
+
+        Returns:
+            (N, L) calibrated probabilities of the best leaf's lineage.
+        """
         hparams: Any = self.hparams
         for name in hparams.tta:
-            scores = test_time.averaged(lambda x: self.taxonomy.complete(self(x).logits), images, name)
-            self.scoreboard.count(f"test/tta_{name}", scores, labels)
-        calibrated = {level: x.float() / self.temperatures.get(level, 1.0) for level, x in prediction.logits.items()}
-        scores = self.taxonomy.complete(calibrated)
+            looks = test_time.averaged(lambda x: self.taxonomy.complete(self(x).logits), sample.image, name)
+            self.scoreboard.count(f"test/tta_{name}", looks, sample.label)
+        scores = self.taxonomy.complete(prediction.logits, self.temperatures)
         leaf = self.taxonomy.leaf_level
         for name in hparams.readouts:
-            self.scoreboard.count(f"test/{name}", READOUTS[name](scores[leaf], self.taxonomy), labels)
-        self.lineage = lineage_scores(scores, self.taxonomy)
-        known = self.taxonomy.targets(labels, leaf) >= 0
-        right = (scores[leaf].argmax(dim=1) == labels)[known]
-        self.scoreboard.calibration("test/ece", self.lineage[known, -1], right)
-        self.scoreboard.calibration("test/ece_uncalibrated", self._scores[leaf].amax(dim=1).exp()[known], right)
+            self.scoreboard.count(f"test/{name}", READOUTS[name](scores[leaf], self.taxonomy), sample.label)
+        lineage = lineage_scores(scores, self.taxonomy)
+        known = self.taxonomy.targets(sample.label, leaf) >= 0
+        right = (scores[leaf].argmax(dim=1) == sample.label)[known]
+        self.scoreboard.calibration("test/ece", lineage[known, -1], right)
+        self.scoreboard.calibration("test/ece_uncalibrated", uncalibrated[leaf].amax(dim=1).exp()[known], right)
+        return lineage
 
     def on_validation_epoch_end(self) -> None:
         """Log loss and accuracy at every level."""
@@ -242,6 +253,6 @@ class FineGrainedModule(pl.LightningModule):
             head_lr_ratio=hparams.head_lr_ratio,
             layer_decay=hparams.layer_decay,
         )
-        # kept here: a resumed optimizer brings the former rates with it, and what the user typed must win
-        self._initial_lrs = [group["initial_lr"] for group in optimizer.param_groups]
+        # read here: a resumed optimizer brings the former rates with it, and what the user typed must win
+        self.rates.initial = [group["initial_lr"] for group in optimizer.param_groups]
         return optimizer

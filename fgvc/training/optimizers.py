@@ -114,6 +114,36 @@ def _check_range(layer_decay: float | None) -> None:
         raise UsageError(f"layer_decay: {layer_decay}; it must be above 0 and at most 1, or null (usual: 0.65 to 0.9)")
 
 
+class Rates:
+    """Learning rates and weight decay of a run's parameter groups, which a phase may change.
+
+    lr, weight_decay: of the phase that is trained, before the warm-up and the cosine.
+    initial: learning rate of each group as the optimizer was built.
+
+    Args:
+        lr: the run's learning rate, which `initial` was made with.
+        weight_decay: the run's weight decay.
+    """
+
+    def __init__(self, lr: float, weight_decay: float) -> None:
+        self._base = lr
+        self.lr, self.weight_decay = lr, weight_decay
+        self.initial: list[float] = []
+
+    def set(self, groups: Sequence[dict[str, Any]], factor: float) -> None:
+        """Give every group its rates for the next step.
+
+        Args:
+            groups: the optimizer's.
+            factor: of the step, see `warmup_cosine`.
+        """
+        scale = self.lr * factor / self._base
+        for group, rate in zip(groups, self.initial, strict=True):
+            group["lr"] = rate * scale
+            if not group["name"].endswith("no_decay"):
+                group["weight_decay"] = self.weight_decay
+
+
 def build_optimizer(
     model: nn.Module,
     backbones: Sequence[nn.Module],

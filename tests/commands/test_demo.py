@@ -5,7 +5,7 @@ import json
 
 from PIL import Image
 
-from fgvc.commands import demo
+from fgvc.__main__ import main
 
 TINY = {
     "data.source.init_args.num_orders": 1,
@@ -23,7 +23,7 @@ TINY = {
 def test_the_demo_trains_tests_predicts_and_draws(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("FGVC_CACHE", str(tmp_path / "cache"))
     keys = [word for key, value in TINY.items() for word in (f"--{key}", str(value))]
-    assert demo.main(["--output", str(tmp_path / "demo"), "--short", *keys]) == 0
+    assert main(["demo", "--output", str(tmp_path / "demo"), "--short", *keys]) == 0
     run = tmp_path / "demo" / "quickstart"
     with (tmp_path / "demo" / "predictions.csv").open(encoding="utf-8", newline="") as file:
         answers = list(csv.DictReader(file))

@@ -15,7 +15,7 @@ from fakes.tiny_run import CPU, NET, data_flags, make_photos, read_csv
 from safetensors.torch import load_file
 
 from fgvc.__main__ import main
-from fgvc.commands import evaluate as evaluate_command
+from fgvc.config.run_cli import RunCLI
 from fgvc.methods.heads.base import Head
 from fgvc.methods.recognizers.whole_image import WholeImage
 from fgvc.model_file.model import load
@@ -103,8 +103,8 @@ def test_the_model_file_holds_the_best_validation_epoch(run):
 
 def test_the_model_file_is_calibrated_on_the_val_images(run, monkeypatch):
     seen = []
-    original = evaluate_command.evaluate
-    monkeypatch.setattr(evaluate_command, "evaluate", lambda c, *rest: (seen.append(c), original(c, *rest)))
+    original = RunCLI.build
+    monkeypatch.setattr(RunCLI, "build", lambda cli: (seen.append(cli), original(cli)))
     assert main(["validate", str(run)]) == 0
     model, found = load(run), described(run)
     batches = list(seen[0].datamodule.val_dataloader())
@@ -123,8 +123,8 @@ def test_the_model_file_is_calibrated_on_the_val_images(run, monkeypatch):
 
 def test_a_test_divides_by_the_temperatures_of_the_model_file(run, monkeypatch):
     seen = []
-    original = evaluate_command.evaluate
-    monkeypatch.setattr(evaluate_command, "evaluate", lambda c, *rest: (seen.append(c), original(c, *rest)))
+    original = RunCLI.build
+    monkeypatch.setattr(RunCLI, "build", lambda cli: (seen.append(cli), original(cli)))
     path = run / "model/fgvc.json"
     path.write_text(json.dumps({**described(run), "temperatures": {"species": 5.0}}))
     assert main(["test", str(run)]) == 0
@@ -179,8 +179,8 @@ def test_validate_and_test_need_the_run_only(run, monkeypatch, capsys):
 
 def test_what_is_typed_beats_what_the_run_remembers(run, monkeypatch):
     seen = []
-    original = evaluate_command.evaluate
-    monkeypatch.setattr(evaluate_command, "evaluate", lambda c, *rest: (seen.append(c), original(c, *rest)))
+    original = RunCLI.build
+    monkeypatch.setattr(RunCLI, "build", lambda cli: (seen.append(cli), original(cli)))
     assert main(["test", str(run), "--data.batch_size", "3", "--model.tta", "[flip]", "--model.lr", "0.3"]) == 0
     assert seen[0].datamodule.test_dataloader().batch_size == 3
     assert seen[0].model.hparams["lr"] == 0.3

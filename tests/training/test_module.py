@@ -103,7 +103,7 @@ def test_the_training_loss_is_the_cross_entropy_of_the_forward_pass(monkeypatch)
     logged = {}
     monkeypatch.setattr(module, "log_dict", lambda named, **keys: logged.update(named))
     sample = batch_of()
-    loss = module.training_step(sample, 0)
+    loss = module.training_step(sample, 0)["loss"]
     expected = cross_entropy_by_hand(forward_by_hand(module, sample.image), sample.label)
     assert loss.item() == pytest.approx(expected, rel=1e-6)
     assert logged == {"train/loss": loss}
@@ -141,10 +141,10 @@ def test_measures_are_logged_beside_the_loss_and_not_trained_on(monkeypatch, sta
     monkeypatch.setattr(plain, "log_dict", lambda named, **keys: None)
     sample = batch_of()
     if stage == "train":
-        loss = module.training_step(sample, 0)
-        assert loss.item() == plain.training_step(sample, 0).item()
+        loss = module.training_step(sample, 0)["loss"]
+        assert loss.item() == plain.training_step(sample, 0)["loss"].item()
         loss.backward()
-        plain.training_step(sample, 0).backward()
+        plain.training_step(sample, 0)["loss"].backward()
         theirs = dict(plain.recognizer.named_parameters())
         for name, parameter in module.recognizer.named_parameters():
             assert parameter.grad is None if name == "away" else torch.equal(parameter.grad, theirs[name].grad), name
@@ -171,18 +171,17 @@ def test_a_term_of_an_earlier_phase_is_not_logged_as_nan(monkeypatch):
     assert losses == {"val/loss": 3, "val/loss_gone": 2}
 
 
-def test_the_module_keeps_the_boxes_of_the_last_batch(monkeypatch):
+def test_a_step_returns_its_boxes(monkeypatch):
     module = measured()
     monkeypatch.setattr(module, "log_dict", lambda named, **keys: None)
-    assert module.boxes is None
     for size in (6, 2):
-        module.training_step(batch_of(size), 0)
-        assert module.boxes.shape == (size, 1, 4) and not module.boxes.requires_grad
-        assert module.boxes[:, 0, 0].tolist() == pytest.approx([0.1 + i / 20 for i in range(size)])
+        boxes = module.training_step(batch_of(size), 0)["boxes"]
+        assert boxes.shape == (size, 1, 4) and not boxes.requires_grad
+        assert boxes[:, 0, 0].tolist() == pytest.approx([0.1 + i / 20 for i in range(size)])
     plain = make_module()
     monkeypatch.setattr(plain, "log_dict", lambda named, **keys: None)
-    plain.training_step(batch_of(), 0)
-    assert plain.boxes is None
+    assert plain.training_step(batch_of(), 0)["boxes"] is None
+    assert plain.validation_step(batch_of(), 0)["boxes"] is None
 
 
 @pytest.mark.parametrize("lam", [0.3, 0.85])
@@ -196,7 +195,7 @@ def test_mixed_pictures_share_the_loss_between_both_labels(monkeypatch, lam):
     logits = forward_by_hand(module, mixed)
     own, other = (cross_entropy_by_hand(logits, labels) for labels in (sample.label, sample.label[permutation]))
     assert own != pytest.approx(other)
-    assert module.training_step(sample, 0).item() == pytest.approx(lam * own + (1 - lam) * other, rel=1e-6)
+    assert module.training_step(sample, 0)["loss"].item() == pytest.approx(lam * own + (1 - lam) * other, rel=1e-6)
 
 
 def test_validation_metrics_equal_a_slow_recount_at_every_level(photos):
@@ -254,9 +253,9 @@ def told(monkeypatch, module, logits, labels, stage="test"):
         monkeypatch.setattr(module.recognizer, "forward", lambda images, p=prediction: p)
         sample = batch_of(len(labels[part]))._replace(label=labels[part])
         with torch.no_grad():
-            getattr(module, {"test": "test_step", "val": "validation_step"}[stage])(sample, 0)
+            answered = getattr(module, {"test": "test_step", "val": "validation_step"}[stage])(sample, 0)
     getattr(module, {"test": "on_test_epoch_end", "val": "on_validation_epoch_end"}[stage])()
-    return {name: value.item() for name, value in logged.items()}
+    return {name: value.item() for name, value in logged.items()}, answered
 
 
 def probabilities(row, temperature):
@@ -283,7 +282,7 @@ def test_other_ways_to_answer_are_counted_under_their_names_on_calibrated_probab
     module, (logits, labels) = make_module(TREE, readouts=names), opinions(400)
     if temperature:
         module.temperatures = {**SURE, "species": temperature}
-    found = told(monkeypatch, module, logits, labels)
+    found, _ = told(monkeypatch, module, logits, labels)
     expected = {}
     for name in names:
         for depth, level in enumerate(TREE.levels):
@@ -308,7 +307,7 @@ def slow_error(pairs, bins=15):
 def test_a_test_tells_the_calibration_error_with_and_without_temperatures(monkeypatch):
     module, (logits, labels) = make_module(TREE), opinions()
     module.temperatures = SURE
-    found = told(monkeypatch, module, logits, labels)
+    found, _ = told(monkeypatch, module, logits, labels)
     for name, temperature in {"test/ece": 3.0, "test/ece_uncalibrated": 1.0}.items():
         pairs = []
         for row, label in zip(logits["species"].tolist(), labels.tolist(), strict=True):
@@ -322,22 +321,21 @@ def test_a_test_tells_the_calibration_error_with_and_without_temperatures(monkey
 
 def test_a_validation_asks_for_nothing_more(monkeypatch):
     module, (logits, labels) = make_module(TREE, readouts=["crm"], tta=["flip"]), opinions()
-    found = told(monkeypatch, module, logits, labels, "val")
+    found, _ = told(monkeypatch, module, logits, labels, "val")
     assert "val/species/top1" in found
     assert not [name for name in found if "ece" in name or "crm" in name or "flip" in name]
-    assert module.lineage is None
 
 
-def test_the_module_keeps_the_calibrated_lineages_of_the_last_test_batch(monkeypatch):
+def test_a_test_step_returns_the_calibrated_lineages(monkeypatch):
     module, (logits, labels) = make_module(TREE), opinions()
     module.temperatures = SURE
-    told(monkeypatch, module, logits, labels)
+    _, answered = told(monkeypatch, module, logits, labels)
     expected = []
     for genus, species in zip(logits["genus"].tolist()[80:], logits["species"].tolist()[80:], strict=True):
         p = probabilities(species, 3.0)
         above = PATHS[p.index(max(p))][0]
         expected.append([probabilities(genus, 0.5)[GENERA.index(above)], max(p)])
-    assert module.lineage.tolist() == [pytest.approx(row, abs=1e-6) for row in expected]
+    assert answered["lineage"].tolist() == [pytest.approx(row, abs=1e-6) for row in expected]
 
 
 def test_one_seed_gives_the_same_weights_and_another_one_others(photos):

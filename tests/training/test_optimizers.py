@@ -8,7 +8,7 @@ from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 from torch import nn
 
 from fgvc.errors import UsageError
-from fgvc.training.optimizers import build_optimizer, check_settings, parameter_groups, warmup_cosine
+from fgvc.training.optimizers import Rates, build_optimizer, check_settings, parameter_groups, warmup_cosine
 
 NETS = ["resnet18", "vit_tiny_patch16_224", "convnext_atto", "mobilenetv2_100"]
 
@@ -227,3 +227,19 @@ def test_settings_are_refused_by_their_key(settings, line):
     with pytest.raises(UsageError) as caught:
         check_settings(**{**good, **settings})
     assert str(caught.value) == line
+
+
+def test_the_rates_of_a_step_are_those_of_the_phase_times_the_factor():
+    net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+    groups = parameter_groups([net[0]], net, lr=0.1, weight_decay=0.05, head_lr_ratio=5.0)
+    rates = Rates(0.1, 0.05)
+    rates.initial = [group["initial_lr"] for group in groups]
+    rates.lr, rates.weight_decay = 0.02, 0.3  # a phase
+    rates.set(groups, 0.5)
+    by_name = {group["name"]: (group["lr"], group["weight_decay"]) for group in groups}
+    assert by_name == {
+        "backbone.decay": (pytest.approx(0.01), 0.3),
+        "backbone.no_decay": (pytest.approx(0.01), 0.0),
+        "head.decay": (pytest.approx(0.05), 0.3),
+        "head.no_decay": (pytest.approx(0.05), 0.0),
+    }

@@ -60,25 +60,25 @@ class CropHealth(pl.Callback):
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Sample, batch_idx: int
     ) -> None:
         """Log side and border of a training batch's boxes."""
-        if pl_module.boxes is not None:
-            for name, values in _shapes(pl_module.boxes).items():
+        if outputs["boxes"] is not None:
+            for name, values in _shapes(outputs["boxes"]).items():
                 pl_module.log(f"train/{name}", values.mean(), on_step=False, on_epoch=True, batch_size=len(values))
 
     def on_validation_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Sample, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Count a validation batch: shape, drift and agreement."""
-        if pl_module.boxes is not None:
+        if outputs["boxes"] is not None:
             if not trainer.sanity_checking:  # it sees some of the images only, before anything is learnt
-                self._drift(pl_module.boxes.cpu(), batch.index.tolist())
-            self._look(trainer, pl_module, batch, "val")
+                self._drift(outputs["boxes"].cpu(), batch.index.tolist())
+            self._look(trainer, outputs["boxes"], batch, "val")
 
     def on_test_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Sample, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Count a test batch: shape and agreement."""
-        if pl_module.boxes is not None:
-            self._look(trainer, pl_module, batch, "test")
+        if outputs["boxes"] is not None:
+            self._look(trainer, outputs["boxes"], batch, "test")
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Log what the validation showed."""
@@ -88,14 +88,14 @@ class CropHealth(pl.Callback):
         """Log what the test showed."""
         self._log(pl_module, "test")
 
-    def _look(self, trainer: Any, pl_module: Any, batch: Sample, stage: str) -> None:
-        for name, values in _shapes(pl_module.boxes).items():
+    def _look(self, trainer: Any, boxes: Tensor, batch: Sample, stage: str) -> None:
+        for name, values in _shapes(boxes).items():
             self._take(f"{stage}/{name}", values.cpu())
-        boxes = within(pl_module.boxes.cpu().float(), batch.view.cpu())
+        of_photographs = within(boxes.cpu().float(), batch.view.cpu())
         source = trainer.datamodule.source
         for row, index in enumerate(batch.index.tolist()):
             known = trainer.datamodule.annotations(stage, index)
-            for k, box in enumerate(boxes[row]):
+            for k, box in enumerate(of_photographs[row]):
                 for name, value in agreement(box, known, source.head_parts).items():
                     self._take(f"{stage}/box{k + 1}_{name}", torch.tensor([value]))
 

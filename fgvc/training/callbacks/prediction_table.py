@@ -44,14 +44,14 @@ class PredictionTable(pl.Callback):
             names = taxonomy.unique_names(level)
             truth = taxonomy.targets(batch.label, level).tolist()
             columns.append([names[i] if i >= 0 else "" for i in truth])
-            columns.append([names[i] for i in outputs[level].argmax(dim=1).tolist()])
-        self._views = list(pl_module.view_answers)
-        columns += [[names[i] for i in answers.tolist()] for answers in pl_module.view_answers.values()]
-        columns += [[f"{score:.6f}" for score in level] for level in pl_module.lineage.T.tolist()]
-        columns.append([f"{score:.6f}" for score in outputs[taxonomy.leaf_level].amax(dim=1).exp().tolist()])
-        self._boxed = pl_module.boxes is not None
+            columns.append([names[i] for i in outputs["scores"][level].argmax(dim=1).tolist()])
+        self._views = list(outputs["views"])
+        columns += [[names[i] for i in answers.tolist()] for answers in outputs["views"].values()]
+        columns += [[f"{score:.6f}" for score in level] for level in outputs["lineage"].T.tolist()]
+        columns.append([f"{score:.6f}" for score in outputs["scores"][taxonomy.leaf_level].amax(dim=1).exp().tolist()])
+        self._boxed = outputs["boxes"] is not None
         if self._boxed:
-            columns.append([json.dumps(boxes) for boxes in _rounded(within(pl_module.boxes, batch.view))])
+            columns.append([json.dumps(boxes) for boxes in _rounded(within(outputs["boxes"], batch.view))])
         self._rows += list(zip(batch.index.tolist(), map(list, zip(*columns, strict=True)), strict=True))
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:

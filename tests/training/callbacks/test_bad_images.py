@@ -115,7 +115,8 @@ def test_a_run_goes_on_without_bad_images_and_lists_them(home, capsys):
 def evaluated(name, stage):
     run = Path("runs", name)
     cli = RunCLI(stage, ["--config", str(run / "config.yaml")])
-    cli.trainer.callbacks += [PredictionTable(run / "predictions_test.csv"), BadImages(run)]
+    cli.build()
+    cli.build_trainer(callbacks=[PredictionTable(run / "predictions_test.csv"), BadImages(run)])
     torch.manual_seed(0)
     cli.model.recognizer.load_state_dict(load_file(run / "model/model.safetensors"))
     return getattr(cli.trainer, stage)(cli.model, datamodule=cli.datamodule, verbose=False)[0]

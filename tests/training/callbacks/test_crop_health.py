@@ -81,7 +81,7 @@ class Watched:
     """What the callback needs of trainer and module, and what it logged."""
 
     def __init__(self, known: list[Annotations]) -> None:
-        self.callback, self.logged, self.device, self.boxes = CropHealth(), {}, torch.device("cpu"), None
+        self.callback, self.logged, self.device = CropHealth(), {}, torch.device("cpu")
         source = SimpleNamespace(head_parts=HEAD)
         data = SimpleNamespace(source=source, annotations=lambda split, index: known[index])
         self.trainer = SimpleNamespace(datamodule=data, sanity_checking=False)
@@ -93,10 +93,10 @@ class Watched:
         """Show batches of (boxes (N, K, 4), indices, views (N, 4)) and return what is logged at the end."""
         self.logged = {}
         for boxes, indices, views in batches:
-            self.boxes = torch.tensor(boxes)
             empty = torch.zeros(len(indices))
             sample = Sample(empty, empty, torch.tensor(indices), torch.tensor(views))
-            getattr(self.callback, f"on_{stage}_batch_end")(self.trainer, self, None, sample, 0)
+            outputs = {"boxes": torch.tensor(boxes)}
+            getattr(self.callback, f"on_{stage}_batch_end")(self.trainer, self, outputs, sample, 0)
         getattr(self.callback, f"on_{stage}_epoch_end")(self.trainer, self)
         return self.logged
 

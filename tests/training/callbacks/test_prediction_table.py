@@ -25,13 +25,16 @@ def written(tmp_path, views=None, boxes=None):
     records = Records(names, LABELS, tmp_path)
     table = PredictionTable(tmp_path / "predictions_test.csv")
     trainer = SimpleNamespace(is_global_zero=True, datamodule=SimpleNamespace(records=lambda split: records))
-    module = SimpleNamespace(taxonomy=TREE, view_answers={}, boxes=None)
+    module = SimpleNamespace(taxonomy=TREE)
     for batch, chosen in enumerate(([3, 1], [0, 4, 2])):  # in any order
         index = torch.tensor(chosen)
         sample = Sample(torch.zeros(0), torch.tensor(LABELS)[index], index, VIEWS[index])
-        answers = {level: scores[index] for level, scores in SCORES.items()}
-        module.lineage, module.boxes = LINEAGE[index], None if boxes is None else boxes[index]
-        module.view_answers = {name: torch.tensor(leaves)[index] for name, leaves in (views or {}).items()}
+        answers = {
+            "scores": {level: scores[index] for level, scores in SCORES.items()},
+            "lineage": LINEAGE[index],
+            "boxes": None if boxes is None else boxes[index],
+            "views": {name: torch.tensor(leaves)[index] for name, leaves in (views or {}).items()},
+        }
         table.on_test_batch_end(trainer, module, answers, sample, batch)
     table.on_test_epoch_end(trainer, module)
     return read_csv(tmp_path / "predictions_test.csv")
