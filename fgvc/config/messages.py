@@ -44,8 +44,13 @@ def in_one_line(
         or _about_keys(text, where, known)
         or _about_classes(text, where, list(classes))
         or _about_types(text, where)
-        or f"{where or 'config'}: {text[:LONGEST]}"
+        or _as_it_is(text, where)
     )
+
+
+def _as_it_is(text: str, where: str) -> str:
+    """Return a message of a kind never seen, cut short."""
+    return f"{where or 'config'}: {text[:LONGEST]}"
 
 
 def _about_flags(text: str, keys: list[str]) -> str | None:

@@ -12,9 +12,9 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from torchmetrics.functional.classification import binary_calibration_error
 from tqdm import tqdm
 
+from fgvc.confidence.reliability import BINS, reliability
 from fgvc.confidence.vouching import Vouching, count
 from fgvc.datatypes import Sample
 from fgvc.errors import UsageError
@@ -79,10 +79,8 @@ def fit_temperature(logits: Tensor, targets: Tensor) -> float:
     return math.exp(log_t) if nll(log_t) < nll(0.0) else 1.0
 
 
-def calibration_error(confidence: Tensor, correct: Tensor, bins: int = 15) -> float:
-    """Return the expected calibration error; NaN where there is no image, or a confidence that is no number.
-
-    Naeini, Cooper, Hauskrecht, "Obtaining Well Calibrated Probabilities Using Bayesian Binning", AAAI 2015.
+def calibration_error(confidence: Tensor, correct: Tensor, bins: int = BINS) -> float:
+    """Return the expected calibration error of `reliability`; NaN without images, or where a confidence is no number.
 
     Args:
         confidence: (N,) probabilities.
@@ -91,9 +89,7 @@ def calibration_error(confidence: Tensor, correct: Tensor, bins: int = 15) -> fl
     """
     if not len(confidence) or not bool(confidence.isfinite().all()):
         return math.nan
-    # torchmetrics has a bin of its own for what is exactly 1.
-    below_one = confidence.double().clamp(0, math.nextafter(1, 0))
-    return float(binary_calibration_error(below_one, correct.long(), n_bins=bins))
+    return reliability(confidence.double().numpy(), correct.numpy(), bins).ece
 
 
 @torch.inference_mode()

@@ -2,6 +2,7 @@ import pytest
 from fakes.tiny_run import CPU, NET, data_flags, make_photos
 
 from fgvc.__main__ import main
+from fgvc.config import messages
 from fgvc.config.messages import in_one_line
 
 HEAD = "model: {recognizer: {class_path: WholeImage, init_args: {head: {class_path: %s, init_args: {%s}}}}}"
@@ -162,3 +163,31 @@ def test_the_trace_is_shown_on_request(said, monkeypatch, capsys, photos):
 def test_a_message_of_a_kind_never_seen_is_one_line_too():
     assert in_one_line(ValueError("some\n  thing\nelse " * 200)).startswith("config: some thing else some thing else")
     assert len(in_one_line(ValueError("some\n  thing\nelse " * 200))) < 450
+
+
+COMMON = {
+    "a misspelt flag": ["--modle.lr", "1"],
+    "a misspelt key": ["--model.lrr=1"],
+    "a misspelt argument of a class": [f"{NESTED}.dropot", "0.1"],
+    "a text for a number": ["--model.lr", "fast"],
+    "a text for a number or null": ["--data.num_workers", "x"],
+    "a wrong choice": ["--data.fit", "stretch"],
+    "a flag without a value": ["--data.fit"],
+    "a misspelt class": ["--model.recognizer", "WholeImag"],
+    "a class of another slot": ["--model.recognizer", "LinearHead"],
+    "a module that is not there": ["--model.recognizer", "elsewhere.Net"],
+    "a key that follows from another": ["--data.image_size=64"],
+    "a stray word": ["stray"],
+}
+
+
+@pytest.mark.parametrize("mistake", COMMON)
+def test_a_common_mistake_never_falls_through_to_the_parsers_own_words(said, monkeypatch, mistake):
+    """Fails when another release of the parser words it anew; the oldest pin of pyproject.toml passes, too."""
+    monkeypatch.setattr(messages, "_as_it_is", lambda text, where: pytest.fail(f"not understood: {text}"))
+    assert said(*COMMON[mistake])
+
+
+def test_a_missing_key_never_falls_through_to_the_parsers_own_words(said, monkeypatch):
+    monkeypatch.setattr(messages, "_as_it_is", lambda text, where: pytest.fail(f"not understood: {text}"))
+    assert said(base=NET).startswith("missing data.source")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from fgvc.confidence.reliability import BINS
 from fgvc.taxonomy.tree import Taxonomy
 from fgvc.training.metrics.tree import TreeMetrics
 
@@ -54,7 +55,7 @@ class Mean(Metric):
 
 
 class CalibrationError(Metric):
-    """Expected calibration error over equally wide bins (Naeini, Cooper, Hauskrecht, AAAI 2015), from sums per bin.
+    """The expected calibration error of `fgvc.confidence.reliability`, from sums per bin that processes add up.
 
     torchmetrics' keeps every probability, and waits for ever where one of several processes has no image.
 
@@ -67,7 +68,7 @@ class CalibrationError(Metric):
     sums: Tensor
     images: Tensor
 
-    def __init__(self, bins: int = 15) -> None:
+    def __init__(self, bins: int = BINS) -> None:
         super().__init__()
         self.bins = bins
         self.add_state("sums", torch.zeros(bins), dist_reduce_fx="sum")
@@ -77,7 +78,7 @@ class CalibrationError(Metric):
         """Take probabilities (N,) and whether the answers were right (N,) bool; NaN counts as sure and wrong."""
         sure = confidence.float().nan_to_num(nan=1.0)
         right = (correct & ~confidence.isnan()).float()
-        places = (sure * self.bins).ceil().long().clamp(1, self.bins) - 1
+        places = (sure * self.bins).long().clamp(0, self.bins - 1)
         self.sums = self.sums.index_add(0, places, right - sure)
         self.images = self.images + len(sure)
 
