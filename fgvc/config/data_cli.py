@@ -26,8 +26,8 @@ def parse(
     """Parse the words of a command that works on data.
 
     The data are what `--config` and `--data.KEY` say, as in `fgvc fit`, or one word alone: a folder of photographs, a
-    table, a run folder or a YAML file. What a config says beyond the data is passed over, so the config of a training
-    will do; only `model.image_size` is read, because `data.source_size` is checked against it.
+    table, a run folder or a YAML file. The other parts of a config are not read, so the config of a training will do.
+    Only `model.image_size` is read too, because `data.source_size` is checked against it.
 
     Args:
         command: what the user typed, for messages.
@@ -86,7 +86,7 @@ def _data_part(words: list[str], keys: Sequence[str]) -> list[str]:
 
 
 def _checked(path: Path, keys: Sequence[str]) -> dict[str, Any]:
-    """Return the part of a config about the data; refuse a word in it that the parser would misread or lose."""
+    """Return the part of a config about the data; refuse a key that the parser would misread or lose."""
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     for key in content:
         if key != "data" and did_you_mean(str(key), ["data"]):

@@ -1,4 +1,4 @@
-"""What the config parser says, in one line: the key, what was found, the nearest match."""
+"""The config parser's messages in one line: the key, what was found, the nearest match."""
 
 import importlib
 import inspect

@@ -1,4 +1,4 @@
-"""Keep from the user what libraries print for their own sake: promotion, deprecations, advice nobody can act on."""
+"""Silence libraries: their promotion, deprecations and advice that the user cannot act on."""
 
 import logging
 import os
@@ -36,7 +36,7 @@ USELESS_WARNINGS = (
 
 
 def libraries() -> None:
-    """Silence them; real warnings of fgvc and of Python stay."""
+    """Silence the libraries; warnings of fgvc and of Python stay. Call it after they are imported."""
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # Lightning calls what jsonargparse deprecates

@@ -1,4 +1,4 @@
-"""Values of a parsed config that Lightning would take and stumble over later, refused by their key."""
+"""Checks of a parsed config: values that Lightning would accept and fail on later are refused by their key."""
 
 import importlib
 import math
@@ -21,7 +21,7 @@ LEAST: Mapping[str, float] = {
 
 
 def check(config: Mapping[str, Any], begins: bool) -> None:
-    """Check what belongs to a run as a whole; what belongs to one class is checked by that class.
+    """Check the values of the run as a whole; each class checks its own arguments.
 
     Args:
         config: what the parser found: data, model, trainer, seed_everything, name and runs.
@@ -58,7 +58,7 @@ def check(config: Mapping[str, Any], begins: bool) -> None:
 
 
 def check_nulls(arguments: Mapping[str, Any], owner: type, where: str) -> None:
-    """Refuse null where a class takes none: to the parser it is an argument that was not given.
+    """Refuse null where a class takes none: the parser treats null as an argument that was not given.
 
     Args:
         arguments: of the class, parsed; what is linked to it may still be null.
@@ -86,7 +86,7 @@ def _takes_null(hint: Any) -> bool:
 
 
 def _check_place(config: Mapping[str, Any]) -> None:
-    """The folder of a run lies in the folder of all runs."""
+    """Check that the folder of the run lies in the folder of all runs."""
     for key in ("runs", "name"):
         if "\0" in (config[key] or ""):
             raise UsageError(f"{key}: {ascii(config[key])[:60]}; it holds a null character")

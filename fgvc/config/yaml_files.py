@@ -1,4 +1,4 @@
-"""A config file as YAML: readable, no key twice, every class written as a class. What the keys mean is not asked."""
+"""Checks of a config file as YAML: readable, no key twice, every class written as a class; not what the keys mean."""
 
 from collections.abc import Hashable
 from pathlib import Path
@@ -16,7 +16,7 @@ CLASS_KEYS = ("class_path", "init_args", "dict_kwargs")
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without tags of other programs' own, and without twins, of which all but the last would be lost."""
+    """YAML without other programs' tags, and without a key given twice, of which PyYAML would keep only the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         """Return a mapping; a key that is written twice is refused with both lines."""
@@ -80,7 +80,7 @@ def _parsed(path: Path, text: str) -> Any:
 
 
 class _Tree:
-    """The checks of what a file says, however it was written."""
+    """The checks of a file's content."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.nodes = path, 0

@@ -1,4 +1,4 @@
-"""After training: temperatures that make the scores honest, and the counts by which an answer can be vouched for.
+"""Calibration after training: temperatures for honest probabilities, and counts that certify answers.
 
 Shape letters: N images, S side of the image, C classes of a level, K leaves, L levels.
 """
@@ -47,7 +47,7 @@ class Calibration:
     images: int
 
     def to_plain(self, split: str) -> dict[str, Any]:
-        """Return what a model file tells of it, for people: the split, its size and the errors."""
+        """Return what the model file stores for people to read: the split, its size and the errors."""
         before, after = ({k: round(v, 6) for k, v in e.items() if v == v} for e in (self.ece_before, self.ece_after))
         return {"split": split, "images": self.images, "ece_before": before, "ece_after": after}
 
@@ -139,7 +139,7 @@ def collect(
 def collected(
     recognizer: Recognizer, datamodule: Any, split: str, device: torch.device
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Return what `collect` does, for a split of a datamodule and under a progress bar; no image is read in vain."""
+    """Collect the logits of a split of a datamodule, with a progress bar; only the images that are kept are read."""
     most = max(1, LIMIT // recognizer.taxonomy.num_classes)
     rows = _shuffled(len(datamodule.records(split)))[:most].sort().values.tolist()
     bar = tqdm(datamodule.whole_split(split, rows), f"reading {split}", delay=1, leave=False, unit=" batches")
@@ -147,10 +147,11 @@ def collected(
 
 
 def calibrate(logits: Mapping[str, Tensor], labels: Tensor, taxonomy: Taxonomy) -> Calibration:
-    """Fit the temperatures on one half of the images and count on the other, so that the promise is not spoiled.
+    """Fit the temperatures on one half of the images and count the right answers on the other half.
 
-    The first half is also the pilot, which says where the search for a threshold begins. The halves are drawn, the
-    same each time, and not the even and odd places: classes may take turns.
+    A count on images that fitted the temperatures would promise too much. The first half also serves as the pilot: it
+    says where the search for a threshold begins. The halves are drawn at random, the same each time. Even and odd
+    places would not do, because classes may take turns.
 
     Args:
         logits: level -> (N, C), the leaf level among them.

@@ -1,4 +1,4 @@
-"""The loggers and callbacks of a run: what it shows, what it keeps, and how its stages follow one another."""
+"""The loggers and callbacks of a run."""
 
 import sys
 from collections.abc import Sequence
@@ -26,14 +26,14 @@ def loggers(folder: Path) -> list[Any]:
 
 
 def watching() -> list[Callback]:
-    """Return what every command wants: the progress bar, and a look at the crops."""
+    """Return the callbacks of every command: the progress bar, and the health of the crops."""
     return [StderrProgressBar(refresh_rate=1 if sys.stderr.isatty() else 50), CropHealth()]
 
 
 def training(
     folder: Path, phases: Sequence[Phase] | None, cycle: bool, ema: float, monitor: str | None, minutes: float = 5.0
 ) -> list[Callback]:
-    """Return what training wants beside that.
+    """Return the callbacks that only a training has.
 
     Args:
         folder: of the run; checkpoints go into it.
@@ -42,21 +42,21 @@ def training(
         monitor: the number that chooses the best epoch, or None where nothing is held out.
         minutes: the longest time between two checkpoints of the whole training state.
     """
-    found: list[Callback] = [FiniteLoss(folder), BadImages(folder)]
+    callbacks: list[Callback] = [FiniteLoss(folder), BadImages(folder)]
     if phases:
-        found.append(PhaseSchedule(list(phases), cycle))
+        callbacks.append(PhaseSchedule(list(phases), cycle))
     if ema:
-        found.append(EMA(ema, start_epoch=last_phase_start(phases)))
+        callbacks.append(EMA(ema, start_epoch=last_phase_start(phases)))
     checkpoints = folder / run_folder.CHECKPOINTS
     if monitor:
         place: dict[str, Any] = {"dirpath": checkpoints, "filename": "best", "enable_version_counter": False}
-        found.append(ModelCheckpoint(monitor=monitor, mode="max", **place))
-    found.append(StepCheckpoint(run_folder.last(folder), minutes))
-    return found
+        callbacks.append(ModelCheckpoint(monitor=monitor, mode="max", **place))
+    callbacks.append(StepCheckpoint(run_folder.last(folder), minutes))
+    return callbacks
 
 
 def best_of(trainer: Any) -> dict[str, float]:
-    """Return the name and the value of what chose the best epoch; nothing where nothing did."""
-    found: list[Any] = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
-    chosen = [c for c in found if c.monitor and c.best_model_score is not None]
+    """Return the name and the value of the number that chose the best epoch; an empty dict where none did."""
+    checkpoints: list[Any] = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint)]
+    chosen = [c for c in checkpoints if c.monitor and c.best_model_score is not None]
     return {c.monitor: round(float(c.best_model_score), 6) for c in chosen}

@@ -1,4 +1,4 @@
-"""`metrics.csv` of a run that goes on: nothing written before is lost."""
+"""`metrics.csv` of a resumed run: no row written before is lost."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from fgvc.files.whole_files import open_whole
 
 
 class _Continuing(ExperimentWriter):
-    """Add to the file that is there, where Lightning's would delete it; a new column does not put the rest at risk."""
+    """Append to the file, where Lightning's writer would delete it; a new column keeps the rows before."""
 
     def _check_log_dir_exists(self) -> None:
         path = Path(self.metrics_file_path)

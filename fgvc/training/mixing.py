@@ -92,7 +92,7 @@ def cutmix(images: Tensor, permutation: Tensor, box: tuple[int, int, int, int]) 
 def cut_box(lam: float, size: tuple[int, int], centre: tuple[float, float]) -> tuple[int, int, int, int]:
     """Return top, bottom, left, right of a box with the picture's proportions and 1 - lam of its area.
 
-    What reaches over the edge is cut off, so the box may be smaller.
+    The part beyond the edge is cut off, so the box may be smaller.
 
     Args:
         lam: the share that stays outside the box.

@@ -1,4 +1,4 @@
-"""The processes that train: how many there are, before the trainer stands, and what all of them know together."""
+"""The processes that train: their number, before the trainer is built, and what they know together."""
 
 import os
 from collections.abc import Mapping

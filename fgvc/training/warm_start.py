@@ -32,7 +32,7 @@ def find(folder: str | Path) -> Path:
 
 
 def init_from(recognizer: Recognizer, folder: str | Path, whole_backbones: bool = False) -> WeightReport:
-    """Fill what has a counterpart in a trained model; the rest keeps its start.
+    """Copy every tensor that has a counterpart in a trained model; the others keep their start.
 
     Only backbones are filled from a model of other classes.
 

@@ -1,4 +1,4 @@
-"""The images that a run went on without: `bad_images.csv`, and a line about them at the end."""
+"""The images that a run skipped: `bad_images.csv`, and a line about them at the end."""
 
 import csv
 import sys
@@ -52,7 +52,7 @@ class BadImages(pl.Callback):
         self._outdated = False
 
     def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
-        """Take up what earlier commands found, without the split that is evaluated again."""
+        """Read the rows of earlier commands, without those of the split that is evaluated again."""
         found, again = _read(self.path), {"validate": "val"}.get(stage, stage)
         self._rows = {(row.split, row.path): row for row in found if row.split != again}
         self._known, self._outdated = {}, len(self._rows) < len(found)
@@ -73,13 +73,13 @@ class BadImages(pl.Callback):
         """Say how many there were of each split that was read."""
         if trainer.is_global_zero:
             for split in (split for split in SPLITS if split in self._known):
-                if found := sum(row.split == split for row in self._rows.values()):
+                if skipped := sum(row.split == split for row in self._rows.values()):
                     size = len(trainer.datamodule.records(split))  # type: ignore[attr-defined]
-                    images = f"{found:,} of {size:,} {SPLITS[split]} images"
+                    images = f"{skipped:,} of {size:,} {SPLITS[split]} images"
                     print(f"{images} could not be read and were skipped: {self.path}", file=sys.stderr)
 
     def _note(self, trainer: Any, split: str) -> None:
-        """Gather what is new on all processes, write it, and stop where nothing is left."""
+        """Gather the new rows of all processes, write them, and stop where no image is left."""
         data = trainer.datamodule
         if data is None:  # loaders of somebody's own
             return

@@ -1,4 +1,4 @@
-"""Whether attention crops are sound: how large, how steady, and how they lie to what a data set has annotated.
+"""The health of attention crops: their size, their steadiness, and their agreement with annotations.
 
 Shape letters: N images, K boxes per image.
 """
@@ -34,15 +34,15 @@ def agreement(box: Tensor, known: Annotations, head_parts: tuple[str, ...]) -> d
     `iou`: with the box of the object. `head_kept`: 1 where every visible point of the head lies inside.
     `mark_kept`: 1 where the box of the mark lies inside. What is not annotated is left out.
     """
-    found: dict[str, float] = {}
+    scores: dict[str, float] = {}
     if "object" in known.boxes:
-        found["iou"] = float(box_iou(box, torch.tensor(known.boxes["object"])))
+        scores["iou"] = float(box_iou(box, torch.tensor(known.boxes["object"])))
     if points := [place for part, place in known.points.items() if part in head_parts]:
-        found["head_kept"] = float(inside(torch.tensor(points), box).all())
+        scores["head_kept"] = float(inside(torch.tensor(points), box).all())
     if "mark" in known.boxes:
         mark = torch.tensor(known.boxes["mark"])
-        found["mark_kept"] = float(overlap(box, mark) >= 0.999 * overlap(mark, mark))
-    return found
+        scores["mark_kept"] = float(overlap(box, mark) >= 0.999 * overlap(mark, mark))
+    return scores
 
 
 class CropHealth(pl.Callback):

@@ -1,4 +1,4 @@
-"""Stop a run whose loss is no number any more, and say which images did it."""
+"""Stop a run whose loss is not finite, and name the images of that batch."""
 
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,10 @@ LISTED = 3
 
 
 class FiniteLoss(Callback):
-    """Look at the loss of every training step.
+    """Check the loss of every training step.
 
-    On an accelerator a step is looked at after the next one was sent off, so that nothing waits; a checkpoint is never
-    written in between (`settle` comes first).
+    On an accelerator the check comes one step late, so that nothing waits for it. A checkpoint is never written before
+    the check (`settle`).
 
     Args:
         folder: of the run; the files of the batch are listed there.
@@ -36,7 +36,7 @@ class FiniteLoss(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Look at the step before, and on the processor at this one."""
+        """Check the step before; on the processor, this one too."""
         self.settle(trainer, pl_module)
         loss = outputs["loss"].detach()
         self._waiting = (torch.isfinite(loss), batch.index, trainer.current_epoch, trainer.global_step)
@@ -44,11 +44,11 @@ class FiniteLoss(Callback):
             self.settle(trainer, pl_module)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Look at what was not looked at yet: spoilt weights must not replace good ones."""
+        """Check the last step first: spoilt weights must not replace good ones."""
         self.settle(trainer, pl_module)
 
     def settle(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Raise where the step that waits was not finite."""
+        """Raise FgvcError if the loss of the step that waits for its check was not finite."""
         waiting, self._waiting = self._waiting, None
         if waiting is None or bool(waiting[0]):
             return

@@ -1,4 +1,4 @@
-"""Every test image's truth and guess at every level, as a CSV that `benchmarks/accuracy/compare.py` pairs."""
+"""Every test image's truth and guess at every level, as a CSV that `fgvc compare` pairs."""
 
 import csv
 import json

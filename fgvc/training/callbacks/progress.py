@@ -1,4 +1,4 @@
-"""What a person sees of a run, on stderr: stdout belongs to data."""
+"""The progress bars and the summary of a run, on stderr: stdout belongs to data."""
 
 import sys
 from collections.abc import Mapping
@@ -40,13 +40,13 @@ class StderrProgressBar(TQDMProgressBar):
             return super().init_test_tqdm()
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-        """Leave the line of a bar to itself: the error is told on the next one."""
+        """End the line of the bar, so that the error begins on its own line."""
         bars = (self._train_progress_bar, self._val_progress_bar, self._test_progress_bar)
         if any(bar is not None for bar in bars):  # a bar itself may have no truth
             print(file=sys.stderr)
 
     def get_metrics(self, trainer: Any, pl_module: Any) -> dict[str, Any]:
-        """Return what stands behind the bar: no version number."""
+        """Return the numbers behind the bar, without the version number."""
         shown = super().get_metrics(trainer, pl_module)
         shown.pop("v_num", None)
         return shown
@@ -55,7 +55,7 @@ class StderrProgressBar(TQDMProgressBar):
 def print_summary(title: str, values: Mapping[str, float], prefix: str) -> None:
     """Print the numbers whose names begin with `prefix`: accuracies and shares in percent, the rest as they are.
 
-    Of a view or another way to answer (`test/scale1/species/top1`) only `top1` and `hd@1` are told.
+    Only `top1` and `hd@1` of a view or another way to answer (`test/scale1/species/top1`) are printed.
     """
     print(f"\n{title}", file=sys.stderr)
     for name, value in values.items():

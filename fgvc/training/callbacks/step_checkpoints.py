@@ -17,10 +17,10 @@ _GO_ON, _SAVE = 0, 1  # a signal's number is larger
 
 
 class StepCheckpoint(Checkpoint):
-    """Keep `last.ckpt` young, and stop in good order on Ctrl-C and SIGTERM.
+    """Write `last.ckpt` often, and stop in good order on Ctrl-C and SIGTERM.
 
-    It is written after a training step when `minutes` have passed since the last time, at the end of every epoch, and
-    when a signal came: the step under way is finished first. A second signal stops at once.
+    The file is written at the end of every epoch, after a training step when `minutes` have passed since the last time,
+    and when a signal comes: the step under way is finished first. A second signal stops at once.
 
     A checkpoint of the middle of an epoch is taken only between optimizer steps (accumulated gradients are not saved)
     and never after the last batch of an epoch, where Lightning would leave out the validation on resuming.
@@ -44,7 +44,7 @@ class StepCheckpoint(Checkpoint):
         self._saved_at, self._saved_step = time.monotonic(), 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take over the signals, after Lightning, whose own handling neither saves nor tells 130 from 1."""
+        """Take over the signals after Lightning, whose handlers save nothing and do not set the exit code."""
         self._signal, self._saved_at, self._saved_step = 0, time.monotonic(), trainer.global_step
         self._former = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
 
@@ -61,7 +61,7 @@ class StepCheckpoint(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save where it is time to."""
+        """Save if it is time to, or if a signal came."""
         steps_done = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         if not steps_done or batch_idx + 1 >= trainer.num_training_batches:
             return
@@ -71,7 +71,7 @@ class StepCheckpoint(Checkpoint):
             self._stop(trainer, wanted)
 
     def on_validation_batch_end(self, trainer: Trainer, *_: Any, **__: Any) -> None:
-        """Stop in the middle of a validation; what was saved last is where the run goes on.
+        """Stop in the middle of a validation; the run goes on from the last checkpoint.
 
         Several processes go on to its end: they have different numbers of batches and cannot agree on one.
         """

@@ -18,7 +18,7 @@ DOT = "\u2024"
 
 
 class Scoreboard(nn.Module):
-    """Metrics that come into being when they are first asked for, and are summed over processes.
+    """Metrics that are made when they are first asked for, and are summed over processes.
 
     Args:
         taxonomy: the classes.
