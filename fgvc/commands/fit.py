@@ -12,7 +12,7 @@ from fgvc.files import run_folder
 from fgvc.files.origin import environment
 from fgvc.model_file.architecture import to_plain
 from fgvc.model_file.model import Model, save
-from fgvc.training import callback_list, checkpoints, metrics_file, processes
+from fgvc.training import callback_list, checkpoints, metrics_file, processes, resuming
 from fgvc.training.calibration import calibrate_model
 from fgvc.training.callbacks.progress import print_summary
 from fgvc.training.warm_start import find, init_from
@@ -111,27 +111,41 @@ def _last_checkpoint(cli: RunCLI, folder: Path) -> Path:
     """Return the checkpoint to go on from, if it fits; the run folder notes that the run is resumed."""
     path = run_folder.last(folder)
     state = checkpoints.read(path)
-    epoch, step, epochs = int(state["epoch"]), int(state["global_step"]), cli.trainer.max_epochs
-    if epochs is not None and 0 <= epochs < epoch:
-        raise UsageError(f"--trainer.max_epochs: {epochs}, but {folder} is in epoch {epoch} already; give more")
+    done, step, epochs = resuming.epochs_trained(state), int(state["global_step"]), cli.trainer.max_epochs
+    if epochs is not None and 0 <= epochs < done:
+        raise UsageError(f"--trainer.max_epochs: {epochs}, but {folder} has trained {done} already; give more")
     _check_same_training(cli, path, state)
+    if done == epochs and (folder / run_folder.MODEL).is_dir():  # one without a model was killed while it finished
+        raise UsageError(
+            f"{folder}: nothing left to train, all {done} epochs are; give --trainer.max_epochs {done + 1} or more"
+        )
     cli.datamodule.trainer = cli.trainer  # the order of the images depends on how many processes share them
-    for loader in state["loops"]["fit_loop"]["state_dict"].get("combined_loader", []):
-        cli.datamodule.train_dataloader().load_state_dict(loader)  # refuses another order before anything is written
+    loader, anew = cli.datamodule.train_dataloader(), ""
+    trainer: Any = cli.trainer
+    for before in resuming.loader_states(state) if resuming.is_inside_epoch(state) else []:
+        if changed := loader.changed(before):
+            told = ", ".join(f"{name} was {old} and is {now}" for name, (old, now) in changed.items())
+            anew = f"; {told}: epoch {done} begins anew"
+            trainer.callbacks.append(resuming.EpochAnew())
     if cli.trainer.is_global_zero:
         metrics_file.keep_until(folder / "metrics.csv", step)
         run_folder.go_on(folder, cli.plain_config())
-        print(f"resume {folder}: epoch {epoch} of {epochs}, after step {step}", file=sys.stderr)
+        print(f"resume {folder}: epoch {done} of {epochs}, after step {step}{anew}", file=sys.stderr)
     return path
 
 
 def _check_same_training(cli: RunCLI, path: Path, state: dict[str, Any]) -> None:
-    """Refuse a checkpoint of another optimizer or another model."""
+    """Refuse a checkpoint of another optimizer, of other classes or of another model."""
     stored, wanted = state.get("hyper_parameters", {}).get("optimizer"), cli.model.hparams["optimizer"]
     if stored != wanted:
         raise UsageError(
             f"--model.optimizer: {wanted}, but {path} holds the state of {stored}; "
             "resume with it, or start a new run with --init_from"
+        )
+    if difference := resuming.other_classes(state, cli.datamodule.taxonomy):
+        raise UsageError(
+            f"{path}: made for other classes ({difference}); give the data it was trained on, or start a new run with "
+            "--init_from"
         )
     shapes = {name: tensor.shape for name, tensor in state["state_dict"].items()}
     own = {name: tensor.shape for name, tensor in cli.model.state_dict().items()}

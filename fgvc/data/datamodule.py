@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from fgvc.data.dataset import OnBadImage, PhotoDataset, Transform
-from fgvc.data.loaders import EvalLoader, TrainLoader, collate
+from fgvc.data.loaders import EvalLoader, Order, TrainLoader, collate
 from fgvc.data.records import Records
 from fgvc.data.samplers import Balance, EvalSampler, TrainSampler
 from fgvc.data.sources.base import Annotations, DataSource
@@ -140,9 +140,10 @@ class FineGrainedData(pl.LightningDataModule):
         if len(sampler) < self.batch_size:
             found = f"{len(sampler)} training images" + (" per process" if world_size > 1 else "")
             raise UsageError(f"data.batch_size: {self.batch_size}, but there are only {found}")
-        order = {
+        order: Order = {
             "data.batch_size": self.batch_size,
             "data.seed": self.seed,
+            "data.balance": self.balance,
             "training images": len(records),
             "processes": world_size,
         }

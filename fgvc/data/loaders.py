@@ -8,11 +8,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from fgvc.data.samplers import TrainSampler
 from fgvc.datatypes import Sample
-from fgvc.errors import UsageError
+
+Order = dict[str, int | str]
 
 
 class TrainLoader(DataLoader[Sample]):
-    """A DataLoader that knows how many batches of its epoch were handed out.
+    """A DataLoader that knows how many images of its epoch were handed out.
 
     Lightning puts `state_dict` into every checkpoint and gives it back before the first batch. (On its own it would
     start the epoch over and train twice on the first images.)
@@ -20,13 +21,13 @@ class TrainLoader(DataLoader[Sample]):
     Args:
         dataset: the training images.
         sampler: whose order is a function of the epoch.
-        order: names and values that the order depends on; inside an epoch they must be the same again.
+        order: names and values that the order of the batches depends on.
         options: of DataLoader.
     """
 
     sampler: TrainSampler
 
-    def __init__(self, dataset: Dataset[Sample], sampler: TrainSampler, order: dict[str, int], **options: Any) -> None:
+    def __init__(self, dataset: Dataset[Sample], sampler: TrainSampler, order: Order, **options: Any) -> None:
         super().__init__(dataset, sampler=sampler, **options)
         self._order = order
         self._given = self._start = 0
@@ -38,27 +39,33 @@ class TrainLoader(DataLoader[Sample]):
             yield batch
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the epoch, the batches given so far, and what their order depends on."""
-        return {"epoch": self.sampler.epoch, "batches": self._given, "order": self._order}
+        """Return the epoch, the images of it that this process was given, and what their order depends on."""
+        return {"epoch": self.sampler.epoch, "images": self._given * (self.batch_size or 1), "order": self._order}
+
+    def changed(self, state: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+        """Return name -> (before, now) of what the order depends on, where it is not what it was."""
+        order = state["order"].items()
+        return {name: (before, self._order.get(name)) for name, before in order if self._order.get(name) != before}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Make the next pass the rest of an epoch; of a finished epoch, the next one.
 
         Raises:
-            UsageError: inside an epoch, and the order has changed since.
+            ValueError: inside an epoch, and the order has changed since: there is no rest of that epoch.
         """
-        epoch, batches = int(state["epoch"]), int(state["batches"])
-        if batches >= len(self):
-            epoch, batches = epoch + 1, 0
-        for name, before in state["order"].items():
-            if batches and self._order.get(name) != before:
-                raise UsageError(
-                    f"{name}: {self._order.get(name)}, but the run stopped inside an epoch with {before}; "
-                    f"resume it with {before}, or start a new run with --init_from"
-                )
+        epoch, size = int(state["epoch"]), self.batch_size or 1
+        # of states that counted batches: format of the checkpoints up to 0.1.0
+        images = (
+            int(state["images"]) if "images" in state else int(state["batches"]) * state["order"]["data.batch_size"]
+        )
+        of_process = state["order"]["training images"] // state["order"]["processes"]
+        if of_process - images < state["order"]["data.batch_size"]:
+            epoch, images = epoch + 1, 0
+        if images and self.changed(state):
+            raise ValueError(f"the order of the images has changed: {self.changed(state)}")
         self.sampler.set_epoch(epoch)
-        self.sampler.skip = batches * (self.batch_size or 1)
-        self._start = batches
+        self.sampler.skip = images
+        self._start = images // size
 
 
 class EvalLoader(DataLoader[Sample]):

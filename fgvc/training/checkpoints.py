@@ -9,6 +9,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from fgvc.errors import FgvcError
 from fgvc.files.whole_files import flush, whole_file
 from fgvc.methods.recognizers.base import Recognizer
+from fgvc.training.resuming import other_classes
 
 _PREFIX = "recognizer."
 
@@ -59,9 +60,12 @@ def load_weights(recognizer: Recognizer, path: str | Path) -> None:
     """Fill a recognizer from a checkpoint (the averaged weights where the run averaged them).
 
     Raises:
-        FgvcError: the file is missing, damaged, or belongs to another model.
+        FgvcError: the file is missing, damaged, or belongs to another model or to other classes.
     """
-    state = read(path)["state_dict"]
+    checkpoint = read(path)
+    if difference := other_classes(checkpoint, recognizer.taxonomy):
+        raise FgvcError(f"{path}: made for other classes ({difference}); give the data it was trained on")
+    state = checkpoint["state_dict"]
     try:
         recognizer.load_state_dict({k.removeprefix(_PREFIX): v for k, v in state.items() if k.startswith(_PREFIX)})
     except RuntimeError as error:

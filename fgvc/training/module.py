@@ -140,13 +140,18 @@ class FineGrainedModule(pl.LightningModule):
         """Seed torch and set the learning rates: both are functions of the step, so a resumed run needs no state."""
         place = (self.hparams["seed"], self.current_epoch, batch_idx, self.global_rank)
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
-        steps = int(self.trainer.estimated_stepping_batches)
-        per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
-        warmup = round(self.hparams["warmup_epochs"] * per_epoch)
-        factor = warmup_cosine(self.global_step, steps, warmup)
+        steps, accumulated = int(self.trainer.estimated_stepping_batches), self.trainer.accumulate_grad_batches
+        per_epoch = math.ceil(self.trainer.num_training_batches / accumulated)
+        # not the global step: epochs that were trained with another batch size had another number of steps
+        step = self.current_epoch * per_epoch + batch_idx // accumulated
+        factor = warmup_cosine(min(step, steps), steps, round(self.hparams["warmup_epochs"] * per_epoch))
         optimizer: Any = self.optimizers()
         self.rates.set(optimizer.param_groups, factor)
         self.log("train/lr", self.rates.lr * factor, on_step=False, on_epoch=True)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Store the classes: weights of the same shape may belong to others."""
+        checkpoint["taxonomy"] = self.taxonomy.to_plain()
 
     def check_phase(self, phase: str) -> None:
         """Raise UsageError for a phase that the recognizer does not know."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -195,11 +196,6 @@ def finished(photos, tmp_path_factory):
         (["--resume", "runs/birds", "--name", "x"], "--resume goes on in the same run; --name does not go with it"),
         (["--resume=runs/birds", "--init_from=x"], "--resume goes on in the same run; --init_from does not go with it"),
         (
-            ["--resume", "runs/birds", "--data.batch_size", "5"],
-            "data.batch_size: 5, but the run stopped inside an epoch with 4; resume it with 4, or start a new run with "
-            "--init_from",
-        ),
-        (
             ["--resume", "runs/birds", "--model.optimizer", "sgd"],
             "--model.optimizer: sgd, but runs/birds/checkpoints/last.ckpt holds the state of adamw; resume with it, or "
             "start a new run with --init_from",
@@ -232,6 +228,75 @@ def test_a_run_without_a_checkpoint_is_started_again(finished, tmp_path, monkeyp
 def test_fewer_epochs_than_are_trained_are_refused(finished, monkeypatch, capsys, photos, folder):
     assert fit(photos, "two", "--trainer.max_epochs", "2") == 0
     assert main(["fit", "--resume", "runs/two", "--trainer.max_epochs", "0"]) == 2
-    said = "--trainer.max_epochs: 0, but runs/two is in epoch 1 already; give more"
+    said = "--trainer.max_epochs: 0, but runs/two has trained 2 already; give more"
     assert capsys.readouterr().err.splitlines()[-1] == f"fgvc: {said}"
-    assert main(["fit", "--resume", "runs/two"]) == 0  # nothing left to train; the model is written again
+
+
+def test_a_finished_run_has_nothing_left_to_train(photos, folder, capsys):
+    assert fit(photos, "birds", "--trainer.max_epochs", "1") == 0
+    files = {path: path.read_bytes() for path in Path("runs").rglob("*") if path.is_file()}
+    assert main(["fit", "--resume", "runs/birds", "--model.lr", "0.1"]) == 2
+    said = "runs/birds: nothing left to train, all 1 epochs are; give --trainer.max_epochs 2 or more"
+    assert capsys.readouterr().err.splitlines()[-1] == f"fgvc: {said}"
+    assert {path: path.read_bytes() for path in Path("runs").rglob("*") if path.is_file()} == files
+    shutil.rmtree("runs/birds/model")  # killed before it was written: a resume writes it
+    assert main(["fit", "--resume", "runs/birds"]) == 0
+    assert Path("runs/birds/model/model.safetensors").read_bytes() == files[Path("runs/birds/model/model.safetensors")]
+
+
+def test_a_finished_epoch_is_followed_by_one_of_other_batches(photos, folder, monkeypatch, capsys):
+    assert fit(photos, "birds", "--trainer.max_epochs", "1") == 0
+    seen = watched(monkeypatch)
+    assert main(["fit", "--resume", "runs/birds", "--data.batch_size", "2", "--trainer.max_epochs", "2"]) == 0
+    assert {len(batch) for batch in seen} == {2} and len({index for batch in seen for index in batch}) == 20
+    assert "begins anew" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kill", [1, 7])  # in the first and in the second epoch
+def test_an_epoch_begins_anew_where_its_rest_cannot_be_told(photos, folder, monkeypatch, capsys, kill):
+    with monkeypatch.context() as killing:
+        kill_after(killing, [kill])
+        with pytest.raises(Killed):
+            fit(photos, "birds")
+    state = torch.load("runs/birds/checkpoints/last.ckpt", weights_only=True)
+    done = state["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"]
+    assert done == (0 if kill == 1 else 1) and state["global_step"] % 5  # inside an epoch of five steps
+    capsys.readouterr()
+    seen = watched(monkeypatch)
+    assert main(["fit", "--resume", "runs/birds", "--data.batch_size", "10"]) == 0
+    assert f"data.batch_size was 4 and is 10: epoch {done} begins anew" in capsys.readouterr().err
+    epochs = [{index for batch in seen[i : i + 2] for index in batch} for i in range(0, len(seen), 2)]
+    assert [len(indices) for indices in epochs] == [20] * (3 - done)  # of 21 images: a rest is left out
+    rows = [row for row in read_csv(Path("runs/birds/metrics.csv")) if row["val/species/top1"]]
+    assert [int(row["epoch"]) for row in rows] == [0, 1, 2]
+
+
+def watched(monkeypatch):
+    """Return the list of the batches that will be trained on, as lists of positions in the training images."""
+    seen = []
+    original = FineGrainedModule.training_step
+
+    def step(self, sample, batch_idx):
+        seen.append(sample.index.tolist())
+        return original(self, sample, batch_idx)
+
+    monkeypatch.setattr(FineGrainedModule, "training_step", step)
+    return seen
+
+
+def test_a_class_that_was_renamed_is_refused(photos, folder, monkeypatch, capsys):
+    shutil.copytree(photos, "photos")
+    assert fit(Path("photos"), "birds", "--trainer.max_epochs", "1") == 0
+    for split in ("train", "val"):
+        Path("photos", split, "Larus/Larus canus").rename(Path("photos", split, "Larus/Larus zanus"))
+    files = {path: path.read_bytes() for path in Path("runs").rglob("*") if path.is_file()}
+    path = "runs/birds/checkpoints/last.ckpt"
+    difference = "made for other classes (species 'Larus > Larus canus' is not in the data)"
+    capsys.readouterr()
+    assert main(["fit", "--resume", "runs/birds", "--trainer.max_epochs", "4"]) == 2
+    said = f"fgvc: {path}: {difference}; give the data it was trained on, or start a new run with --init_from"
+    assert capsys.readouterr().err.splitlines()[-1] == said
+    assert main(["test", "runs/birds", "--ckpt_path", path]) == 1
+    said = f"fgvc: {path}: {difference}; give the data it was trained on"
+    assert capsys.readouterr().err.splitlines()[-1] == said
+    assert {path: path.read_bytes() for path in Path("runs").rglob("*") if path.is_file()} == files
