@@ -15,6 +15,7 @@ from fgvc.model_file.model import Model, save
 from fgvc.training import callback_list, checkpoints, metrics_file, processes, resuming
 from fgvc.training.calibration import calibrate_model
 from fgvc.training.callbacks.progress import print_summary
+from fgvc.training.rate_finder import find_rate
 from fgvc.training.warm_start import find, init_from
 
 
@@ -76,6 +77,8 @@ def build(cli: RunCLI, run: Run) -> None:
     if run.weights_from and processes.is_first():  # DDP tells the others
         told = init_from(cli.model.recognizer, run.weights_from, run.bare)
         print(f"start from {run.weights_from}: {told}", file=sys.stderr)
+    if cli.config["find_lr"] and not run.resumes:
+        _find_rate(cli)
     cli.build_trainer(
         logger=callback_list.loggers(run.folder),
         callbacks=callback_list.training(
@@ -85,11 +88,23 @@ def build(cli: RunCLI, run: Run) -> None:
             cli.config["ema"],
             monitor=f"val/{data.taxonomy.leaf_level}/top1" if "val" in data.splits else None,
             minutes=cli.config["save_every_minutes"],
+            patience=cli.config["early_stopping"],
         ),
         plugins=[checkpoints.WholeCheckpointIO()],
     )
     if processes.is_first() and not run.resumes:
         run_folder.create(run.folder, cli.plain_config())
+
+
+def _find_rate(cli: RunCLI) -> None:
+    """Set the learning rate of the run to what a sweep suggests; its config holds the number, not the wish."""
+    settings = cli.config_init["trainer"]
+    if processes.are_several(settings):
+        raise UsageError("--find_lr: one process sweeps; give --model.lr, or find it with --trainer.devices 1")
+    rate = find_rate(cli.model, cli.datamodule, settings)
+    cli.model.set_rate(rate)
+    cli.typed["model"]["lr"], cli.typed["find_lr"] = rate, False
+    print(f"learning rate: {rate:g}", file=sys.stderr)
 
 
 def train(cli: RunCLI, run: Run) -> None:

@@ -1,5 +1,7 @@
 """From words and YAML to data, model and trainer, for `fgvc fit | validate | test | calibrate`."""
 
+import argparse
+import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +19,7 @@ from fgvc.data.datamodule import FineGrainedData
 from fgvc.data.sources.base import DataSource
 from fgvc.errors import UsageError
 from fgvc.methods.slots import known_classes
-from fgvc.training import callback_list, processes
+from fgvc.training import callback_list, processes, users_callbacks
 from fgvc.training.callbacks.phases import Phase
 from fgvc.training.module import FineGrainedModule
 
@@ -75,6 +77,7 @@ class RunCLI(LightningCLI):
             keys = [action.dest for action in parser._actions]
             raise UsageError(in_one_line(error, keys, classes, FOLLOWS)) from error
         values.check(self.config, begins=self._begins)
+        users_callbacks.check(map(_class_and_arguments, _listed(self.config["trainer"]["callbacks"])))
         for group, owner in (("data", FineGrainedData), ("model", FineGrainedModule)):
             values.check_nulls(vars(self.config[group]), owner, group)
 
@@ -87,6 +90,10 @@ class RunCLI(LightningCLI):
         parser.add_argument("--phases", type=list[Phase] | None, default=None, help="stages; see PhaseSchedule")
         parser.add_argument("--cycle_phases", type=bool, default=False, help="start again after the last phase")
         start = "a run or model folder, also of another method: start from its weights in place of pretrained ones"
+        sweep = "take the learning rate that a sweep of 100 steps suggests, in place of model.lr"
+        parser.add_argument("--find_lr", type=bool, default=False, help=sweep)
+        patience = "stop after so many epochs without a better validation; 0 for never"
+        parser.add_argument("--early_stopping", type=int, default=0, help=patience)
         parser.add_argument("--init_from", type=str | None, default=None, help=start)
         again = "a run folder: go on from its last checkpoint, with its config and the flags given beside"
         parser.add_argument("--resume", type=str | None, default=None, help=again)
@@ -116,7 +123,7 @@ class RunCLI(LightningCLI):
         """Build the trainer from what the user asked for and what the command adds.
 
         Args:
-            logger: in place of none that the user gave.
+            logger: beside those that the user gave; `--trainer.logger false` asks for none.
             callbacks, plugins: beside the user's own.
 
         Raises:
@@ -128,8 +135,7 @@ class RunCLI(LightningCLI):
         }
         if plugins:
             added["plugins"] = [*(wanted.get("plugins") or []), *plugins]
-        if wanted.get("logger") is None:
-            added["logger"] = logger
+        added["logger"] = _all_loggers(wanted.get("logger"), logger)
         if self.config["phases"] and processes.are_several(wanted):
             added["strategy"] = "ddp_find_unused_parameters_true"
         try:
@@ -140,6 +146,22 @@ class RunCLI(LightningCLI):
     def plain_config(self) -> str:
         """Return the YAML that repeats the run."""
         return str(self.parser.dump(self.typed, skip_link_targets=True, skip_none=False))
+
+
+def _all_loggers(users: Any, own: Any) -> Any:
+    if users is None or users is True:
+        return own
+    return users if users is False or own is False else [*own, *_listed(users)]
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _class_and_arguments(callback: Any) -> tuple[type, dict[str, Any]]:
+    """Return the class and the arguments of a callback that was parsed but not made."""
+    module, _, name = str(callback["class_path"]).rpartition(".")
+    return getattr(importlib.import_module(module), name), dict(vars(callback.get("init_args") or argparse.Namespace()))
 
 
 def _without_weights(config: Any, only: str | None = None) -> bool:

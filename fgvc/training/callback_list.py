@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from pytorch_lightning.loggers import TensorBoardLogger
 
+from fgvc.errors import UsageError
 from fgvc.files import run_folder
 from fgvc.training.callbacks.bad_images import BadImages
 from fgvc.training.callbacks.crop_health import CropHealth
@@ -31,7 +32,13 @@ def watching() -> list[Callback]:
 
 
 def training(
-    folder: Path, phases: Sequence[Phase] | None, cycle: bool, ema: float, monitor: str | None, minutes: float = 5.0
+    folder: Path,
+    phases: Sequence[Phase] | None,
+    cycle: bool,
+    ema: float,
+    monitor: str | None,
+    minutes: float = 5.0,
+    patience: int = 0,
 ) -> list[Callback]:
     """Return the callbacks that only a training has.
 
@@ -41,6 +48,10 @@ def training(
         ema: largest decay of averaged weights, 0 for none.
         monitor: the number that chooses the best epoch, or None where nothing is held out.
         minutes: the longest time between two checkpoints of the whole training state.
+        patience: epochs without a better `monitor` after which the run stops; 0 for none.
+
+    Raises:
+        UsageError: a patience below 0, or without a validation to watch.
     """
     callbacks: list[Callback] = [FiniteLoss(folder), BadImages(folder)]
     if phases:
@@ -48,6 +59,11 @@ def training(
     if ema:
         callbacks.append(EMA(ema, start_epoch=last_phase_start(phases)))
     checkpoints = folder / run_folder.CHECKPOINTS
+    if patience < 0 or (patience and not monitor):
+        why = "it must be at least 0" if patience < 0 else "it watches the validation, and no image is held out"
+        raise UsageError(f"early_stopping: {patience}; {why}")
+    if patience and monitor:
+        callbacks.append(EarlyStopping(monitor, mode="max", patience=patience, verbose=False))
     if monitor:
         place: dict[str, Any] = {"dirpath": checkpoints, "filename": "best", "enable_version_counter": False}
         callbacks.append(ModelCheckpoint(monitor=monitor, mode="max", **place))

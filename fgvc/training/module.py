@@ -153,6 +153,12 @@ class FineGrainedModule(pl.LightningModule):
         """Store the classes: weights of the same shape may belong to others."""
         checkpoint["taxonomy"] = self.taxonomy.to_plain()
 
+    def set_rate(self, lr: float) -> None:
+        """Set the learning rate before the training begins."""
+        hparams: Any = self.hparams
+        hparams.lr = lr
+        self.rates = Rates(lr, hparams.weight_decay)
+
     def check_phase(self, phase: str) -> None:
         """Raise UsageError for a phase that the recognizer does not know."""
         self.recognizer.check_phase(phase)

@@ -119,6 +119,7 @@ class Rates:
 
     lr, weight_decay: of the phase that is trained, before the warm-up and the cosine.
     initial: learning rate of each group as the optimizer was built.
+    fixed: in place of `lr` times the factor, while rates are swept; None otherwise.
 
     Args:
         lr: the run's learning rate, which `initial` was made with.
@@ -129,6 +130,7 @@ class Rates:
         self._base = lr
         self.lr, self.weight_decay = lr, weight_decay
         self.initial: list[float] = []
+        self.fixed: float | None = None
 
     def set(self, groups: Sequence[dict[str, Any]], factor: float) -> None:
         """Give every group its rates for the next step.
@@ -137,7 +139,7 @@ class Rates:
             groups: the optimizer's.
             factor: of the step, see `warmup_cosine`.
         """
-        scale = self.lr * factor / self._base
+        scale = (self.lr * factor if self.fixed is None else self.fixed) / self._base
         for group, rate in zip(groups, self.initial, strict=True):
             group["lr"] = rate * scale
             if not group["name"].endswith("no_decay"):
