@@ -12,7 +12,10 @@ from fgvc.errors import UsageError
 from fgvc.taxonomy.tree import Taxonomy
 from fgvc.training import calibration
 from fgvc.training.calibration import (
+    PRIOR,
     Calibration,
+    Temperature,
+    _most_probable,
     calibrate,
     calibration_error,
     collect,
@@ -41,27 +44,95 @@ def slow_nll(logits, targets, temperature):
 def test_the_temperature_that_made_the_data_is_found_and_no_other_is_better(temperature):
     logits, targets = drawn_from(temperature)
     targets[::7] = -1
-    found = fit_temperature(logits, targets)
+    fitted = fit_temperature(logits, targets)
+    found, count = fitted.value, fitted.images
+    assert count == sum(t >= 0 for t in targets.tolist())
     assert found == pytest.approx(temperature, rel=0.05)
-    best = slow_nll(logits, targets, found)
-    assert all(best <= slow_nll(logits, targets, found * factor) for factor in (0.98, 0.99, 1.01, 1.02))
-    assert best <= slow_nll(logits, targets, 1.0)
-    assert fit_temperature(logits[targets >= 0], targets[targets >= 0]) == pytest.approx(found, rel=1e-6)
-    assert fit_temperature(1000 + logits, targets) == pytest.approx(found, rel=1e-2)
+    assert fitted.is_kept_at_1 == (temperature == 1.0)
+
+    def cost(value):  # the definition: the mean loss, and the prior of log T
+        return slow_nll(logits, targets, value) + math.log(value) ** 2 / (2 * PRIOR**2) / count
+
+    if temperature != 1:
+        assert all(cost(found) <= cost(found * factor) for factor in (0.98, 0.99, 1.01, 1.02))
+    assert slow_nll(logits, targets, found) <= slow_nll(logits, targets, 1.0)
+    assert fit_temperature(logits[targets >= 0], targets[targets >= 0]) == pytest.approx(fitted, rel=1e-6)
+    assert fit_temperature(1000 + logits, targets).value == pytest.approx(found, rel=1e-2)
 
 
 def test_the_temperature_stays_within_its_bounds():
-    logits = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
-    assert 0.05 <= fit_temperature(logits, logits.argmax(1)) < 0.051
-    assert 19.9 < fit_temperature(100 * logits, logits.argmin(1)) <= 20
+    logits = torch.randn(5000, 4, generator=torch.Generator().manual_seed(0))
+    assert 0.05 <= fit_temperature(logits, logits.argmax(1)).value < 0.07
+    assert 19 < fit_temperature(100 * logits, logits.argmin(1)).value <= 20
 
 
 def test_the_temperature_is_1_where_nothing_can_be_known():
     logits = torch.randn(5, 4)
-    assert fit_temperature(logits, torch.full((5,), -1)) == 1
-    assert fit_temperature(logits[:0], torch.zeros(0, dtype=torch.int64)) == 1
-    assert fit_temperature(torch.zeros(5, 4), torch.arange(5) % 4) == 1
-    assert fit_temperature(torch.full((5, 4), math.nan), torch.arange(5) % 4) == 1
+    for told in (
+        fit_temperature(logits, torch.full((5,), -1)),
+        fit_temperature(logits[:0], torch.zeros(0, dtype=torch.int64)),
+        fit_temperature(logits[:1], torch.zeros(1, dtype=torch.int64)),
+        fit_temperature(torch.zeros(5, 4), torch.arange(5) % 4),
+        fit_temperature(torch.full((5, 4), math.nan), torch.arange(5) % 4),
+    ):
+        assert told.value == 1 and told.is_kept_at_1
+
+
+@pytest.mark.parametrize("count", [10, 20, 30])
+def test_few_images_move_the_temperature_little_and_only_beyond_the_error_of_their_gain(count):
+    logits, targets = drawn_from(1.6, size=count)
+    fitted = fit_temperature(logits, targets)
+    alone = min((slow_nll(logits, targets, 1.02**i), 1.02**i) for i in range(-150, 151))[1]
+    value = _most_probable(logits, targets)
+    assert abs(math.log(value)) < abs(math.log(alone))  # shrunk towards 1
+    gains = []
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(0)).tolist()
+    for fold in range(10):
+        held_out = order[fold::10]
+        rest = [i for i in range(count) if i not in held_out]
+        value = _most_probable(logits[rest], targets[rest])
+        gains += [
+            slow_nll(logits[[i]], targets[[i]], 1.0) - slow_nll(logits[[i]], targets[[i]], value) for i in held_out
+        ]
+    assert fitted.gain == pytest.approx(np.mean(gains), abs=1e-6)
+    assert fitted.error == pytest.approx(np.std(gains, ddof=1) / math.sqrt(count), abs=1e-6)
+    assert (fitted.value == 1) == (np.mean(gains) <= np.std(gains, ddof=1) / math.sqrt(count))
+
+
+def test_small_sets_are_calibrated_no_worse_than_by_nothing_or_by_the_best_likelihood():
+    """20 small sets each of networks that are too sure, honest and too unsure, drawn from one larger set."""
+    means = {"ours": [], "nothing": [], "likelihood": []}
+    for temperature in (0.8, 1.0, 1.3):
+        logits, targets = drawn_from(temperature, size=6000)
+        draw = np.random.default_rng(0)
+        for _ in range(20):
+            rows = torch.from_numpy(draw.permutation(3000)[: draw.integers(10, 61)])
+            own, truth = logits[rows], targets[rows]
+            values = {"ours": fit_temperature(own, truth).value, "nothing": 1.0}
+            values["likelihood"] = min((slow_nll(own, truth, 1.05**i), 1.05**i) for i in range(-60, 61))[1]
+            for name, value in values.items():
+                confidence, answer = (logits[3000:] / value).softmax(1).max(1)
+                means[name].append(calibration_error(confidence, answer == targets[3000:]))
+    ours, nothing, likelihood = (float(np.mean(errors)) for errors in means.values())
+    assert ours < nothing and ours < likelihood, (ours, nothing, likelihood)
+
+
+def test_what_was_fitted_is_told_in_a_sentence():
+    def told(fitted, before=0.2, after=0.1, images=48):
+        return Calibration({"species": fitted}, {"species": before}, {"species": after}, None, images).told(
+            "species", "val"
+        )
+
+    kept = told(Temperature(1.0, 0.004, 0.02, 24))
+    assert kept == (
+        "calibrated on 48 val images: the species temperature stays 1 "
+        "(held-out likelihood +0.004 per image, error 0.020)"
+    )
+    assert told(Temperature(1.4, 0.05, 0.02, 24)) == (
+        "calibrated on 48 val images: species calibration error 0.200 -> 0.100"
+    )
+    nothing = told(Temperature(1.0, 0.0, math.inf, 1), math.nan, math.nan, images=1)
+    assert nothing == "not calibrated: 1 val image cannot fit a temperature and check it; hold out more"
 
 
 def slow_error(confidence, correct, bins):
@@ -189,7 +260,7 @@ def test_calibrated_scores_are_honest_and_each_level_with_logits_gets_its_own_te
     found = calibrate(logits, labels, TAXONOMY)
     assert list(found.temperatures) == ["genus", "species"]
     for level, logit in logits.items():
-        whole = fit_temperature(logit, TAXONOMY.targets(labels, level))
+        whole = fit_temperature(logit, TAXONOMY.targets(labels, level)).value
         assert found.temperatures[level] == pytest.approx(whole, rel=0.15)
         assert whole > 2
     assert list(found.ece_before) == list(found.ece_after) == ["family", "genus", "species"]
