@@ -5,7 +5,6 @@ maps, h, w grid of a map.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -156,7 +155,7 @@ class WSDAN(Recognizer):
         self.answer_threshold, self.answer_padding = answer_threshold, answer_padding
         self.counterfactual, self.label_smoothing = counterfactual, label_smoothing
         self.centre_weight, self.centre_rate = centre_weight, centre_rate
-        self.backbone: Any = backbone(image_size)
+        self.backbone = backbone(image_size)
         self.pooling = BAPPooling(self.backbone.channels, num_attentions)
         self.classifier = nn.Linear(self.pooling.out_features, taxonomy.num_classes, bias=False)
         rows = taxonomy.num_classes if centre_weight else 0
