@@ -21,6 +21,7 @@ from fgvc.methods.heads.linear import LinearHead
 from fgvc.methods.last_stage import LastStage
 from fgvc.methods.module_list import ModuleListOf
 from fgvc.methods.recognizers.base import BackboneFactory, HeadFactory, PhasePlan, Recognizer, mean_probability
+from fgvc.methods.targets import mean_of_known
 from fgvc.taxonomy.tree import Taxonomy
 
 BASELINE_MOMENTUM = 0.9  # of the running mean of the rewards, per step
@@ -51,11 +52,6 @@ def policy_loss(log_chances: Tensor, rewards: Tensor, baseline: Tensor, known: T
     log_chances: (M, P) log pi of what was drawn. rewards: (M, P). baseline: b, (P,) or (M, P). known: (M,) bool.
     """
     return -mean_of_known((rewards - baseline) * log_chances, known).sum()
-
-
-def mean_of_known(values: Tensor, known: Tensor) -> Tensor:
-    """Return (P,): the mean of (M, P) over the rows that are known, (M,) bool; 0 where none is."""
-    return (values * known[:, None]).sum(dim=0) / known.sum().clamp_min(1)
 
 
 def entropies(maps: Tensor) -> Tensor:

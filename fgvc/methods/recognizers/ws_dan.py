@@ -17,6 +17,7 @@ from fgvc.methods.backbone import Backbone
 from fgvc.methods.heads.base import node_loss
 from fgvc.methods.pooling.bap import BAPPooling, bilinear_attention
 from fgvc.methods.recognizers.base import BackboneFactory, Recognizer, mean_probability
+from fgvc.methods.targets import mean_of_known
 from fgvc.taxonomy.tree import Taxonomy
 
 
@@ -64,9 +65,8 @@ def centre_distance(embeddings: Tensor, centres: Tensor, targets: Tensor) -> Ten
         centres: (K, D).
         targets: (N,) int64; -1 is unknown.
     """
-    known = targets >= 0
     gaps = (embeddings - normalize(centres[targets.clamp_min(0)], dim=1)).square().sum(dim=1)
-    return (gaps * known).sum() / known.sum().clamp_min(1)
+    return mean_of_known(gaps, targets >= 0)
 
 
 @torch.no_grad()
