@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fgvc.errors import UsageError
-from fgvc.model_file.schema import MAX_SIDE
+from fgvc.images.sides import check_side
 
 LARGEST_SEED = 2**32 - 1
 LEAST: Mapping[str, float] = {
@@ -40,8 +40,8 @@ def check(config: Mapping[str, Any], begins: bool) -> None:
         ("model.image_size", config["model"]["image_size"]),
         ("data.source_size", config["data"]["source_size"]),
     ):
-        if size is not None and not 1 <= size <= MAX_SIDE:
-            raise UsageError(f"{key}: {size}; it must be from 1 to {MAX_SIDE} pixels")
+        if size is not None:
+            check_side(key, size)
     for key, least in LEAST.items():
         number = config["trainer"][key]
         if isinstance(number, int | float) and not least <= number < math.inf:

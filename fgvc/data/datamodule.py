@@ -22,6 +22,7 @@ from fgvc.data.transforms import Augmentation, EvalTransform, TrainTransform
 from fgvc.datatypes import Sample
 from fgvc.errors import UsageError
 from fgvc.images.resizing import EvalResize
+from fgvc.images.sides import check_side
 from fgvc.taxonomy.tree import Taxonomy
 
 
@@ -73,8 +74,7 @@ class FineGrainedData(pl.LightningDataModule):
         for key, number in (("seed", seed), ("split_seed", split_seed), ("num_workers", num_workers or 0)):
             if number < 0:
                 raise UsageError(f"data.{key}: {number}; it must be at least 0")
-        if image_size < 1:
-            raise UsageError(f"model.image_size: {image_size}; it must be at least 1")
+        check_side("model.image_size", image_size)
         if not 0 < crop_fraction <= 1:
             raise UsageError(f"data.crop_fraction: {crop_fraction}; it must be above 0 and at most 1")
         if source_size is not None and source_size < image_size:

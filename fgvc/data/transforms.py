@@ -18,6 +18,7 @@ import numpy.typing as npt
 from fgvc.errors import UsageError
 from fgvc.images.decoding import Pixels
 from fgvc.images.resizing import EvalResize, resize_for_eval
+from fgvc.images.sides import check_side
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import asks the network for a newer version otherwise
 import albumentations as A
@@ -80,8 +81,7 @@ class TrainTransform:
     """
 
     def __init__(self, size: int, augmentation: Augmentation) -> None:
-        if size < 1:
-            raise UsageError(f"data.image_size: {size}; it must be at least 1")
+        check_side("data.image_size", size)
         steps = _steps(size, augmentation.check())
         narrowest, widest = augmentation.ratio
         self.at_least = math.ceil(size / math.sqrt(augmentation.scale[0] * min(narrowest, 1 / widest, 1)))

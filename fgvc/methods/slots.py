@@ -1,11 +1,10 @@
-"""The slots of a model, and the classes that fit each: every module of a slot's folder is imported."""
+"""The slots of a model, and the classes that fit them. Every module of a slot's folder is imported here."""
 
+import importlib
 import inspect
+import pkgutil
 
-import fgvc.methods.attention
-import fgvc.methods.heads
-import fgvc.methods.pooling
-import fgvc.methods.recognizers  # noqa: F401 - the slot folders import their own modules
+from fgvc.methods import attention, heads, pooling, recognizers
 from fgvc.methods.attention.base import Attention
 from fgvc.methods.backbone import Backbone
 from fgvc.methods.heads.base import Head
@@ -14,14 +13,18 @@ from fgvc.methods.recognizers.base import Recognizer
 
 SLOTS: tuple[type, ...] = (Recognizer, Backbone, Attention, Head, Pooling)
 
+for _folder in (attention, heads, pooling, recognizers):
+    for _module in pkgutil.iter_modules(_folder.__path__):
+        importlib.import_module(f"{_folder.__name__}.{_module.name}")
+
 
 def known_classes() -> dict[str, type]:
-    """Return short name -> class, for the classes of fgvc's own slot folders."""
-    found: dict[str, type] = {"Backbone": Backbone}
+    """Return short name -> class for the classes of fgvc's own slot folders, without the abstract ones."""
+    classes: dict[str, type] = {}
     queue = list(SLOTS)
     while queue:
         cls = queue.pop()
         queue += cls.__subclasses__()
         if cls.__module__.startswith("fgvc.") and not inspect.isabstract(cls):
-            found[cls.__name__] = cls
-    return found
+            classes[cls.__name__] = cls
+    return classes

@@ -13,10 +13,6 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.overrides import TorchFunctionMode
 
-import fgvc.methods.attention
-import fgvc.methods.heads
-import fgvc.methods.pooling
-import fgvc.methods.recognizers  # noqa: F401 - the slot folders import their own modules
 from fgvc.errors import FgvcError, UsageError, did_you_mean
 from fgvc.methods.backbone import Backbone
 from fgvc.methods.recognizers.base import Recognizer

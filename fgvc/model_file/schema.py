@@ -10,10 +10,9 @@ from typing import Any
 
 from fgvc.confidence.vouching import Vouching
 from fgvc.errors import UsageError, did_you_mean
+from fgvc.images.sides import MAX_SIDE
 from fgvc.model_file.migrations import FORMAT
 
-MAX_SIDE = 8192
-"""Of an image, in pixels."""
 MAX_LEVELS, MAX_LEAVES = 64, 500_000
 MAX_DEPTH = 16
 """Of an architecture or of what is told of a model's origin."""

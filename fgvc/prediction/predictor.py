@@ -169,8 +169,10 @@ class Predictor:
         Raises:
             FgvcError: something that is no number.
         """
-        shut = {level: self._shut[level].to(x.device) for level, x in logits.items() if level in self._shut}
-        allowed = {level: x.masked_fill(shut[level], -torch.inf) if shut else x for level, x in logits.items()}
+        allowed = {
+            level: x.masked_fill(self._shut[level].to(x.device), -torch.inf) if self._shut else x
+            for level, x in logits.items()
+        }
         completed = self.taxonomy.complete(allowed, self.model.temperatures)
         scores = {level: logs.exp().clamp_max(1).cpu() for level, logs in completed.items()}
         if not all(bool(values.isfinite().all()) for values in scores.values()):

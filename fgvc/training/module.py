@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fgvc.datatypes import Prediction, Sample
 from fgvc.errors import UsageError
+from fgvc.images.sides import check_side
 from fgvc.methods.recognizers.base import Recognizer
 from fgvc.taxonomy.readouts import READOUTS
 from fgvc.taxonomy.readouts import check as check_readouts
@@ -98,8 +99,7 @@ class FineGrainedModule(pl.LightningModule):
         check_readouts(readouts)
         rates = {"weight_decay": weight_decay, "head_lr_ratio": head_lr_ratio, "warmup_epochs": warmup_epochs}
         check_settings(optimizer, lr, layer_decay, **rates, mixup=mixup, cutmix=cutmix)
-        if image_size < 1:
-            raise UsageError(f"model.image_size: {image_size}; it must be at least 1")
+        check_side("model.image_size", image_size)
         self.taxonomy = taxonomy
         self.recognizer = recognizer(taxonomy, image_size)
         if class_counts is not None:

@@ -6,6 +6,8 @@ Shape letters: N images, K classes.
 import torch
 from torch import Tensor
 
+from fgvc.methods.targets import mean_of_known, scores_of
+
 RANKS = {"probability": torch.exp, "log_probability": lambda scores: scores}
 
 
@@ -21,11 +23,8 @@ def ranking_loss(coarse: Tensor, fine: Tensor, targets: Tensor, margin: float, o
         on: compare `probability` (of the true class), as published, or `log_probability`, whose gradient does not
             vanish where an image is wrong or all but right.
     """
-    known = targets >= 0
-    place = targets.clamp_min(0)[:, None]
-    before, after = (RANKS[on](x.float().log_softmax(dim=1).gather(1, place)[:, 0]) for x in (coarse.detach(), fine))
-    total: Tensor = ((before - after + margin).clamp_min(0) * known).sum()
-    return total / known.sum().clamp_min(1)
+    before, after = (RANKS[on](scores_of(targets, x.float().log_softmax(dim=1))) for x in (coarse.detach(), fine))
+    return mean_of_known((before - after + margin).clamp_min(0), targets >= 0)
 
 
 def evidence(logits: Tensor, targets: Tensor) -> Tensor:
@@ -35,7 +34,4 @@ def evidence(logits: Tensor, targets: Tensor) -> Tensor:
         logits: (N, K).
         targets: (N,) int64; -1 is unknown.
     """
-    known = targets >= 0
-    log_probability = logits.float().log_softmax(dim=1).gather(1, targets.clamp_min(0)[:, None])[:, 0]
-    total: Tensor = (log_probability * known).sum()
-    return total / known.sum().clamp_min(1)
+    return mean_of_known(scores_of(targets, logits.float().log_softmax(dim=1)), targets >= 0)

@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 from fgvc.datatypes import Prediction
 from fgvc.methods.backbone import Backbone, Features
 from fgvc.methods.pooling.base import Pooling
+from fgvc.methods.targets import mean_of_known
 from fgvc.taxonomy.relatives import below
 from fgvc.taxonomy.tree import Taxonomy
 
@@ -48,8 +49,7 @@ def node_loss(logits: Tensor, labels: Tensor, taxonomy: Taxonomy, label_smoothin
     inside = below(taxonomy, labels)
     named = log_p.masked_fill(~inside, -torch.inf).logsumexp(dim=1)
     smoothed = (1 - label_smoothing) * named + label_smoothing * log_p.mean(dim=1)
-    known = labels >= 0
-    return -smoothed.masked_fill(~known, 0.0).sum() / known.sum().clamp_min(1)
+    return -mean_of_known(smoothed, labels >= 0)
 
 
 class Head(nn.Module, ABC):

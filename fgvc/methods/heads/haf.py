@@ -17,6 +17,7 @@ from fgvc.errors import UsageError
 from fgvc.methods.backbone import Backbone, Features
 from fgvc.methods.heads.base import Head, PoolingFactory
 from fgvc.methods.pooling.average import AveragePooling
+from fgvc.methods.targets import mean_of_known
 from fgvc.taxonomy.relatives import log_marginal, parents
 from fgvc.taxonomy.tree import Taxonomy
 
@@ -52,7 +53,7 @@ def closeness(log_p: Tensor, targets: Tensor, margin: float) -> Tensor:
     other = targets.roll(1)
     counts = (targets >= 0) & (other >= 0) & (targets != other)
     missing = (margin - jensen_shannon(log_p, log_p.roll(1, dims=0))).clamp_min(0)
-    return (missing * counts).sum() / counts.sum().clamp_min(1)
+    return mean_of_known(missing, counts)
 
 
 def misalignment(coarse: Tensor, fine: Tensor, above: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from fgvc.errors import UsageError
 from fgvc.methods.backbone import Backbone, Features
 from fgvc.methods.heads.base import Head, PoolingFactory
 from fgvc.methods.pooling.average import AveragePooling
+from fgvc.methods.targets import mean_of_known, scores_of
 from fgvc.taxonomy.relatives import log_marginal, parents
 from fgvc.taxonomy.tree import Taxonomy
 
@@ -57,9 +58,7 @@ def tree_loss(log_nodes: Tensor, labels: Tensor) -> Tensor:
         log_nodes: (N, M), see `log_node_probabilities`.
         labels: (N,) int64 node ids; -1 is unknown.
     """
-    known = labels >= 0
-    named = log_nodes.gather(1, labels.clamp_min(0)[:, None])[:, 0]
-    return -named.masked_fill(~known, 0.0).sum() / known.sum().clamp_min(1)
+    return -mean_of_known(scores_of(labels, log_nodes), labels >= 0)
 
 
 @dataclass

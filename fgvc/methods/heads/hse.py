@@ -14,6 +14,7 @@ from fgvc.datatypes import Prediction
 from fgvc.errors import UsageError
 from fgvc.methods.backbone import Backbone, Features
 from fgvc.methods.heads.base import Head, PoolingFactory
+from fgvc.methods.module_list import ModuleListOf
 from fgvc.methods.pooling.average import AveragePooling
 from fgvc.taxonomy.relatives import parents
 from fgvc.taxonomy.tree import Taxonomy
@@ -156,7 +157,7 @@ class HSEHead(Head):
         self.shared, self.use_parents = share_last_stage, use_parents
         self.regularisation, self.temperature = regularisation, temperature
         sizes = [taxonomy.size(level) for level in taxonomy.levels]
-        self.levels = nn.ModuleList()
+        self.levels: ModuleListOf[Level] = ModuleListOf()
         for number, size in enumerate(sizes):
             own, finest = not share_last_stage, number == len(sizes) - 1
             guide = Guide(sizes[number - 1], backbone.channels, embedding_width, guide_width) if number else None
@@ -164,7 +165,7 @@ class HSEHead(Head):
             guided = backbone.new_last_stage() if own and number else None
             self.levels.append(Level(size, raw, guided, guide, pooling, backbone.channels))
         del self.pooling  # each branch has its own
-        self.embedding_size = self._level(-1).width
+        self.embedding_size = self.levels[-1].width
         for number, level in enumerate(taxonomy.levels[1:], start=1):
             self.register_buffer(f"parents{number}", parents(taxonomy, level), persistent=False)
 
@@ -217,11 +218,6 @@ class HSEHead(Head):
             yield from backbone.before_last_stage()
         elif number:
             yield backbone
-
-    def _level(self, number: int) -> Level:
-        level = self.levels[number]
-        assert isinstance(level, Level)
-        return level
 
 
 def regularisation_loss(logits: Tensor, handed: Tensor, temperature: float) -> Tensor:

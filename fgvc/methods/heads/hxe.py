@@ -12,6 +12,7 @@ from fgvc.methods.backbone import Backbone
 from fgvc.methods.heads.base import PoolingFactory
 from fgvc.methods.heads.linear import LinearHead
 from fgvc.methods.pooling.average import AveragePooling
+from fgvc.methods.targets import mean_of_known, scores_of
 from fgvc.taxonomy.relatives import leaf_ancestors, log_marginal
 from fgvc.taxonomy.tree import Taxonomy
 
@@ -41,7 +42,7 @@ def hierarchical_cross_entropy(log_p: Tensor, labels: Tensor, taxonomy: Taxonomy
         targets = taxonomy.targets(labels, level)
         ancestors = leaf_ancestors(taxonomy, level).to(log_p.device)
         scores = log_marginal(log_p, ancestors, taxonomy.size(level))
-        here = scores.gather(1, targets.clamp_min(0)[:, None])[:, 0]
+        here = scores_of(targets, scores)
         total = total - weight * (here - above).masked_fill(targets < 0, 0.0)
         above = here
     return total
@@ -90,5 +91,4 @@ class HXEHead(LinearHead):
         log_p = self.adjusted(prediction.logits[self.taxonomy.leaf_level]).float().log_softmax(dim=1)
         steps = hierarchical_cross_entropy(log_p, labels, self.taxonomy, self.alpha)
         smoothed = (1 - self.label_smoothing) * steps - self.label_smoothing * log_p.mean(dim=1)
-        known = labels >= 0
-        return {"classes": smoothed.masked_fill(~known, 0.0).sum() / known.sum().clamp_min(1)}
+        return {"classes": mean_of_known(smoothed, labels >= 0)}

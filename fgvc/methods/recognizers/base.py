@@ -2,7 +2,9 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import attrgetter
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -27,16 +29,40 @@ def mean_probability(predictions: Sequence[Prediction]) -> dict[str, Tensor]:
     }
 
 
+class PhasePlan(NamedTuple):
+    """What a training phase does. All that does not stand still learns.
+
+    terms: the kinds of loss terms that the phase has; each recognizer names its own kinds.
+    still: what stands still: a submodule by its name, such as `scales.0` (skipped where it is None), or all modules of
+        a class.
+    """
+
+    terms: tuple[str, ...] = ("classes",)
+    still: tuple[str | type[nn.Module], ...] = ()
+
+
 class Recognizer(nn.Module, ABC):
     """Images (N, 3, S, S) uint8 or float in 0..255 -> Prediction.
+
+    A training has one phase or several (see PhaseSchedule). `enter` starts a phase; until then it is `all`. The table
+    `phases` says what each one does. A phase that is not in the table may belong to the heads (`Head.phases`): then the
+    heads say what stands still in them and in their backbones, and the recognizer's other parts stand still too. What
+    stands still gets no gradient and stays in evaluation mode, so its batch statistics do not change either. `frozen`
+    iterates over these modules, and `check_phase` refuses an unfit phase before the training begins.
 
     Args:
         taxonomy: the classes.
         image_size: side, in pixels, at which the whole image is seen; S may be larger, and crops are cut from it.
+
+    Attributes:
+        phase: the name of the current phase.
     """
 
-    phases: tuple[str, ...] = ("all", "head")
-    """Names of the training phases it knows: `all` trains everything, `head` keeps the backbones as they are."""
+    phases: ClassVar[Mapping[str, PhasePlan]] = {"all": PhasePlan(), "head": PhasePlan(still=(Backbone, LastStage))}
+    """What each phase does: `all` trains everything, `head` keeps the backbones and the copies of last stages."""
+
+    heads_plan: ClassVar[PhasePlan] = PhasePlan()
+    """The terms of a phase that belongs to the heads."""
 
     def __init__(self, taxonomy: Taxonomy, image_size: int) -> None:
         super().__init__()
@@ -57,24 +83,35 @@ class Recognizer(nn.Module, ABC):
         """Return named numbers () that are logged beside the loss and not trained on; labels (N,) int64 node ids."""
         return {}
 
+    @property
+    def plan(self) -> PhasePlan:
+        """What the current phase does."""
+        return self.phases.get(self.phase, self.heads_plan)
+
     def frozen(self, phase: str) -> Iterator[nn.Module]:
-        """Iterate over the modules that stand still in a phase, be it the recognizer's or its heads' own."""
-        if phase == "head":
-            yield from self.backbones()
-            yield from self.last_stages()
-        elif phase not in self.phases:
-            for child in self.children():
-                if not any(isinstance(module, Head | Backbone) for module in child.modules()):
-                    yield child
-            heads, backbones = list(self.all_heads()), list(self.backbones())
-            for number, head in enumerate(heads):  # a shared backbone serves the heads that have none of their own
-                yield from head.frozen(phase, backbones[min(number, len(backbones) - 1)])
+        """Iterate over the modules that stand still in a phase, which may belong to the heads."""
+        if phase not in self.phases:
+            yield from self._frozen_by_heads(phase)
+            return
+        for part in self.phases[phase].still:
+            if isinstance(part, type):
+                yield from (module for module in self.modules() if isinstance(module, part))
+            elif (module := attrgetter(part)(self)) is not None:
+                yield module
+
+    def _frozen_by_heads(self, phase: str) -> Iterator[nn.Module]:
+        for child in self.children():
+            if not any(isinstance(module, Head | Backbone) for module in child.modules()):
+                yield child
+        heads, backbones = list(self.all_heads()), list(self.backbones())
+        for number, head in enumerate(heads):  # a shared backbone serves the heads that have none of their own
+            yield from head.frozen(phase, backbones[min(number, len(backbones) - 1)])
 
     def enter(self, phase: str) -> None:
-        """Start a phase: choose what is trained.
+        """Start a phase: what stood still before learns again, and the heads are told.
 
         Raises:
-            UsageError: the recognizer knows no such phase.
+            UsageError: see `check_phase`.
         """
         self.check_phase(phase)
         for parameter in self._stilled:
@@ -88,13 +125,13 @@ class Recognizer(nn.Module, ABC):
         self.train(self.training)
 
     def check_phase(self, phase: str) -> None:
-        """Raise UsageError for a phase that the recognizer does not know."""
+        """Raise UsageError for a phase that neither the recognizer nor one of its heads knows."""
         phases = [*self.phases, *dict.fromkeys(own for head in self.all_heads() for own in head.phases)]
         if phase not in phases:
             raise UsageError(f"phase {phase!r}: {type(self).__name__} knows {phases}{did_you_mean(phase, phases)}")
 
     def train(self, mode: bool = True) -> "Recognizer":
-        """Set the mode; what is not trained stays in evaluation mode: its batch statistics stand still."""
+        """Set the mode; what stands still in the current phase stays in evaluation mode."""
         super().train(mode)
         for module in self.frozen(self.phase):
             module.eval()
@@ -111,17 +148,3 @@ class Recognizer(nn.Module, ABC):
     def all_heads(self) -> Iterator[Head]:
         """Iterate over the heads inside."""
         return (module for module in self.modules() if isinstance(module, Head))
-
-
-class Scale(nn.Module):
-    """A backbone and its head: what looks at the images of one scale.
-
-    Args:
-        head: names what the backbone sees.
-        backbone: its own; None where it shares another scale's.
-    """
-
-    def __init__(self, head: Head, backbone: Backbone | None) -> None:
-        super().__init__()
-        self.head = head
-        self.backbone = backbone

@@ -4,9 +4,9 @@ Shape letters: N images, S side of the source image, P parts, K places drawn per
 draws of an image side by side, L leaves, D width of an embedding, C channels, h, w grid of the map.
 """
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +16,12 @@ from fgvc.datatypes import Prediction
 from fgvc.errors import UsageError
 from fgvc.images.regions import centred_boxes, crop_and_resize, downscale, inside, whole
 from fgvc.methods.backbone import Backbone, Features
+from fgvc.methods.heads.base import Head
 from fgvc.methods.heads.linear import LinearHead
-from fgvc.methods.recognizers.base import BackboneFactory, HeadFactory, Recognizer, mean_probability
+from fgvc.methods.last_stage import LastStage
+from fgvc.methods.module_list import ModuleListOf
+from fgvc.methods.recognizers.base import BackboneFactory, HeadFactory, PhasePlan, Recognizer, mean_probability
+from fgvc.methods.targets import mean_of_known
 from fgvc.taxonomy.tree import Taxonomy
 
 BASELINE_MOMENTUM = 0.9  # of the running mean of the rewards, per step
@@ -50,11 +54,6 @@ def policy_loss(log_chances: Tensor, rewards: Tensor, baseline: Tensor, known: T
     return -mean_of_known((rewards - baseline) * log_chances, known).sum()
 
 
-def mean_of_known(values: Tensor, known: Tensor) -> Tensor:
-    """Return (P,): the mean of (M, P) over the rows that are known, (M,) bool; 0 where none is."""
-    return (values * known[:, None]).sum(dim=0) / known.sum().clamp_min(1)
-
-
 def entropies(maps: Tensor) -> Tensor:
     """Return (N, P): the entropy, in nats, of maps (N, P, h, w) of log-probabilities."""
     return -(maps.exp() * maps).sum(dim=(2, 3))
@@ -75,13 +74,15 @@ def part_attention(channels: int) -> nn.Module:
 
 @dataclass
 class Glimpses(Prediction):
-    """A prediction that remembers what its loss needs.
+    """A prediction of FCAN, with what its loss needs.
 
+    boxes: (N, P, 4), where each part looked; its first draw while training.
     maps: (N, P, h, w) log pi of every cell.
     drawn: (M, P) log pi of the cells that were drawn; None where the most likely ones were taken.
     parts: the P answers to all draws, M rows each.
     """
 
+    boxes: Tensor = field(kw_only=True)
     maps: Tensor = field(kw_only=True)
     drawn: Tensor | None = field(kw_only=True)
     parts: list[Prediction] = field(kw_only=True)
@@ -94,10 +95,13 @@ class FCAN(Recognizer):
     Fine-Grained Recognition", 2016. The answer is the mean softmax of the whole image and the parts. In evaluation a
     part looks at its most likely cell. The gradient reaches the attentions through log pi alone.
 
-    Phases, for PhaseSchedule:
+    Phases:
+        all: everything learns.
+        head: only the heads learn.
         recognise: backbones and heads learn, on glimpses that are drawn; the attentions stand still.
-        attend: the attentions alone learn, by the policy term.
-        all: everything at once. head: heads only.
+        attend: only the attentions learn, from the policy term.
+
+    The kinds of terms: `classes` are those of the heads, `policy` is the policy term with its bonus and its penalty.
 
     Args:
         taxonomy, image_size: see Recognizer.
@@ -117,7 +121,13 @@ class FCAN(Recognizer):
         UsageError: sizes outside (0, 1] or not largest first, or no draw.
     """
 
-    phases = ("all", "head", "recognise", "attend")
+    phases: ClassVar[Mapping[str, PhasePlan]] = {
+        "all": PhasePlan(terms=("classes", "policy")),
+        "head": PhasePlan(still=("attentions", Backbone, LastStage)),
+        "recognise": PhasePlan(still=("attentions",)),
+        "attend": PhasePlan(terms=("policy",), still=("heads", Backbone)),
+    }
+    heads_plan = PhasePlan(terms=("classes", "policy"))  # the running baseline goes on, though no attention learns
 
     def __init__(
         self,
@@ -145,7 +155,7 @@ class FCAN(Recognizer):
         if share_backbone:
             self.backbone.check_side(self.crop_size)
         trunks = [self.backbone] + [self.closer or self.backbone] * len(part_sizes)
-        self.heads = nn.ModuleList(head(taxonomy, trunk) for trunk in trunks)
+        self.heads: ModuleListOf[Head] = ModuleListOf(head(taxonomy, trunk) for trunk in trunks)
         self.attentions = nn.ModuleList(part_attention(self.backbone.channels) for _ in part_sizes)
         self.register_buffer("baseline", torch.zeros(len(part_sizes)))
         self.baseline: Tensor
@@ -153,8 +163,7 @@ class FCAN(Recognizer):
     def forward(self, images: Tensor) -> Glimpses:
         """Images (N, 3, S, S) -> Glimpses, whose views are whole, part1, part2 ...; boxes (N, P, 4)."""
         features = self.backbone(downscale(images, self.image_size))
-        scores = torch.cat([attention(features.map.detach()) for attention in self.attentions], dim=1)
-        maps = scores.float().flatten(2).log_softmax(dim=2).reshape(scores.shape)
+        maps = self._maps(features.map.detach())
         cells, drawn = self._choose(maps)
         points = cell_points(cells, *maps.shape[2:])
         boxes = torch.stack([centred_boxes(points[:, i], side) for i, side in enumerate(self.part_sizes)], dim=1)
@@ -163,29 +172,31 @@ class FCAN(Recognizer):
         views |= {f"part{i + 1}": _first(part, boxes[:, i, :1]) for i, part in enumerate(parts)}
         logits = mean_probability(list(views.values()))
         embedding = torch.cat([normalize(one.embedding.float()) for one in views.values()], dim=1)
-        return Glimpses(logits, embedding, boxes[:, :, 0], views, maps=maps, drawn=drawn, parts=parts)
+        return Glimpses(logits, embedding, views=views, boxes=boxes[:, :, 0], maps=maps, drawn=drawn, parts=parts)
 
     def loss(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
-        """Return the terms of the phase, without the policy's where nothing was drawn; labels (N,) int64 node ids."""
-        seen: Any = prediction
-        if seen.drawn is None or self.phase in ("recognise", "head"):
-            return self._class_terms(seen, labels)
-        terms = self._attention_terms(seen, labels)
-        return terms if self.phase == "attend" else {**self._class_terms(seen, labels), **terms}
+        """Return the terms of the phase, or those of the classes where it has none; labels (N,) int64 node ids.
+
+        The policy has no terms where nothing was drawn, as in evaluation.
+
+        Raises:
+            TypeError: the prediction is not this recognizer's.
+        """
+        seen = _own(prediction)
+        kinds = {"classes": self._class_terms, "policy": self._policy_terms}
+        terms = {name: term for kind in self.plan.terms for name, term in kinds[kind](seen, labels).items()}
+        return terms or self._class_terms(seen, labels)
 
     def measures(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
         """Return each part's mean reward and the entropy of its map in nats; labels (N,) int64 node ids."""
-        seen: Any = prediction
-        found = {"reward": mean_of_known(*self._rewards(seen, labels)), "entropy": entropies(seen.maps).mean(dim=0)}
-        return {f"{name}{i + 1}": value for name, values in found.items() for i, value in enumerate(values)}
+        seen = _own(prediction)
+        means = {"reward": mean_of_known(*self._rewards(seen, labels)), "entropy": entropies(seen.maps).mean(dim=0)}
+        return {f"{name}{i + 1}": value for name, values in means.items() for i, value in enumerate(values)}
 
-    def frozen(self, phase: str) -> Iterator[nn.Module]:
-        """Iterate over the modules that stand still in a phase."""
-        if phase == "attend":
-            yield from (self.heads, *self.backbones())
-        elif phase in ("recognise", "head"):
-            yield self.attentions
-        yield from super().frozen(phase)
+    def _maps(self, features: Tensor) -> Tensor:
+        """Map (N, C, h, w) -> log pi of every cell (N, P, h, w)."""
+        scores = torch.cat([attention(features) for attention in self.attentions], dim=1)
+        return scores.float().flatten(2).log_softmax(dim=2).reshape(scores.shape)
 
     def _choose(self, maps: Tensor) -> tuple[Tensor, Tensor | None]:
         """Maps (N, P, h, w) -> cells (N, P, K) in reading order, and their log pi (M, P) if they are drawn."""
@@ -198,24 +209,27 @@ class FCAN(Recognizer):
 
     def _look(self, images: Tensor, boxes: Tensor) -> list[Prediction]:
         """Images (N, 3, S, S), boxes (N, P, K, 4) -> P answers of M rows."""
-        number, parts, draws = boxes.shape[:3]
         crops = crop_and_resize(images, boxes.flatten(1, 2), self.crop_size).flatten(0, 1)
-        seen = (self.closer or self.backbone)(crops)
+        features: Features = (self.closer or self.backbone)(crops)
 
-        def of_part(x: Tensor | None, i: int) -> Any:
-            return None if x is None else x.reshape(number, parts, draws, *x.shape[1:])[:, i].flatten(0, 1)
+        def by_part(rows: Tensor) -> list[Tensor]:
+            return [x.flatten(0, 1) for x in rows.reshape(*boxes.shape[:3], *rows.shape[1:]).unbind(dim=1)]
 
-        return [self.heads[i + 1](Features(*(of_part(x, i) for x in seen))) for i in range(parts)]
+        maps = by_part(features.map)
+        trunks = [None] * len(maps) if features.trunk is None else by_part(features.trunk)
+        heads = list(self.heads)[1:]
+        return [head(Features(seen, trunk)) for head, seen, trunk in zip(heads, maps, trunks, strict=True)]
 
     def _class_terms(self, seen: Glimpses, labels: Tensor) -> dict[str, Tensor]:
         terms: dict[str, Tensor] = {}
         for view, head, answer in zip(seen.views, self.heads, (seen.views["whole"], *seen.parts), strict=True):
-            loss: Any = head.loss
             rows = labels.repeat_interleave(len(answer.embedding) // len(labels))
-            terms |= {f"{view}_{name}": term for name, term in loss(answer, rows).items()}
+            terms |= {f"{view}_{name}": term for name, term in head.loss(answer, rows).items()}
         return terms
 
-    def _attention_terms(self, seen: Any, labels: Tensor) -> dict[str, Tensor]:
+    def _policy_terms(self, seen: Glimpses, labels: Tensor) -> dict[str, Tensor]:
+        if seen.drawn is None:
+            return {}
         rewards, known = self._rewards(seen, labels)
         baseline = self._baseline(rewards, known)
         terms = {"policy": self.policy_weight * policy_loss(seen.drawn, rewards, baseline, known)}
@@ -241,6 +255,12 @@ class FCAN(Recognizer):
         rewards = rewards.to(before.dtype)
         self.baseline.lerp_(mean_of_known(rewards, known), (1 - BASELINE_MOMENTUM) * known.any().float())
         return before
+
+
+def _own(prediction: Prediction) -> Glimpses:
+    if not isinstance(prediction, Glimpses):
+        raise TypeError(f"FCAN reads its own Glimpses, not a {type(prediction).__name__}")
+    return prediction
 
 
 def _first(part: Prediction, boxes: Tensor) -> Prediction:

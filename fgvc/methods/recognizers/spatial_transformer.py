@@ -5,8 +5,8 @@ of a map.
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,11 @@ from fgvc.errors import UsageError
 from fgvc.images.regions import bounded_boxes, crop_and_resize, downscale
 from fgvc.methods.backbone import Backbone
 from fgvc.methods.heads.base import PoolingFactory, node_loss
+from fgvc.methods.last_stage import LastStage
+from fgvc.methods.module_list import ModuleListOf
 from fgvc.methods.pooling.average import AveragePooling
-from fgvc.methods.recognizers.base import BackboneFactory, Recognizer
+from fgvc.methods.pooling.base import Pooling
+from fgvc.methods.recognizers.base import BackboneFactory, PhasePlan, Recognizer
 from fgvc.taxonomy.tree import Taxonomy
 
 
@@ -99,6 +102,11 @@ class SpatialTransformer(Recognizer):
         UsageError: sides or positions that do not fit.
     """
 
+    phases: ClassVar[Mapping[str, PhasePlan]] = {
+        "all": PhasePlan(),
+        "head": PhasePlan(still=("localiser", Backbone, LastStage)),
+    }
+
     def __init__(
         self,
         taxonomy: Taxonomy,
@@ -125,16 +133,16 @@ class SpatialTransformer(Recognizer):
         self.crop_size, self.ratio, self.label_smoothing = crop_size or image_size, localiser_lr_ratio, label_smoothing
         self.register_buffer("start", raw_boxes(centres, side, self.side_min, self.side_max))
         self.start: Tensor
-        self.trunks = nn.ModuleList(backbone(self.crop_size) for _ in range(1 if share_backbone else num_crops))
+        self.trunks: ModuleListOf[Backbone] = ModuleListOf(
+            backbone(self.crop_size) for _ in range(1 if share_backbone else num_crops)
+        )
         self.scout = None if share_localiser else backbone(image_size)
         if share_localiser:
-            first: Any = self.trunks[0]
-            first.check_side(image_size)
-        channels: Any = self.trunks[0].channels
+            self.trunks[0].check_side(image_size)
+        channels = self.trunks[0].channels
         self.localiser = Localiser(channels, num_crops, 3 if learn_scale else 2)
-        self.poolings = nn.ModuleList(pooling(channels) for _ in range(num_crops))
-        width = sum(one.out_features for one in self.poolings)  # type: ignore[misc]
-        self.classifier = nn.Linear(width, taxonomy.num_classes)
+        self.poolings: ModuleListOf[Pooling] = ModuleListOf(pooling(channels) for _ in range(num_crops))
+        self.classifier = nn.Linear(sum(one.out_features for one in self.poolings), taxonomy.num_classes)
         nn.init.normal_(self.classifier.weight, std=0.01)
         nn.init.zeros_(self.classifier.bias)
 
@@ -157,15 +165,9 @@ class SpatialTransformer(Recognizer):
         away = prediction.boxes - bounded_boxes(self.start, self.side_min, self.side_max)
         return {"moved": ((away[..., :2] + away[..., 2:]) / 2).norm(dim=2).mean()}
 
-    def frozen(self, phase: str) -> Iterator[nn.Module]:
-        """Iterate over the modules that stand still in a phase."""
-        if phase == "head":
-            yield self.localiser
-        yield from super().frozen(phase)
-
     def _locate(self, images: Tensor) -> Tensor:
         """Images (N, 3, s, s) -> boxes (N, K, 4)."""
-        trunk: Any = self.trunks[0] if self.scout is None else self.scout
+        trunk = self.trunks[0] if self.scout is None else self.scout
         answer = self.localiser(trunk(images).map).float()
         answer = pad(answer, (0, self.start.shape[1] - answer.shape[2]))  # a side that is not learnt stays
         return bounded_boxes(self.start + self.ratio * answer, self.side_min, self.side_max)

@@ -5,7 +5,6 @@ maps, h, w grid of a map.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +17,7 @@ from fgvc.methods.backbone import Backbone
 from fgvc.methods.heads.base import node_loss
 from fgvc.methods.pooling.bap import BAPPooling, bilinear_attention
 from fgvc.methods.recognizers.base import BackboneFactory, Recognizer, mean_probability
+from fgvc.methods.targets import mean_of_known
 from fgvc.taxonomy.tree import Taxonomy
 
 
@@ -65,9 +65,8 @@ def centre_distance(embeddings: Tensor, centres: Tensor, targets: Tensor) -> Ten
         centres: (K, D).
         targets: (N,) int64; -1 is unknown.
     """
-    known = targets >= 0
     gaps = (embeddings - normalize(centres[targets.clamp_min(0)], dim=1)).square().sum(dim=1)
-    return (gaps * known).sum() / known.sum().clamp_min(1)
+    return mean_of_known(gaps, targets >= 0)
 
 
 @torch.no_grad()
@@ -156,7 +155,7 @@ class WSDAN(Recognizer):
         self.answer_threshold, self.answer_padding = answer_threshold, answer_padding
         self.counterfactual, self.label_smoothing = counterfactual, label_smoothing
         self.centre_weight, self.centre_rate = centre_weight, centre_rate
-        self.backbone: Any = backbone(image_size)
+        self.backbone = backbone(image_size)
         self.pooling = BAPPooling(self.backbone.channels, num_attentions)
         self.classifier = nn.Linear(self.pooling.out_features, taxonomy.num_classes, bias=False)
         rows = taxonomy.num_classes if centre_weight else 0

@@ -2,7 +2,6 @@ import pytest
 import torch
 
 from fgvc.methods.attention.base import Attention
-from fgvc.methods.slots import known_classes
 
 
 class Corner(Attention):
@@ -18,8 +17,3 @@ def test_an_attention_that_learns_nothing_has_no_start():
 def test_it_must_say_where_to_look():
     with pytest.raises(TypeError, match="abstract"):
         Attention(None)
-
-
-def test_the_folder_makes_its_classes_known_and_a_users_class_stays_out():
-    assert {"APN", "CentreBox", "SCDABox"} <= set(known_classes())
-    assert "Corner" not in known_classes()

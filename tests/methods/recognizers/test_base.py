@@ -9,7 +9,7 @@ from fgvc.errors import UsageError
 from fgvc.methods.backbone import Backbone
 from fgvc.methods.heads.linear import LinearHead
 from fgvc.methods.last_stage import LastStage
-from fgvc.methods.recognizers.base import Recognizer, mean_probability
+from fgvc.methods.recognizers.base import PhasePlan, Recognizer, mean_probability
 from fgvc.model_file.architecture import build
 
 
@@ -189,6 +189,34 @@ def test_each_head_is_handed_the_backbone_that_it_reads_and_other_parts_stand_st
     assert still(model) == expected
     model.enter("all")
     assert still(model) == set()
+
+
+class Tabled(Several):
+    """A recognizer with a table of its own, and a part that this one does without."""
+
+    phases = Recognizer.phases | {
+        "second": PhasePlan(terms=("guess",), still=("trunks.0", "absent")),
+        "trunks": PhasePlan(still=(nn.Linear,)),
+    }
+    heads_plan = PhasePlan(terms=("calm",))
+    absent = None
+
+
+def test_the_table_says_what_stands_still_by_name_or_by_class_and_which_terms_count():
+    model = Tabled(2, [Staged, LinearHead])
+    names = [name for name, _ in model.named_parameters()]
+    for phase, prefixes, terms in (
+        ("all", (), ("classes",)),
+        ("head", ("trunks.",), ("classes",)),
+        ("second", ("trunks.0.",), ("guess",)),
+        ("trunks", ("locator.", "names.0.classifier.", "names.1.classifier."), ("classes",)),
+        ("calm", ("locator.", "trunks.0."), ("calm",)),
+    ):
+        model.enter(phase)
+        assert still(model) == {name for name in names if name.startswith(prefixes)}
+        assert model.plan.terms == terms
+    with pytest.raises(UsageError, match=r"Tabled knows \['all', 'head', 'second', 'trunks', 'calm'\]"):
+        model.enter("third")
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])

@@ -6,9 +6,11 @@ import pytest
 import torch
 from fakes.tiny_model import PLAIN, TAXONOMY
 
+from fgvc.datatypes import Prediction
 from fgvc.errors import UsageError
 from fgvc.images.regions import crop_and_resize, downscale
 from fgvc.methods.backbone import Backbone
+from fgvc.methods.heads.hse import HSEHead
 from fgvc.methods.recognizers import fcan
 from fgvc.methods.recognizers.fcan import FCAN
 from fgvc.model_file.architecture import build
@@ -231,6 +233,21 @@ def test_each_phase_trains_its_parts_and_is_scored_in_evaluation(phase, learning
     model.eval()
     assert set(model.loss(model(images), labels)) == {"whole_classes", "part1_classes", "part2_classes"}
     assert torch.equal(before, model.baseline)
+
+
+def test_in_a_phase_of_its_heads_it_rewards_and_classifies_but_no_attention_learns():
+    hse = partial(HSEHead, embedding_width=4, guide_width=4)
+    torch.manual_seed(0)
+    model = FCAN(TAXONOMY, SIZE, TINY, hse)
+    model.train().enter("level1")
+    terms = model.loss(model(photos(4)), torch.arange(4))
+    assert set(terms) == {*(f"{view}_family" for view in ("whole", "part1", "part2")), "policy"}
+    assert not terms["policy"].requires_grad
+
+
+def test_a_prediction_of_another_recognizer_is_refused():
+    with pytest.raises(TypeError, match="FCAN reads its own Glimpses, not a Prediction"):
+        decided().loss(Prediction({"species": torch.zeros(1, 5)}, torch.zeros(1, 2)), torch.tensor([0]))
 
 
 def test_classification_and_policy_teach_different_parts():

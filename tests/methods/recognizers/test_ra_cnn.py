@@ -1,3 +1,4 @@
+import copy
 import json
 import math
 from functools import partial
@@ -117,6 +118,13 @@ def test_the_published_alternation_has_the_published_terms():
         assert measured[f"rank{i + 1}"] == ranking_loss(logits[i], logits[i + 1], labels, 0.05)
 
 
+def test_in_evaluation_the_distance_from_the_start_counts_only_where_nothing_else_does():
+    model, classes = make().eval(), ["scale1_classes", "scale2_classes", "fused_classes"]
+    for phase, names in {"all": classes, "refine": classes, "locate": ["locate1"], "attend": ["rank1"]}.items():
+        model.enter(phase)
+        assert list(model.loss(model(images()), torch.arange(4))) == names
+
+
 def test_classification_never_trains_the_attention():
     model = make(crop="sampler").train()
     answer = model(images())
@@ -152,6 +160,8 @@ def test_one_backbone_may_serve_all_scales_and_is_stored_once():
     own, shared = make(num_scales=3), make(num_scales=3, share_backbone=True)
     assert sum(1 for _ in own.backbones()) == 3 and sum(1 for _ in shared.backbones()) == 1
     assert not any(key.startswith("scales.1.backbone") for key in shared.state_dict())
+    again = copy.deepcopy(shared)
+    assert all(scale.trunk is again.scales[0].backbone for scale in again.scales)
     shared.train()
     sum(shared.loss(shared(images()), torch.arange(4)).values()).backward()
     assert all(parameter.grad is not None for parameter in shared.parameters())
