@@ -1,7 +1,7 @@
 """No command loses a flag: what commit 59efaac offered stands in tests/stored/flags_59efaac.txt.
 
-That list was made with the fgvc of that commit: `PYTHONPATH=OLD python tests/test_flags.py > LIST`. A flag that is to go
-is taken out of the list by hand, and told in CHANGELOG.md.
+The list was made with the fgvc of that commit: `PYTHONPATH=OLD python tests/test_flags.py > LIST`. A flag that is to
+go is taken out of the list by hand, and told in CHANGELOG.md.
 """
 
 import contextlib
