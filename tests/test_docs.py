@@ -59,7 +59,8 @@ def test_what_is_named_is_there(page):
 
 
 GOOD = """
-A page with [a link](data/README.md), `fgvc test RUN`, `python -m benchmarks.speed.cost`, `--config cub`, `tests/conftest.py`.
+A page with [a link](data/README.md), `fgvc test RUN`, `python -m benchmarks.speed.cost`, `--config cub`,
+`tests/conftest.py`.
 
 ```bash
 for s in 0 1; do fgvc fit --config cub --config benchmarks/experiments/closer.yaml --name x; done
