@@ -16,6 +16,8 @@ MAX_NODES = 20_000
 MAX_DEPTH = 50
 MAX_BYTES = 10 * 2**20
 CLASS_KEYS = ("class_path", "init_args", "dict_kwargs")
+SLOTS = ("fgvc.methods.", "fgvc.data.sources.")
+"""Where the classes live that are found by their short names."""
 _OWN_CLASS = re.compile(r"""(\bclass_path["']?\s*:\s*["']?)(fgvc(?:\.\w+)*)\.(\w+)""")
 
 
@@ -82,9 +84,10 @@ def as_word(path: Path) -> str:
 
 
 def with_short_names(text: str) -> str:
-    """Return a config in which the classes of fgvc stand by their short names, so that it outlives a move of files.
+    """Return a config in which the parts of a method and the data source stand by their short names.
 
-    A name stays long where a user's own class of the same name is loaded: a short one could mean either.
+    Such a config outlives a move of files. A name stays long where a user's own class of the same name is loaded: a short
+    one could mean either. Others, of callbacks say, stay long too: nothing imports all modules of their folders.
 
     Args:
         text: the YAML of a parsed config, so every class in it is loaded.
@@ -92,7 +95,8 @@ def with_short_names(text: str) -> str:
 
     def shortened(match: re.Match[str]) -> str:
         own = getattr(sys.modules.get(match[2]), match[3], None)
-        return match[1] + match[3] if isinstance(own, type) and _is_unique(own) else match[0]
+        short = match[2].startswith(SLOTS) and isinstance(own, type) and _is_unique(own)
+        return match[1] + match[3] if short else match[0]
 
     return _OWN_CLASS.sub(shortened, text)
 

@@ -8,6 +8,7 @@ from fgvc.errors import UsageError
 from fgvc.files.shipped import config_stems
 from fgvc.methods.heads.linear import LinearHead
 from fgvc.methods.recognizers.whole_image import WholeImage
+from fgvc.training.callbacks.ema import EMA
 
 LAUGHS = "".join(f"l{i}: &l{i} [{', '.join([f'*l{i - 1}' if i else 'ha'] * 9)}]\n" for i in range(9))
 DEEP = "{a: " * 60 + "1" + "}" * 60
@@ -151,14 +152,16 @@ recognizer:
     head:
       class_path: fgvc.methods.heads.linear.LinearHead
 callbacks:
+- class_path: fgvc.training.callbacks.ema.EMA
 - class_path: my.callbacks.LinearHead
 - class_path: fgvc.no_such.Thing
 """
 
 
-def test_the_classes_of_fgvc_are_written_by_their_short_names():
+def test_the_parts_of_a_method_are_written_by_their_short_names():
     short = STORED.replace("fgvc.methods.recognizers.whole_image.", "").replace("fgvc.methods.heads.linear.", "")
-    assert WholeImage and with_short_names(STORED) == short
+    assert WholeImage and EMA  # loaded, as the parser does
+    assert with_short_names(STORED) == short
     assert with_short_names(short) == short
 
 
