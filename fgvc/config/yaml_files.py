@@ -86,8 +86,8 @@ def as_word(path: Path) -> str:
 def with_short_names(text: str) -> str:
     """Return a config in which the parts of a method and the data source stand by their short names.
 
-    Such a config outlives a move of files. A name stays long where a user's own class of the same name is loaded: a short
-    one could mean either. Others, of callbacks say, stay long too: nothing imports all modules of their folders.
+    Such a config outlives a move of files. A name stays long where a user's own class of the same name is loaded: a
+    short one could mean either. Others, of callbacks say, stay long too: nothing imports all modules of their folders.
 
     Args:
         text: the YAML of a parsed config, so every class in it is loaded.
