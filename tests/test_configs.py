@@ -72,6 +72,7 @@ def check_run():
     losses = [float(row[key]) for row in rows for key in row if key.endswith("/loss") and row[key]]
     assert losses and all(map(math.isfinite, losses))
     assert Path("runs/run/model/fgvc.json").is_file()
+    assert "class_path: fgvc." not in Path("runs/run/config.yaml").read_text()
 
 
 def test_stems_are_unique():
@@ -93,6 +94,7 @@ def test_every_method_trains(config, photos, tmp_path, monkeypatch):
     (tmp_path / config.name).write_text(yaml.safe_dump(shrink(yaml.safe_load(config.read_text()))))
     assert fit("--config", config.name, *data_flags(photos, batch_size=2, levels=LEVELS)) == 0
     check_run()
+    assert main(["validate", "runs/run"]) == 0  # the short names of its config are understood
 
 
 @pytest.mark.parametrize("config", DATA, ids=stem)

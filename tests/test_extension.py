@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -142,34 +144,49 @@ model:
     assert "no model file" in capsys.readouterr().err
 
 
-def test_inside_the_house_the_short_name_is_known_and_a_model_is_saved(folder):
+def blocks(language):
+    """Return the code blocks of docs/house.md in a language, in order."""
+    text = (REPO / "docs" / "house.md").read_text(encoding="utf-8")
+    return [textwrap.dedent(block) for block in re.findall(rf"(?ms)^ *```{language}\n(.*?)^ *```", text)]
+
+
+def test_inside_the_house_the_recipes_of_its_page_are_all_there_is_to_do(folder):
     house = folder / "house"
     for part in ("fgvc", "configs", "data/cub"):
         shutil.copytree(REPO / part, house / part, ignore=shutil.ignore_patterns("__pycache__", "*.jpg"))
+    table = (house / "fgvc/__main__.py").read_text()
     before = contents(house)
-    (house / "fgvc/methods/pooling/middle.py").write_text(POOLING)
-    (house / "fgvc/data/sources/lines.py").write_text(SOURCE)
-    (house / "configs/data/lines.yaml").write_text(DATA_YAML.format("Lines"))
-    (house / "configs/methods/middle.yaml").write_text(
-        f"""
-model:
-  image_size: 32
-  recognizer:
-    class_path: WholeImage
-    init_args:
-      backbone: {BACKBONE}
-      head: {{class_path: LinearHead, init_args: {{pooling: {{class_path: MiddlePooling, init_args: {{factor: 2}}}}}}}}
-"""
+    pooling, source, fake, command = blocks("python")
+    head, data = blocks("yaml")
+    (house / "fgvc/methods/pooling/my_pooling.py").write_text(pooling)
+    (house / "fgvc/data/sources/my_birds.py").write_text(source)
+    (house / "fgvc/commands/my_hello.py").write_text(command)
+    (house / "configs/data/my_birds.yaml").write_text(data)
+    init_args = f"backbone: {BACKBONE}\n{head}"
+    (house / "configs/methods/my_pooling.yaml").write_text(
+        "model:\n  image_size: 32\n  recognizer:\n    class_path: WholeImage\n    init_args:\n"
+        + textwrap.indent(init_args, " " * 6)
     )
-    environment = {**os.environ, "PYTHONPATH": str(house), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-m", "fgvc", "fit", "--config", "lines", "--config", "middle", *SHORT]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr
-    described = json.loads((folder / "runs/lines-middle/model/fgvc.json").read_text())
-    pooling = described["architecture"]["init_args"]["head"]["init_args"]["pooling"]
-    assert pooling == {"class_path": "MiddlePooling", "init_args": {"factor": 2.0}}
     after = contents(house)
-    assert {name: after[name] for name in before} == before and len(after) == len(before) + 4
+    assert {name: after[name] for name in before} == before and len(after) == len(before) + 5
+    row = re.search(r'`("my_hello": .*?\),)`', (REPO / "docs/house.md").read_text())[1]
+    (house / "fgvc/__main__.py").write_text(table.replace("COMMANDS = {\n", f"COMMANDS = {{\n    {row}\n"))
+    exec(fake, made := {})  # make_fake
+    root = made["make_fake"](folder)["root"]
+
+    def fgvc(*words):
+        paths = {"PYTHONPATH": str(house), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+        command = [sys.executable, "-m", "fgvc", *words]
+        return subprocess.run(command, env={**os.environ, **paths}, capture_output=True, text=True, timeout=240)
+
+    assert fgvc("my_hello", "gull").stdout == "hello gull\n"
+    small = ["--data.source.root", root, "--data.batch_size", "2", "--data.num_workers", "0"]
+    done = fgvc("fit", "--config", "my_birds", "--config", "my_pooling", *small, *SHORT)
+    assert done.returncode == 0, done.stderr
+    described = json.loads((folder / "runs/my_birds-my_pooling/model/fgvc.json").read_text())
+    pooling = described["architecture"]["init_args"]["head"]["init_args"]["pooling"]
+    assert pooling == {"class_path": "MyPooling", "init_args": {"factor": 1.0}}
+    assert described["taxonomy"]["leaves"] == [["Larus canus"], ["Larus fuscus"], ["Sterna hirundo"]]
 
 
 def contents(folder):

@@ -1,10 +1,10 @@
 """The rules of the house (docs/house.md), read from the source with `ast`."""
 
 import ast
+import tomllib
 from pathlib import Path
 
 import pytest
-import tomllib
 
 REPO = Path(__file__).parents[1]
 

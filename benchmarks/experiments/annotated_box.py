@@ -1,4 +1,4 @@
-"""The oracle of docs/results.md: an attention that looks at the annotated box of the object.
+"""The oracle of docs/results/looking_closer.md: an attention that looks at the annotated box of the object.
 
     fgvc fit ... --model.recognizer.attention benchmarks.experiments.annotated_box.AnnotatedBox \
         --trainer.callbacks+=benchmarks.experiments.annotated_box.TellBoxes

@@ -1,4 +1,4 @@
-"""CUB with fewer classes, or with a tree that means nothing: the controls of docs/results.md.
+"""CUB with fewer classes, or with a tree that means nothing: the controls of docs/results/levels_all_methods.md.
 
 fgvc fit --config cub --config hse --data.source benchmarks.experiments.cub_variant.CUBVariant \
     --data.source.init_args.root $CUB ...

@@ -11,7 +11,7 @@ import yaml
 import fgvc.data.sources  # noqa: F401 - the folder imports its own modules: short names work in YAML
 from fgvc.config.messages import in_one_line
 from fgvc.config.words import data_words, given
-from fgvc.config.yaml_files import check_file
+from fgvc.config.yaml_files import check_file, read_text
 from fgvc.data.datamodule import FineGrainedData
 from fgvc.data.sources.base import DataSource
 from fgvc.errors import UsageError, did_you_mean
@@ -87,7 +87,7 @@ def _data_part(words: list[str], keys: Sequence[str]) -> list[str]:
 
 def _checked(path: Path, keys: Sequence[str]) -> dict[str, Any]:
     """Return the part of a config about the data; refuse a key that the parser would misread or lose."""
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content = yaml.safe_load(read_text(path))
     for key in content:
         if key != "data" and did_you_mean(str(key), ["data"]):
             raise UsageError(f"{path}: {key}: unknown key{did_you_mean(str(key), ['data'])}")

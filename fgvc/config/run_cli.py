@@ -15,6 +15,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException  # 
 import fgvc.data.sources  # noqa: F401 - the folder imports its own modules: short names work in YAML
 from fgvc.config import values
 from fgvc.config.messages import in_one_line
+from fgvc.config.yaml_files import with_short_names
 from fgvc.data.datamodule import FineGrainedData
 from fgvc.data.sources.base import DataSource
 from fgvc.errors import UsageError
@@ -144,8 +145,8 @@ class RunCLI(LightningCLI):
             raise UsageError(f"trainer: {' '.join(str(error).split())}") from None
 
     def plain_config(self) -> str:
-        """Return the YAML that repeats the run."""
-        return str(self.parser.dump(self.typed, skip_link_targets=True, skip_none=False))
+        """Return the YAML that repeats the run; the classes of fgvc stand by their short names."""
+        return with_short_names(str(self.parser.dump(self.typed, skip_link_targets=True, skip_none=False)))
 
 
 def _all_loggers(users: Any, own: Any) -> Any:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from fgvc.config.yaml_files import check_file
+from fgvc.config.yaml_files import as_word, check_file
 from fgvc.errors import UsageError
 from fgvc.files import run_folder
 from fgvc.files.shipped import config_file, config_stems
@@ -44,7 +44,7 @@ def given(words: Sequence[str], *names: str) -> Iterator[Given]:
 
 
 def with_config_paths(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Replace the stems of configs by their paths; return the words, and the stems in order.
+    """Replace the stems of configs by their paths, or their texts; return the words, and the stems in order.
 
     Raises:
         UsageError: a config that is not there or is no YAML.
@@ -54,7 +54,7 @@ def with_config_paths(words: Sequence[str]) -> tuple[list[str], list[str]]:
         if flag.value is not None:
             path = check_file(config_file(flag.value))
             stems.append(path.stem)
-            replaced[flag.place] = flag.with_value(str(path))
+            replaced[flag.place] = flag.with_value(as_word(path))
     return replaced, stems
 
 

@@ -1,5 +1,7 @@
 """Checks of a config file as YAML: readable, no key twice, every class written as a class; not what the keys mean."""
 
+import re
+import sys
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
@@ -7,12 +9,16 @@ from typing import Any
 import yaml
 
 from fgvc.errors import UsageError, did_you_mean
+from fgvc.files.shipped import PACKAGE
 
 MAX_NODES = 20_000
 """Of a config, its aliases followed: nine lines of YAML can stand for a thousand million."""
 MAX_DEPTH = 50
 MAX_BYTES = 10 * 2**20
 CLASS_KEYS = ("class_path", "init_args", "dict_kwargs")
+SLOTS = ("fgvc.methods.", "fgvc.data.sources.")
+"""Where the classes live that are found by their short names."""
+_OWN_CLASS = re.compile(r"""(\bclass_path["']?\s*:\s*["']?)(fgvc(?:\.\w+)*)\.(\w+)""")
 
 
 class _Loader(yaml.SafeLoader):
@@ -55,6 +61,54 @@ def check_file(path: Path) -> Path:
         raise UsageError(f"{path}: holds {kind}; a config holds keys such as data, model and trainer")
     _Tree(path).check(found, "", 0)
     return path
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a checked config in which every class of fgvc is found by today's modules.
+
+    A run of before stores paths such as `fgvc.recognizers.ra_cnn.RACNN`. Where that module is gone, the short name is
+    left: it is found in whatever folder the class lives now. All other paths, also a user's own, stay as they are.
+    """
+
+    def renamed(match: re.Match[str]) -> str:
+        module = PACKAGE.joinpath(*match[2].split(".")[1:])
+        return match[0] if module.with_suffix(".py").is_file() else match[1] + match[3]
+
+    return _OWN_CLASS.sub(renamed, path.read_text(encoding="utf-8-sig"))
+
+
+def as_word(path: Path) -> str:
+    """Return what a parser is given for a checked config: its path, or its text where `read_text` changes it."""
+    text = read_text(path)
+    return str(path) if text == path.read_text(encoding="utf-8-sig") else f"\n{text}"  # no text begins as a flag does
+
+
+def with_short_names(text: str) -> str:
+    """Return a config in which the parts of a method and the data source stand by their short names.
+
+    Such a config outlives a move of files. A name stays long where a user's own class of the same name is loaded: a
+    short one could mean either. Others, of callbacks say, stay long too: nothing imports all modules of their folders.
+
+    Args:
+        text: the YAML of a parsed config, so every class in it is loaded.
+    """
+
+    def shortened(match: re.Match[str]) -> str:
+        own = getattr(sys.modules.get(match[2]), match[3], None)
+        short = match[2].startswith(SLOTS) and isinstance(own, type) and _is_unique(own)
+        return match[1] + match[3] if short else match[0]
+
+    return _OWN_CLASS.sub(shortened, text)
+
+
+def _is_unique(own: type) -> bool:
+    """Return whether no other class that fits the same slot has the name of this one."""
+    queue, seen = [base for base in own.__mro__ if base.__module__.startswith("fgvc.")], set()
+    while queue:
+        one = queue.pop()
+        seen |= {one} if one.__name__ == own.__name__ else set()
+        queue += one.__subclasses__()
+    return len(seen) == 1
 
 
 def _parsed(path: Path, text: str) -> Any:

@@ -1,9 +1,14 @@
+import gc
+
 import pytest
 import yaml
 
-from fgvc.config.yaml_files import MAX_BYTES, check_file
+from fgvc.config.yaml_files import MAX_BYTES, as_word, check_file, read_text, with_short_names
 from fgvc.errors import UsageError
 from fgvc.files.shipped import config_stems
+from fgvc.methods.heads.linear import LinearHead
+from fgvc.methods.recognizers.whole_image import WholeImage
+from fgvc.training.callbacks.ema import EMA
 
 LAUGHS = "".join(f"l{i}: &l{i} [{', '.join([f'*l{i - 1}' if i else 'ha'] * 9)}]\n" for i in range(9))
 DEEP = "{a: " * 60 + "1" + "}" * 60
@@ -95,3 +100,76 @@ def test_what_editors_add_does_no_harm(tmp_path):
         path = tmp_path / f"{number}.yaml"
         path.write_bytes(content)
         assert check_file(path) == path
+
+
+BEFORE = """
+model:  # the class_path: fgvc.recognizers.ra_cnn.RACNN of before
+  recognizer:
+    class_path: fgvc.recognizers.ra_cnn.RACNN
+    init_args:
+      backbone: {class_path: fgvc.backbone.Backbone, init_args: {name: fgvc.backbone.Net, weights: none}}
+      head: {"class_path": "fgvc.heads.linear.LinearHead", 'init_args': {pooling: {class_path: 'fgvc.pooling.gem.GeM'}}}
+      attention: {class_path: fgvc.methods.attention.apn.APN}
+trainer:
+  callbacks:
+  - class_path: fgvc.training.ema.AveragedWeights
+  - class_path: my.fgvc.recognizers.Own
+  - class_path: fgvcish.recognizers.Own
+  - class_path: pytorch_lightning.callbacks.Timer
+"""
+
+
+def test_a_class_of_before_is_read_by_its_last_word(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(BEFORE)
+    tree = yaml.safe_load(read_text(path))
+    recognizer = tree["model"]["recognizer"]
+    assert recognizer["class_path"] == "RACNN"
+    parts = recognizer["init_args"]
+    assert parts["backbone"] == {
+        "class_path": "Backbone",
+        "init_args": {"name": "fgvc.backbone.Net", "weights": "none"},
+    }
+    assert parts["head"] == {"class_path": "LinearHead", "init_args": {"pooling": {"class_path": "GeM"}}}
+    assert parts["attention"]["class_path"] == "fgvc.methods.attention.apn.APN"  # a module of today
+    assert [callback["class_path"] for callback in tree["trainer"]["callbacks"]] == [
+        "AveragedWeights", "my.fgvc.recognizers.Own", "fgvcish.recognizers.Own", "pytorch_lightning.callbacks.Timer",
+    ]  # fmt: skip
+
+
+def test_only_a_config_of_before_is_given_to_the_parser_as_a_text(tmp_path):
+    old, new = tmp_path / "old.yaml", tmp_path / "new.yaml"
+    old.write_text("---\n" + BEFORE)
+    new.write_text("model: {recognizer: {class_path: WholeImage}}")
+    assert as_word(new) == str(new)
+    assert not as_word(old).startswith("-") and yaml.safe_load(as_word(old)) == yaml.safe_load(read_text(old))
+
+
+STORED = """
+recognizer:
+  class_path: fgvc.methods.recognizers.whole_image.WholeImage
+  init_args:
+    head:
+      class_path: fgvc.methods.heads.linear.LinearHead
+callbacks:
+- class_path: fgvc.training.callbacks.ema.EMA
+- class_path: my.callbacks.LinearHead
+- class_path: fgvc.no_such.Thing
+"""
+
+
+def test_the_parts_of_a_method_are_written_by_their_short_names():
+    short = STORED.replace("fgvc.methods.recognizers.whole_image.", "").replace("fgvc.methods.heads.linear.", "")
+    assert WholeImage and EMA  # loaded, as the parser does
+    assert with_short_names(STORED) == short
+    assert with_short_names(short) == short
+
+
+def test_a_name_that_could_mean_two_classes_stays_long():
+    twin = type("LinearHead", (LinearHead,), {})
+    try:
+        written = with_short_names(STORED)
+    finally:
+        del twin
+        gc.collect()  # a class is held by itself until then
+    assert "class_path: fgvc.methods.heads.linear.LinearHead" in written and "class_path: WholeImage" in written

@@ -1,6 +1,6 @@
 import json
 import platform
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import torch
@@ -31,7 +31,7 @@ def test_the_command_is_told_without_the_path_of_the_program_and_with_the_time(m
     monkeypatch.setattr("sys.argv", ["/home/somebody/bin/fgvc", "fit", "--name", "x"])
     found = run_folder.environment()
     assert found["command"] == ["fgvc", "fit", "--name", "x"]
-    age = datetime.now(timezone.utc) - datetime.fromisoformat(found["date"])
+    age = datetime.now(UTC) - datetime.fromisoformat(found["date"])
     assert timedelta(seconds=-1) < age < timedelta(minutes=1)
 
 

@@ -2,7 +2,7 @@ import json
 import platform
 import re
 import subprocess
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import torch
@@ -51,4 +51,4 @@ def test_a_command_with_thousands_of_pictures_is_cut(tmp_path):
 
 def test_now_is_utc_to_the_second():
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", now())
-    assert abs(datetime.fromisoformat(now()) - datetime.now(timezone.utc)) < timedelta(seconds=2)
+    assert abs(datetime.fromisoformat(now()) - datetime.now(UTC)) < timedelta(seconds=2)
