@@ -5,12 +5,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fgvc.commands.report import write_page
 from fgvc.config.run_cli import RunCLI, with_config_paths
 from fgvc.errors import UsageError
 from fgvc.files import run_folder
 from fgvc.files.whole_files import write_text
 from fgvc.model_file.model import read_temperatures, read_weights
+from fgvc.report.page import write_page
 from fgvc.training.callbacks.bad_images import BadImages
 from fgvc.training.callbacks.prediction_table import PredictionTable
 from fgvc.training.callbacks.progress import print_summary
@@ -60,7 +60,7 @@ def evaluate(cli: RunCLI, command: str, run: Path | None) -> None:
             print(f"the temperatures were fitted on {command} images: {command}/ece is no news", file=sys.stderr)
     elif run:
         load_weights(cli.model.recognizer, run_folder.checkpoint(run))
-    table = PredictionTable((run or Path()) / "predictions_test.csv")
+    table = PredictionTable((run or Path()) / run_folder.ANSWERS)
     trainer: Any = cli.trainer
     trainer.callbacks.append(BadImages(run or Path()))
     if command == "test":
@@ -69,9 +69,11 @@ def evaluate(cli: RunCLI, command: str, run: Path | None) -> None:
     values = {name: round(float(value), 6) for result in results for name, value in result.items()}
     if cli.trainer.is_global_zero:
         split = {"validate": "val"}.get(command, command)
+        records = cli.datamodule.records(split)
         if run:
-            write_text(run / f"{command}.json", json.dumps(values, indent=1))
-        print_summary(f"{len(cli.datamodule.records(split))} {split} images", values, f"{split}/")
+            place = {run_folder.PHOTOGRAPHS: str(Path(records.root).absolute())} if command == "test" else {}
+            write_text(run / f"{command}.json", json.dumps(values | place, indent=1))
+        print_summary(f"{len(records)} {split} images", values, f"{split}/")
         if command == "test":
             print(f"every answer: {table.path}", file=sys.stderr)
         if command == "test" and run:
