@@ -98,7 +98,10 @@ class LineChart(NamedTuple):
 
 
 class Bin(NamedTuple):
-    """A bar of a reliability diagram, in places of the picture: its edge lies at y, the promise at wanted."""
+    """A bar of a reliability diagram, in places of the picture.
+
+    y: of its accuracy; wanted: of its mean confidence; floor: of 0; many: the height that stands for its images.
+    """
 
     words: str
     left: float
@@ -110,7 +113,7 @@ class Bin(NamedTuple):
 
 
 class ReliabilityDiagram(NamedTuple):
-    """Accuracy over confidence: an edge per bin, the gap to what was promised, and how many images are in it."""
+    """Accuracy over confidence: an edge per bin, its gap to the confidence, and how many images are in it."""
 
     title: str
     axes: Axes
@@ -143,7 +146,7 @@ def line_chart(title: str, lines: Sequence[Line], axis: str, words: Words = plai
 def reliability_diagram(
     title: str, confidence: Sequence[float], accuracy: Sequence[float], counts: Sequence[int]
 ) -> ReliabilityDiagram:
-    """Compare what is promised with what is kept.
+    """Return the bars of accuracy over confidence; an empty bin has none.
 
     Args:
         title: what a person who does not see it is told.
@@ -152,10 +155,10 @@ def reliability_diagram(
     """
     axes = Axes((0.0, 1.0), (0.0, 1.0), "confidence", "accuracy", percent, percent, 330)
     bins = []
-    for i, (promised, kept, count) in enumerate(zip(confidence, accuracy, counts, strict=True)):
+    for i, (sure, correct, count) in enumerate(zip(confidence, accuracy, counts, strict=True)):
         if count:
-            (left, y), (right, wanted) = axes.at(i / len(counts), kept), axes.at((i + 1) / len(counts), promised)
-            words = f"{count} images: confidence {percent(promised)}, accuracy {percent(kept)}"
+            (left, y), (right, wanted) = axes.at(i / len(counts), correct), axes.at((i + 1) / len(counts), sure)
+            words = f"{count} images: confidence {percent(sure)}, accuracy {percent(correct)}"
             bins.append(Bin(words, left, right, y, wanted, axes.at(0, 0)[1], 42 * count / max(counts)))
     return ReliabilityDiagram(title, axes, bins)
 
@@ -169,8 +172,8 @@ def risk_coverage_curve(title: str, risk: Sequence[float], best: Sequence[float]
         best: the same for an ideal order, drawn dashed.
         points: how many of them are drawn at most.
     """
-    kept = sorted({round((i + 1) * len(risk) / points) - 1 for i in range(points)} - {-1} | {len(risk) - 1})
-    drawn, dashed = ([((i + 1) / len(risk), values[i]) for i in kept] for values in (risk, best))
+    shown = sorted({round((i + 1) * len(risk) / points) - 1 for i in range(points)} - {-1} | {len(risk) - 1})
+    drawn, dashed = ([((i + 1) / len(risk), values[i]) for i in shown] for values in (risk, best))
     (_, across), (_, high) = _range([0.0, *(x for x, _ in drawn)]), _rounded([0.0, *(y for _, y in drawn + dashed)])
     axes = Axes((0.0, across), (0.0, min(high, 1.0)), "images answered, surest first", "mistakes", percent, percent)
     return LineChart(title, axes, [Line("mistakes", drawn)], dashed)

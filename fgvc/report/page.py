@@ -73,16 +73,16 @@ def page(report: Report, pictures: Pictures, notes: Sequence[str] = ()) -> str:
         pictures: row of the answers -> its thumbnail as a data: address. A row that is missing gets a grey square.
         notes: what the reader should know about the page itself.
     """
-    leaf = report.levels[-1] if report.levels else None
+    levels = [share for share in report.levels if share.total]
     return render(
         "page.html.j2",
         report=report,
         notes=notes,
         facts=_facts(report),
-        lead=leaf if leaf and leaf.total else None,
-        levels=[share for share in report.levels if share.total],
-        bars=_bars,
-        shares=_shares,
+        levels=levels,
+        bars=_bars(levels),
+        accuracies=_shares(levels),
+        views=_shares(report.views),
         curves=_curves(report),
         heights=_heights(report),
         mistakes=[_mistake(report, pictures, pair) for pair in report.pairs],
@@ -124,7 +124,7 @@ def _curves(report: Report) -> list[tuple[str, LineChart]]:
     levels = [level for level in dict.fromkeys([*known, *named]) if f"val/{level}/top1" in curves]
     losses = [Line(name, _from_one(curves[name])) for name in ("train/loss", "val/loss") if name in curves]
     scores = [Line(level, _from_one(curves[f"val/{level}/top1"])) for level in levels]
-    found = []
+    captioned = []
     for lines, axis, words, most, what in (
         (losses, "loss", charts.plain, math.inf, "loss"),
         (scores, "accuracy", percent, 1.0, "accuracy of the validation images at each level"),
@@ -132,12 +132,12 @@ def _curves(report: Report) -> list[tuple[str, LineChart]]:
         if lines:
             last = ", ".join(f"{line.name} {words(line.points[-1][1])}" for line in lines)
             chart = charts.line_chart(f"{what}; at the end {last}", lines, axis, words, most)
-            found.append((what.capitalize(), chart))
-    return found
+            captioned.append((what.capitalize(), chart))
+    return captioned
 
 
 def _from_one(curve: Curve) -> list[tuple[float, float]]:
-    """Lightning counts epochs from 0; a reader asks after how many of them."""
+    """Count epochs from 1; Lightning counts them from 0."""
     return [(epoch + 1, value) for epoch, value in curve]
 
 
@@ -171,12 +171,12 @@ def _mistake(report: Report, pictures: Pictures, pair: Pair) -> dict[str, Any]:
 
 
 def _diagrams(report: Report) -> list[tuple[str, charts.ReliabilityDiagram]]:
-    found = []
+    captioned = []
     for name, one in report.reliability.items():
         caption = f"{name.capitalize()}: ECE {one.ece:.4f}"
         numbers = (one.confidence.tolist(), one.accuracy.tolist(), one.counts.tolist())
-        found.append((caption, charts.reliability_diagram(f"reliability {caption}", *numbers)))
-    return found
+        captioned.append((caption, charts.reliability_diagram(f"reliability {caption}", *numbers)))
+    return captioned
 
 
 def _risk(report: Report) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Reads a run folder into the numbers of its report: plain data, for which neither torch nor a model is loaded.
+"""The numbers of a run's report, read from its folder. Neither torch nor a model is loaded.
 
 Shape letters: N test images, L levels.
 """
@@ -30,7 +30,7 @@ LOOKS = 12
 
 @dataclass(frozen=True)
 class Report:
-    """All that the page says. What a run does not have is empty or None.
+    """What the page shows. What a run does not have is empty or None.
 
     day: when the newest of its tables was written; facts: method, data ... as (name, value).
     photographs: the folder that the paths of the answers start at.
