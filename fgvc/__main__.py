@@ -17,6 +17,7 @@ COMMANDS = {
     "predict": ("predict:main", "MODEL INPUT... [--output out.csv]", "name what is in photographs"),
     "calibrate": ("calibrate:main", "RUN", "make its probabilities honest; what can be vouched for"),
     "report": ("report:main", "RUN", "a page of curves, mistakes and reliability: RUN/report.html"),
+    "compare": ("compare:main", "A.csv B.csv", "is B better than A on the same photographs? (predictions_test.csv)"),
     "explain": ("explain:main", "MODEL INPUT... --output DIR", "draw where the model looked and what it saw there"),
     "info": ("info:main", "MODEL", "what a model is, what it knows, how good it is"),
     "data verify": (

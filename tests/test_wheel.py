@@ -29,7 +29,7 @@ def copy(source, target):
     """Copy text files only: photographs may lie in `data/`."""
     if source.is_dir():
         for file in source.rglob("*"):
-            if file.suffix in (".py", ".yaml", ".csv", ".md", ".typed"):
+            if file.suffix in (".py", ".yaml", ".csv", ".md", ".typed", ".j2", ".css", ".js"):
                 copy(file, target / file.relative_to(source))
     elif source.is_file():
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -40,7 +40,8 @@ def test_the_wheel_holds_what_a_user_needs_and_no_tests(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     assert "fgvc/py.typed" in names
-    for file in sorted((REPO / "fgvc").rglob("*.py")):
+    package = [*(REPO / "fgvc").rglob("*.py"), *(REPO / "fgvc/report/templates").iterdir()]
+    for file in sorted(package):
         assert file.relative_to(REPO).as_posix() in names
     for file in sorted((REPO / "configs").rglob("*.yaml")):
         assert f"fgvc/_configs/{file.relative_to(REPO / 'configs').as_posix()}" in names

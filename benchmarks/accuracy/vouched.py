@@ -3,16 +3,14 @@
     python -m benchmarks.accuracy.vouched runs/NAME/predictions_test.csv
     python -m benchmarks.accuracy.vouched A.csv B.csv --taxonomy taxonomy.csv --targets 0.9 0.95
 
-A file is what `fgvc test` writes: `path`, for each level from coarse to fine `<level>_true`, `<level>_pred` and
-`<level>_score` (the calibrated probability of the predicted leaf's ancestor at that level), and `score` (the leaf's
-probability before calibration). Three ways to answer are compared: the deepest level of the lineage that can be vouched
-for, the leaf or nothing by its calibrated probability, and the leaf or nothing by its raw one. All get their threshold
-by the same promise, whose search starts at a strict probability: scores that seldom reach it leave a way silent.
+A file is what `fgvc test` writes, see `fgvc.files.answer_table`. Three ways to answer are compared: the deepest level
+of the lineage that can be vouched for, the leaf or nothing by its calibrated probability, and the leaf or nothing by
+its raw one. All get their threshold by the same promise, whose search starts at a strict probability: scores that
+seldom reach it leave a way silent.
 Shape letters: N photographs, L levels.
 """
 
 import argparse
-import csv
 import math
 import sys
 from collections.abc import Sequence
@@ -25,6 +23,8 @@ import numpy.typing as npt
 from fgvc.confidence.intervals import precision_upper
 from fgvc.confidence.vouching import count, summarise, threshold
 from fgvc.errors import FgvcError, UsageError
+from fgvc.files.answer_table import read
+from fgvc.files.lines import printable
 from fgvc.taxonomy.tree import Taxonomy
 
 CONFIDENCE = 0.95  # of the bound that must lie below the target before a promise counts as broken
@@ -64,18 +64,12 @@ def read_table(path: Path, taxonomy: Path | None = None) -> Table:
         UsageError: a file that cannot be read, a column that is missing, a score that is no number, a predicted leaf
             whose ancestors are not known, or no photograph of a known leaf.
     """
-    try:
-        with path.open(encoding="utf-8-sig", errors="backslashreplace", newline="") as file:
-            reader = csv.DictReader(file)
-            header, rows = list(reader.fieldnames or []), list(reader)
-    except (OSError, csv.Error) as error:
-        raise UsageError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
-    levels = [name.removesuffix("_pred") for name in header if name.endswith("_pred")]
-    if not levels:
-        raise UsageError(f"{path}: no column ends in '_pred'; is it a prediction file written by `fgvc test`?")
-    needed = [f"{level}_{kind}" for level in levels for kind in ("true", "score")] + ["score"]
-    if missing := [name for name in needed if name not in header]:
+    answers = read(path)
+    levels, columns = list(answers.levels), answers.columns
+    needed = [*(f"{level}_score" for level in levels), "score"]
+    if missing := [name for name in needed if name not in columns]:
         raise UsageError(f"{path}: no column {missing[0]!r}; run `fgvc test` again with this version")
+    rows = [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
     rows = [row for row in rows if row[f"{levels[-1]}_true"]]
     if not rows:
         raise UsageError(f"{path}: no row has a value in {levels[-1]}_true")
@@ -91,7 +85,7 @@ def read_table(path: Path, taxonomy: Path | None = None) -> Table:
     try:
         lineage = np.array([[float(row[f"{level}_score"]) for level in levels] for row in rows])
         raw = np.array([float(row["score"]) for row in rows])
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         raise UsageError(f"{path}: a score is no number ({error}); run `fgvc test` again") from None
     correct = np.array([[*map(str.__eq__, above[guess], truth)] for guess, truth in zip(guesses, truths, strict=True)])
     return Table(levels, lineage, raw, correct)
@@ -152,8 +146,9 @@ def _mean(values: npt.NDArray[np.float64]) -> float:
 
 def report(table: Table, targets: Sequence[float], splits: int, delta: float, seed: int) -> str:
     """Return the lines that are printed for one file."""
+    leaf = printable(table.levels[-1])
     lines = [
-        f"{len(table.correct)} photographs, {splits} random halves (seed {seed}); {table.levels[-1]} right in "
+        f"{len(table.correct)} photographs, {splits} random halves (seed {seed}); {leaf} right in "
         f"{table.correct[:, -1].mean():.2%}; at most {delta:.0%} of the halves may break the promise",
         f"{'target':>6}  {'answer':<17}{'broken':>8}{'silent':>8}{'coverage':>10}{'depth':>12}{'precision':>11}",
     ]

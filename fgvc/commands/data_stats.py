@@ -10,9 +10,9 @@ import jsonargparse
 from fgvc.config import quiet
 from fgvc.config.data_cli import parse
 from fgvc.data.inspection import sizes, stats
-from fgvc.data.inspection.findings import print_lines
 from fgvc.data.inspection.split_records import records_of
 from fgvc.errors import UsageError
+from fgvc.files.lines import print_lines
 from fgvc.files.whole_files import check_output, open_whole
 
 ABOUT = "Count the images of every split that a training would see, per level and class, and tell how large they are."

@@ -10,10 +10,11 @@ import jsonargparse
 from fgvc.config import quiet
 from fgvc.config.data_cli import parse
 from fgvc.data.inspection import stats
-from fgvc.data.inspection.findings import Findings, print_lines, write_csv
+from fgvc.data.inspection.findings import Findings, write_csv
 from fgvc.data.inspection.problems import problems
 from fgvc.data.inspection.split_records import records_of
 from fgvc.errors import UsageError, did_you_mean
+from fgvc.files.lines import print_lines
 from fgvc.files.whole_files import check_output
 
 ABOUT = """Decode every photograph of every split that a training would see, with all cores, and tell what is wrong:

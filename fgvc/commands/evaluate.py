@@ -4,13 +4,13 @@ import json
 import sys
 from pathlib import Path
 
-from fgvc.commands.report import write_page
 from fgvc.config.run_cli import RunCLI
 from fgvc.config.words import evaluation_words
 from fgvc.errors import UsageError
 from fgvc.files import run_folder
 from fgvc.files.whole_files import write_text
 from fgvc.model_file.model import read_temperatures, read_weights
+from fgvc.report.page import write_page
 from fgvc.training.callbacks.bad_images import BadImages
 from fgvc.training.callbacks.prediction_table import PredictionTable
 from fgvc.training.callbacks.progress import print_summary
@@ -35,7 +35,7 @@ def _main(command: str, args: list[str]) -> int:
     cli.without_weights()
     cli.build()
     _read_weights(cli, command, run)
-    table = PredictionTable((run or Path()) / "predictions_test.csv")
+    table = PredictionTable((run or Path()) / run_folder.ANSWERS)
     callbacks = [BadImages(run or Path()), *([table] if command == "test" else [])]
     cli.build_trainer(callbacks=callbacks)
     results = getattr(cli.trainer, command)(cli.model, datamodule=cli.datamodule, verbose=False)
@@ -59,11 +59,13 @@ def _read_weights(cli: RunCLI, command: str, run: Path | None) -> None:
 
 
 def _tell(cli: RunCLI, command: str, values: dict[str, float], run: Path | None, table: Path) -> None:
-    """Print the scores, and write them into the run folder."""
+    """Print the scores, and write them into the run folder; a test also notes where its photographs lie."""
     split = {"validate": "val"}.get(command, command)
+    records = cli.datamodule.records(split)
     if run:
-        write_text(run / f"{command}.json", json.dumps(values, indent=1))
-    print_summary(f"{len(cli.datamodule.records(split))} {split} images", values, f"{split}/")
+        place = {run_folder.PHOTOGRAPHS: str(Path(records.root).absolute())} if command == "test" else {}
+        write_text(run / f"{command}.json", json.dumps(values | place, indent=1))
+    print_summary(f"{len(records)} {split} images", values, f"{split}/")
     if command == "test":
         print(f"every answer: {table}", file=sys.stderr)
     if command == "test" and run:

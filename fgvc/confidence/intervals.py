@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import betaincinv
 
 from fgvc.errors import UsageError
 
@@ -20,20 +19,23 @@ def precision_interval(right: int, answered: int, confidence: float = 0.95) -> t
     Raises:
         UsageError: confidence outside (0, 1), or more right answers than answers.
     """
-    one_sided = (1 + _checked("confidence", confidence)) / 2
+    one_sided = (1 + checked_share("confidence", confidence)) / 2
     upper = precision_upper(right, answered, one_sided)
     return 1 - precision_upper(answered - right, answered, one_sided), upper
 
 
 def precision_upper(right: int, answered: int, confidence: float = 0.95) -> float:
     """Return the exact one-sided upper bound of a precision; see `precision_interval`."""
-    _checked("confidence", confidence)
+    checked_share("confidence", confidence)
     if not 0 <= right <= answered:
         raise UsageError(f"right: {right} of {answered} answers; give 0 to {answered}")
+    from scipy.special import betaincinv  # 0.1 s to load, and the report of a run asks for `wilson` alone
+
     return 1.0 if right == answered else float(betaincinv(right + 1, answered - right, confidence))
 
 
-def _checked(name: str, share: float) -> float:
+def checked_share(name: str, share: float) -> float:
+    """Return a share that lies between 0 and 1; raises UsageError with its name for any other number."""
     if not 0 < share < 1:
         raise UsageError(f"{name}: {share}; it must lie between 0 and 1")
     return share

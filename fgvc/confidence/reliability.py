@@ -12,7 +12,6 @@ Codes = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[np.float64]
 
-
 BINS = 15
 """How many bins of equal width a reliability diagram has; torchmetrics' own number."""
 
@@ -35,7 +34,7 @@ class RiskCoverage(NamedTuple):
 
 
 def reliability(confidence: Numbers, right: Flags, bins: int = BINS) -> Reliability:
-    """Compare what is promised with what is kept, in bins of equal width.
+    """Compare confidence with accuracy, in bins of equal width.
 
     Source: C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger, "On Calibration of Modern Neural Networks", 2017.
 
@@ -53,7 +52,7 @@ def reliability(confidence: Numbers, right: Flags, bins: int = BINS) -> Reliabil
 
 
 def risk_coverage(confidence: Numbers, right: Flags) -> RiskCoverage:
-    """Let the model keep silent where it is least sure.
+    """Return the share of mistakes among the surest images, for every number of images.
 
     Source: Y. Geifman, R. El-Yaniv, "Selective Classification for Deep Neural Networks", 2017. Among equally sure
     images the mistakes are spread evenly, so that the order of the rows does not matter.

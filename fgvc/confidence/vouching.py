@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import bdtr
 
-from fgvc.confidence.intervals import _checked
+from fgvc.confidence.intervals import checked_share
 from fgvc.errors import UsageError
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -130,7 +130,7 @@ def threshold(vouching: Vouching, precision: float, delta: float = 0.1) -> float
     Raises:
         UsageError: precision or delta outside (0, 1).
     """
-    most_wrong, delta = 1 - _checked("precision", precision), _checked("delta", delta)
+    most_wrong, delta = 1 - checked_share("precision", precision), checked_share("delta", delta)
     certified = None
     for i in range(_start(vouching, precision), -1, -1):
         if bdtr(vouching.wrong[i], vouching.answered[i], most_wrong) > delta:
@@ -141,7 +141,7 @@ def threshold(vouching: Vouching, precision: float, delta: float = 0.1) -> float
 
 def answers_needed(precision: float, delta: float = 0.1) -> int:
     """Return how many answers, all of them right, certify a precision; with fewer no threshold can be."""
-    ratio = math.log(_checked("delta", delta)) / math.log(_checked("precision", precision))
+    ratio = math.log(checked_share("delta", delta)) / math.log(checked_share("precision", precision))
     return math.ceil(round(ratio, 9))  # rounded: log 0.001 / log 0.1 is just above 3
 
 

@@ -9,6 +9,9 @@ from fgvc.files.origin import environment
 from fgvc.files.whole_files import write_text
 
 CONFIG, ENVIRONMENT, CHECKPOINTS, MODEL = "config.yaml", "environment.json", "checkpoints", "model"
+CURVES, ANSWERS, FINAL = "metrics.csv", "predictions_test.csv", "test.json"
+PHOTOGRAPHS = "photographs"
+"""The key of `test.json` under which the folder stands that the paths of `predictions_test.csv` start at."""
 
 
 def check(folder: Path, overwrite: bool) -> None:
@@ -82,15 +85,20 @@ def discard(folder: Path) -> None:
         pointer.unlink()
 
 
+def followed(path: Path) -> Path:
+    """Return the newest run where the file `latest` of the folder of all runs is given; any other path as it is."""
+    if path.name != "latest" or not path.is_file():
+        return path
+    return path.parent / path.read_text(encoding="utf-8", errors="replace").strip()
+
+
 def resolve(run: Path) -> Path:
     """Return the folder of a run, following the `latest` file.
 
     Raises:
         UsageError: no run there.
     """
-    pointer = run.parent / "latest"
-    if run.name == "latest" and pointer.is_file():
-        run = run.parent / pointer.read_text(encoding="utf-8").strip()
+    run = followed(run)
     if not (run / CONFIG).is_file():
         raise UsageError(f"{run}: no run folder (no {CONFIG} in it); give the folder that `fgvc fit` printed")
     return run

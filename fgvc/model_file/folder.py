@@ -19,6 +19,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from fgvc.errors import FgvcError, UsageError
+from fgvc.files.run_folder import followed
 from fgvc.model_file import schema
 from fgvc.model_file.foreign_files import DESCRIPTION, WEIGHTS, kind_of, no_model_at
 from fgvc.model_file.migrations import FORMAT, migrate
@@ -72,7 +73,7 @@ def read(folder: str | Path) -> Stored:
     Raises:
         ModelFileError: no model there, or one that is damaged, newer than this fgvc, or not fgvc's.
     """
-    path = _followed(Path(folder))
+    path = followed(Path(folder))
     home = next((one for one in (path, path / "model") if os.path.lexists(one / DESCRIPTION)), None)
     if home is None:
         raise NoModelError(no_model_at(path))
@@ -144,13 +145,6 @@ def write(folder: Path, described: dict[str, Any], write_weights: Callable[[Path
         parts.rmdir()
     except OSError as error:  # what is in `.unfinished` stays, for `read`
         raise FgvcError(f"{folder}: the model cannot be written ({error})") from None
-
-
-def _followed(path: Path) -> Path:
-    """Return the newest run where the file `latest` of the folder of all runs is given."""
-    if path.name != "latest" or not path.is_file():
-        return path
-    return path.parent / path.read_text(encoding="utf-8", errors="replace").strip()
 
 
 def _cut_off(home: Path) -> Stored | None:

@@ -5,6 +5,8 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from fgvc.files.lines import printable
+
 WIDTH = 80
 SCORES = 12
 """How many scores are shown; a table of all is in the run folder."""
@@ -14,9 +16,9 @@ def page(found: Mapping[str, Any]) -> Iterator[str]:
     """Yield the lines.
 
     Args:
-        found: see `fgvc.commands.info.about`, and `weights`.
+        found: see `fgvc.report.model_facts.about`, and `weights`.
     """
-    yield _safe(found["model"])
+    yield printable(found["model"])
     yield from _section("what it is", _is(found))
     yield from _section("what it knows", _knows(found["levels"]))
     yield from _section("how good it is", _scores(found))
@@ -43,7 +45,7 @@ def _is(found: Mapping[str, Any]) -> Iterator[str]:
     )
     unchecked = "" if weights["sha256_checked"] else f" (format {found['format']} stored none to compare with)"
     yield from _fact("sha256", f"{weights['sha256']}{unchecked}")
-    yield from _fact("format", f"{found['format']}, written by fgvc {_safe(found['fgvc_version'])}")
+    yield from _fact("format", f"{found['format']}, written by fgvc {printable(found['fgvc_version'])}")
 
 
 def _tree(name: str, part: Any, indent: int) -> Iterator[str]:
@@ -53,7 +55,7 @@ def _tree(name: str, part: Any, indent: int) -> Iterator[str]:
     plain = [f"{key}={_value(one)}" for key, one in arguments.items() if one is not None and not _is_part(one)]
     head = f"{name}: " if name else ""
     title = part.get("class_path") if isinstance(part, dict) else part
-    yield from _wrapped(_safe(f"{head}{title}({', '.join(plain)})"), indent, indent + 4)
+    yield from _wrapped(printable(f"{head}{title}({', '.join(plain)})"), indent, indent + 4)
     for key, one in arguments.items():
         if _is_part(one):
             yield from _tree(key, one, indent + 2)
@@ -74,8 +76,8 @@ def _value(value: Any) -> str:
 def _knows(levels: Mapping[str, Any]) -> Iterator[str]:
     for level, one in levels.items():
         more = ", ..." if one["classes"] > len(one["first"]) else ""
-        names = ", ".join(_safe(name) for name in one["first"]) + more
-        yield from _fact(_safe(level), f"{one['classes']}: {names}")
+        names = ", ".join(printable(name) for name in one["first"]) + more
+        yield from _fact(printable(level), f"{one['classes']}: {names}")
     yield "  all of them: fgvc info MODEL --classes"
 
 
@@ -87,17 +89,17 @@ def _scores(found: Mapping[str, Any]) -> Iterator[str]:
             yield f"  {title}"
             for name, score in list(scores.items())[:SCORES]:
                 number = "not a number" if score is None else format(score, ".4f")
-                yield from _wrapped(f"{_safe(name):<40} {number:>12}", 4, 8)
+                yield from _wrapped(f"{printable(name):<40} {number:>12}", 4, 8)
             if len(scores) > SCORES:
                 yield f"    and {len(scores) - SCORES} more: fgvc info MODEL --json"
     calibration = found["calibration"]
     if calibration:
         told = True
-        images, split = calibration.get("images", "?"), _safe(calibration.get("split", "?"))
+        images, split = calibration.get("images", "?"), printable(calibration.get("split", "?"))
         yield from _wrapped(f"calibration error, before and after calibrating on {images} {split} images", 2, 4)
         after = calibration.get("ece_after", {})
         for level, error in calibration.get("ece_before", {}).items():
-            yield from _wrapped(f"{_safe(level):<40} {_digits(error)} -> {_digits(after.get(level))}", 4, 8)
+            yield from _wrapped(f"{printable(level):<40} {_digits(error)} -> {_digits(after.get(level))}", 4, 8)
     if found["vouched"]:
         told = True
         yield "  what can be vouched for (fgvc predict --precision)"
@@ -116,22 +118,22 @@ def _came(found: Mapping[str, Any]) -> Iterator[str]:
     provenance = found["provenance"]
     for key in ("run", "checkpoint"):
         if key in provenance:
-            yield from _fact(key, _safe(provenance[key]))
+            yield from _fact(key, printable(provenance[key]))
     if found["data"]:
-        yield from _fact("data", _safe(found["data"]))
+        yield from _fact("data", printable(found["data"]))
     date = provenance.get("date")
-    yield from _fact("trained" if date else "file dated", _safe(str(date or found["written"])))
+    yield from _fact("trained" if date else "file dated", printable(str(date or found["written"])))
     packages = provenance.get("packages", {})
     versions = [f"{name} {packages[name]}" for name in ("fgvc", "torch", "timm") if name in packages]
     if "python" in provenance:
         versions.append(f"Python {provenance['python']}")
     if versions:
-        yield from _fact("made with", _safe(", ".join(versions)))
+        yield from _fact("made with", printable(", ".join(versions)))
     if "platform" in provenance:
-        yield from _fact("on", _safe(provenance["platform"]))
+        yield from _fact("on", printable(provenance["platform"]))
     command = provenance.get("command")
     if isinstance(command, list):
-        yield from _fact("command", _safe(shlex.join(map(str, command))))
+        yield from _fact("command", printable(shlex.join(map(str, command))))
 
 
 def _fact(name: str, text: str) -> Iterator[str]:
@@ -152,8 +154,3 @@ def _size(number: int) -> str:
 
 def _digits(error: float | None) -> str:
     return "unknown" if error is None else f"{error:.3f}"
-
-
-def _safe(text: Any) -> str:
-    """Return a text without what a terminal would obey: names come from files of others."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))

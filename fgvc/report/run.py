@@ -1,4 +1,4 @@
-"""Reads a run folder into the numbers of its report: plain data, for which neither torch nor a model is loaded.
+"""The numbers of a run's report, read from its folder. Neither torch nor a model is loaded.
 
 Shape letters: N test images, L levels.
 """
@@ -19,10 +19,10 @@ from fgvc.confidence.intervals import Share, share
 from fgvc.confidence.reliability import Reliability, RiskCoverage, reliability, risk_coverage
 from fgvc.errors import UsageError
 from fgvc.files.answer_table import Answers, read_answers
+from fgvc.files.run_folder import ANSWERS, CONFIG, CURVES, FINAL, PHOTOGRAPHS
 from fgvc.report.mistakes import ClassRow, Pair, class_rows, confused_pairs, lineage_of
 
 Curve = list[tuple[int, float]]
-CONFIG, CURVES, FINAL, ANSWERS = "config.yaml", "metrics.csv", "test.json", "predictions_test.csv"
 BEFORE, AFTER = "before calibration", "after calibration"
 LOOKS = 12
 """How many pictures with boxes a report shows."""
@@ -30,10 +30,11 @@ LOOKS = 12
 
 @dataclass(frozen=True)
 class Report:
-    """All that the page says. What a run does not have is empty or None.
+    """What the page shows. What a run does not have is empty or None.
 
     day: when the newest of its tables was written; facts: method, data ... as (name, value).
-    final: test.json as it is; curves: column of metrics.csv -> (epoch, value).
+    photographs: the folder that the paths of the answers start at.
+    final: the scores of test.json; curves: column of metrics.csv -> (epoch, value).
     levels, views: images that are right at each level, and at the leaf level by each part of the method.
     heights: (L,) mistakes by the height of the lowest common ancestor of truth and answer, from 1.
     reliability: BEFORE and AFTER calibration, or the first alone.
@@ -43,6 +44,7 @@ class Report:
     name: str
     day: str
     facts: list[tuple[str, str]] = field(default_factory=list)
+    photographs: Path = Path()
     final: dict[str, Any] = field(default_factory=dict)
     curves: dict[str, Curve] = field(default_factory=dict)
     answers: Answers | None = None
@@ -71,11 +73,14 @@ def read(run: Path) -> Report:
     tables = [path for path in (run / ANSWERS, run / CURVES) if path.is_file()]
     if not tables:
         raise UsageError(f"{run}: neither {ANSWERS} nor {CURVES} in it; run `fgvc test {run}` first")
+    config, final = read_config(run), read_final(run)
+    recorded = final.pop(PHOTOGRAPHS, None)
     return Report(
         name=run.resolve().name,
         day=date.fromtimestamp(max(path.stat().st_mtime for path in tables)).isoformat(),
-        facts=facts(read_config(run)),
-        final=_read_final(run / FINAL),
+        facts=facts(config),
+        photographs=_photographs(run, recorded, at(config, "data", "source", "init_args")),
+        final=final,
         curves=read_curves(run / CURVES) if run / CURVES in tables else {},
         **(judge(read_answers(run / ANSWERS)) if run / ANSWERS in tables else {}),
     )
@@ -109,7 +114,7 @@ def judge(answers: Answers) -> dict[str, Any]:
 
 def read_curves(path: Path) -> dict[str, Curve]:
     """Return each column of Lightning's metrics.csv as (epoch, its last value in this epoch), without gaps."""
-    found: dict[str, dict[int, float]] = defaultdict(dict)
+    curves: dict[str, dict[int, float]] = defaultdict(dict)
     try:
         with path.open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
@@ -117,10 +122,28 @@ def read_curves(path: Path) -> dict[str, Curve]:
                     if name and cell and name not in ("epoch", "step") and row.get("epoch"):
                         value = float(cell)
                         if math.isfinite(value):
-                            found[name][int(row["epoch"])] = value
+                            curves[name][int(row["epoch"])] = value
     except (OSError, ValueError, TypeError, csv.Error) as error:
         raise UsageError(f"{path}: cannot be read ({error}); it is the table of Lightning's CSVLogger") from None
-    return {name: sorted(curve.items()) for name, curve in found.items()}
+    return {name: sorted(curve.items()) for name, curve in curves.items()}
+
+
+def read_final(run: Path) -> dict[str, Any]:
+    """Return what `fgvc test` wrote beside the answers; empty before the first test.
+
+    Raises:
+        UsageError: a damaged file.
+    """
+    path = run / FINAL
+    try:
+        scores = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: cannot be read ({error}); run fgvc test {run} again") from None
+    if not isinstance(scores, dict):
+        raise UsageError(f"{path}: no mapping of scores; run fgvc test {run} again")
+    return scores
 
 
 def read_config(run: Path) -> dict[str, Any]:
@@ -138,15 +161,15 @@ def facts(config: dict[str, Any]) -> list[tuple[str, str]]:
     """Return what a run is made of, as (name, value): the stems of its parts, sizes, epochs."""
     recognizer = at(config, "model", "recognizer")
     parts = [("method", recognizer), *((part, at(recognizer, "init_args", part)) for part in ("attention", "head"))]
-    found = [(name, _stem(at(part, "class_path"))) for name, part in parts]
-    found += [
+    named = [(name, _stem(at(part, "class_path"))) for name, part in parts]
+    named += [
         ("backbone", at(recognizer, "init_args", "backbone", "init_args", "name")),
         ("data", _stem(at(config, "data", "source", "class_path"))),
         ("image size", at(config, "model", "image_size")),
         ("epochs", at(config, "trainer", "max_epochs")),
         ("seed", at(config, "seed_everything")),
     ]
-    return [(name, str(value)) for name, value in found if value not in (None, "")]
+    return [(name, str(value)) for name, value in named if value not in (None, "")]
 
 
 def at(tree: Any, *keys: str) -> Any:
@@ -161,12 +184,13 @@ def _stem(class_path: Any) -> str:
     return ".".join(str(class_path or "").split(".")[-2:-1]) or str(class_path or "")
 
 
-def _read_final(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: cannot be read ({error}); run `fgvc test {path.parent}` again") from None
-    return found if isinstance(found, dict) else {}
+def _photographs(run: Path, recorded: Any, source: Any) -> Path:
+    """Return the folder that `fgvc test` recorded; where it is not there, the one that the run's config names."""
+    root, table = at(source, "root"), at(source, "path")
+    named = Path(str(root)) if root else Path(str(table)).parent if table else Path()
+    moved = run.parent.parent / named.expanduser()  # a run that was made elsewhere, and its photographs beside it
+    folders = [Path(str(recorded))] * bool(recorded) + [named.expanduser(), moved]
+    return next((folder for folder in folders if folder.is_dir()), folders[0])
 
 
 def _looks(answers: Answers) -> list[int]:

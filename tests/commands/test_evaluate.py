@@ -5,6 +5,8 @@ import pytest
 from fakes.tiny_run import CPU, NET, data_flags, make_photos, read_csv
 
 from fgvc.__main__ import main
+from fgvc.files.run_folder import PHOTOGRAPHS
+from fgvc.report.run import read
 
 DAMAGED = "photos/{}/Larus/Larus canus/damaged.jpg"
 
@@ -37,6 +39,16 @@ def test_an_unreadable_picture_is_left_out_and_listed(home, monkeypatch, capsys,
     damaged.unlink()
     assert main([command, "runs/birds"]) == 0  # and is no longer listed once it is gone
     assert [row for row in read_csv(Path("runs/birds/bad_images.csv")) if row["split"] == split] == []
+
+
+def test_a_test_records_where_its_photographs_lie(home, monkeypatch):
+    monkeypatch.chdir(home)
+    assert main(["test", "runs/birds"]) == 0
+    assert json.loads(Path("runs/birds/test.json").read_text())[PHOTOGRAPHS] == str(home / "photos")
+    assert main(["validate", "runs/birds"]) == 0
+    assert PHOTOGRAPHS not in json.loads(Path("runs/birds/validate.json").read_text())
+    report = read(Path("runs/birds"))
+    assert report.photographs == home / "photos" and PHOTOGRAPHS not in report.final
 
 
 def test_by_default_an_unreadable_picture_stops_the_test(home, monkeypatch, capsys):

@@ -29,7 +29,7 @@ def run(tmp_path, monkeypatch) -> Path:
         "calibration": {"split": "val", "images": 9, "ece_before": {"species": 0.25}, "ece_after": {"species": 0.125}},
     }  # fmt: skip
     path.write_text(json.dumps(described))
-    Path("run/test.json").write_text('{"test/species/top1": 0.75, "test/loss": NaN}')
+    Path("run/test.json").write_text('{"test/species/top1": 0.75, "test/loss": NaN, "photographs": "/photos"}')
     source = "class_path: fgvc.data.sources.image_folder.ImageFolder, init_args: {root: photos}"
     Path("run/config.yaml").write_text(f"data: {{source: {{{source}}}}}")
     return Path("run")

@@ -1,5 +1,6 @@
 import base64
 import io
+import json
 import os
 import re
 import subprocess
@@ -12,15 +13,17 @@ import yaml
 from fakes.cub import make_fake_cub
 from fakes.fake_run import random_rows, rows_of, write
 from fakes.tiny_run import make_photos
-from PIL import Image, ImageColor
+from PIL import Image
 
-from fgvc.commands.report import COLOURS, PAGE, SIDE, main, thumbnails
+from fgvc.commands.report import main
 from fgvc.data.sources.cub import CUB
 from fgvc.data.sources.generated_birds import GeneratedBirds
 from fgvc.data.sources.image_folder import ImageFolder
 from fgvc.data.sources.table import Table
 from fgvc.errors import FgvcError, UsageError
-from fgvc.files.answer_table import read_answers
+from fgvc.files.run_folder import PHOTOGRAPHS
+from fgvc.report.page import PAGE
+from fgvc.report.photographs import SIDE
 
 BIRDS = {
     "num_orders": 1, "families_per_order": 1, "genera_per_family": 2, "species_per_genus": 2, "train_per_class": 1,
@@ -86,34 +89,28 @@ def test_a_run_without_config_has_grey_squares_alone(run, monkeypatch, tmp_path)
     assert f"fgvc report {run} --images FOLDER" in text
 
 
-@pytest.mark.parametrize("kind", ["cub", "image_folder", "table", "absolute", "generated_birds", "cache"])
+@pytest.mark.parametrize("kind", ["cub", "image_folder", "table", "absolute", "generated_birds"])
 def test_photographs_are_found_where_each_source_has_them(tmp_path, monkeypatch, kind):
     monkeypatch.chdir(tmp_path)
     if kind == "cub":
-        arguments = {"root": str(make_fake_cub(tmp_path / "birds", num_classes=2))}
-        source = CUB(**arguments)
+        source = CUB(str(make_fake_cub(tmp_path / "birds", num_classes=2)))
     elif kind == "image_folder":
-        arguments = {"root": str(make_photos(tmp_path / "birds", val=0))}
-        source = ImageFolder(**arguments)
+        source = ImageFolder(str(make_photos(tmp_path / "birds", val=0)))
     elif kind in ("table", "absolute"):
         root = make_photos(tmp_path / "birds", val=0, test=0)
         start = root if kind == "absolute" else Path()
         rows = [f"{start / path.relative_to(root)},{path.parent.name}" for path in sorted(root.rglob("*.png"))]
         (root / "list.csv").write_text("\n".join(["path,label", *rows]))
-        arguments = {"path": str(root / "list.csv"), "root": None}
-        source = Table(**arguments)
+        source = Table(str(root / "list.csv"))
     else:
-        arguments = BIRDS | {"root": str(tmp_path / "made") if kind == "generated_birds" else None}
-        monkeypatch.setenv("FGVC_CACHE", str(tmp_path / "cache"))
-        GeneratedBirds(**(arguments | {"seed": 1}))
-        GeneratedBirds(**(arguments | {"genera_per_family": 1, "species_per_genus": 4}))
-        source = GeneratedBirds(**arguments)
+        source = GeneratedBirds(**BIRDS, root=str(tmp_path / "made"))
     records = source.records("test")
     rows = random_rows(len(records), 2, ("species",), error=1.0)
     for i, row in enumerate(rows):
         row["path"] = records.relative_path(i)
-    class_path = f"{type(source).__module__}.{type(source).__name__}"
-    run = write(tmp_path / "runs" / "one", rows, config_yaml=config(class_path, **arguments))
+    recorded = json.dumps({PHOTOGRAPHS: str(Path(records.root).absolute())})
+    run = write(tmp_path / "runs" / "one", rows, test_json=recorded)
+    monkeypatch.chdir(run)
     main([str(run)])
     assert "not shown" not in (run / PAGE).read_text(encoding="utf-8")
     means = [np.asarray(Image.open(record.path).convert("RGB")).mean((0, 1)) for record in records]
@@ -123,24 +120,34 @@ def test_photographs_are_found_where_each_source_has_them(tmp_path, monkeypatch,
         assert min(np.abs(np.asarray(shot).mean((0, 1)) - mean).max() for mean in means) < 4
 
 
+@pytest.mark.parametrize(
+    "arguments", [{"root": "photos"}, {"root": None, "path": "photos/list.csv"}, {"root": "photos", "path": "list.csv"}]
+)
+@pytest.mark.parametrize("recorded", [None, "/nowhere/photos", 7])
+def test_a_run_that_knows_no_folder_asks_its_config(run, tmp_path, monkeypatch, arguments, recorded):
+    monkeypatch.chdir(tmp_path)
+    files = {} if recorded is None else {"test_json": json.dumps({PHOTOGRAPHS: recorded, "test/loss": 0.5})}
+    write(run, config_yaml=config("Table", **arguments), **files)
+    main([str(run)])
+    assert len(pictures(run)) == 7
+    assert "/nowhere" not in (run / PAGE).read_text(encoding="utf-8")
+
+
+def test_the_folder_that_is_given_beats_the_recorded_one(run, tmp_path):
+    (tmp_path / "empty").mkdir()
+    write(run, test_json=json.dumps({PHOTOGRAPHS: str(tmp_path / "photos")}))
+    main([str(run), "--images", str(tmp_path / "empty")])
+    assert pictures(run) == []
+    main([str(run)])
+    assert len(pictures(run)) == 7
+
+
 def test_a_root_is_looked_for_beside_the_folder_of_runs(run, tmp_path, monkeypatch):
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     write(run, config_yaml=config("fgvc.data.sources.image_folder.ImageFolder", root="photos"))
     main([str(run)])
     assert len(pictures(run)) == 7
-
-
-def test_boxes_are_drawn_where_the_model_looked(run, tmp_path):
-    write(run, [row | {"boxes": "[[0.25, 0.25, 0.75, 0.75], [0, 0, 2, 2]]"} for row in rows_of()])
-    answers = read_answers(run / "predictions_test.csv")
-    found, error = thumbnails(answers, [2], tmp_path / "photos")
-    assert error == "" and list(found) == [2]
-    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(found[2].split(",")[1])))).astype(int)
-    height, width, _ = pixels.shape
-    frame = np.abs(pixels - ImageColor.getrgb(COLOURS[0])).max(axis=2) < 60
-    assert frame[height // 4 : 3 * height // 4, width // 4 + 2].mean() > 0.7
-    assert not frame[height // 2, width // 3 : 2 * width // 3].any()
 
 
 @pytest.mark.parametrize(

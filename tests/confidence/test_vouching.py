@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 from fakes.tiny_model import TAXONOMY
-from scipy.stats import binom, binomtest
+from scipy.stats import binom
 
-from fgvc.confidence import intervals, vouching
+from fgvc.confidence import vouching
 from fgvc.confidence.vouching import GRID, Vouching
 from fgvc.errors import UsageError
 from fgvc.taxonomy import relatives
@@ -163,16 +163,6 @@ def test_the_chance_to_certify_a_precision_that_falls_just_short_is_at_most_delt
         assert max(rates) <= DELTA
 
 
-def test_intervals_are_scipys_exact_ones():
-    for right, answered in [(0, 7), (7, 7), (3, 10), (180, 200), (1999, 2000)]:
-        for confidence in (0.8, 0.95):
-            exact = binomtest(right, answered).proportion_ci(confidence, method="exact")
-            assert intervals.precision_interval(right, answered, confidence) == pytest.approx((exact.low, exact.high))
-            upper = binomtest(right, answered, alternative="less").proportion_ci(confidence, method="exact").high
-            assert intervals.precision_upper(right, answered, confidence) == pytest.approx(upper)
-    assert intervals.precision_interval(0, 0) == (0, 1)
-
-
 def test_lineages_walk_up_from_the_best_leaf_of_complete_probabilities():
     generator = torch.Generator().manual_seed(0)
     logits = {
@@ -227,10 +217,6 @@ def test_numbers_outside_their_range_are_refused():
             vouching.threshold(constant(9, 0), value)
         with pytest.raises(UsageError, match=f"delta: {value}; it must lie"):
             vouching.threshold(constant(9, 0), 0.9, value)
-        with pytest.raises(UsageError, match="confidence"):
-            intervals.precision_interval(1, 2, value)
-    with pytest.raises(UsageError, match="right: 3 of 2 answers"):
-        intervals.precision_interval(3, 2)
 
 
 def test_the_pilot_says_where_the_walk_begins():

@@ -1,23 +1,16 @@
-import math
+import os
 
-import numpy as np
 import pytest
-import torch
 from fakes.fake_run import ANSWERS, rows_of, write
-from scipy.stats import binomtest
-from torchmetrics.functional.classification import binary_calibration_error
 
-from fgvc.confidence.intervals import share, wilson
-from fgvc.confidence.reliability import reliability, risk_coverage
-from fgvc.errors import UsageError
+from fgvc.confidence.intervals import share
+from fgvc.errors import FgvcError, UsageError
+from fgvc.files import answer_table
 from fgvc.files.answer_table import read_answers
 
 
 def read(folder, rows):
     return read_answers(write(folder, rows) / "predictions_test.csv")
-
-
-# --- the table ---
 
 
 def test_every_column_is_read(tmp_path):
@@ -87,66 +80,47 @@ def test_names_may_hold_anything(tmp_path):
     assert answers.leaf(answers.truth[0, -1]) == '<i>"Übergull", & co'
 
 
-# --- the numbers ---
+def test_the_bytes_of_a_written_table(tmp_path):
+    path = tmp_path / "predictions_test.csv"
+    names = [[os.fsdecode(b"a\xe9.jpg"), 'b, "c".jpg'], ["Larus", ""], ["Larus", "Sterna"], ["x", "y"], ["x", "z"]]
+    columns = [*names, ["x", "x"], *map(answer_table.scores, ([1, 0.1234567], [0.5, 0], [1e-9, 1]))]
+    columns.append(answer_table.boxes([[[0.0, 0.25, 0.33333, 1.0]], []]))
+    answer_table.write(path, ("genus", "species"), ["crop"], True, zip(*columns, strict=True))
+    assert path.read_bytes().split(b"\r\n") == [
+        b"path,genus_true,genus_pred,species_true,species_pred,species_of_crop,genus_score,species_score,score,boxes",
+        b'a\xe9.jpg,Larus,Larus,x,x,x,1.000000,0.500000,0.000000,"[[0.0, 0.25, 0.3333, 1.0]]"',
+        b'"b, ""c"".jpg",,Sterna,y,z,x,0.123457,0.000000,1.000000,[]',
+        b"",
+    ]
+    answers = read_answers(path)
+    assert answers.paths == tuple(names[0]) and answers.levels == ("genus", "species")
+    assert answers.boxes_of(0) == [(0, 0.25, 0.3333, 1)] and list(answers.views) == ["crop"]
+    assert answers.score.tolist() == [0, 1] and answers.confidence.tolist() == [0.5, 0]
 
 
-@pytest.mark.parametrize(("right", "total"), [(0, 1), (1, 1), (3, 7), (780, 1194), (0, 40), (9999, 10_000)])
-def test_the_interval_is_scipys(right, total):
-    expected = binomtest(right, total).proportion_ci(0.95, method="wilson")
-    assert wilson(right, total) == pytest.approx((expected.low, expected.high), abs=1e-7)
+def test_a_plain_method_has_neither_views_nor_boxes(tmp_path):
+    answer_table.write(tmp_path / "a.csv", ("class",), [], False, [("p", "x", "x", "0.5", "0.5")])
+    columns = answer_table.read(tmp_path / "a.csv").columns
+    assert list(columns) == ["path", "class_true", "class_pred", "class_score", "score"]
 
 
-def test_of_no_image_nothing_is_known():
-    assert wilson(0, 0) == (0, 1)
-    nothing = np.array([], dtype=np.int64)
-    assert math.isnan(share("species", nothing, nothing).value)
+def test_a_table_that_cannot_be_written_leaves_the_former_one(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FgvcError, match="cannot be written"):
+        answer_table.write(tmp_path / "file" / "a.csv", ("class",), [], False, [])
 
 
-@pytest.mark.parametrize("images", [1, 7, 500])
-def test_the_calibration_error_is_torchmetrics(images):
-    rng = np.random.default_rng(images)
-    confidence = rng.random(images).clip(0.01, 0.99)
-    right = rng.random(images) < confidence**2
-    found = reliability(confidence, right)
-    # torchmetrics takes the probability of "yes"; with answers that are always "yes" it is the confidence.
-    expected = binary_calibration_error(
-        torch.from_numpy(confidence), torch.from_numpy(right.astype(np.int64)), n_bins=15, norm="l1"
-    )
-    assert found.ece == pytest.approx(float(expected), abs=1e-6)
-    assert found.counts.sum() == images
-    for b, count in enumerate(found.counts):
-        inside = [i for i in range(images) if b / 15 <= confidence[i] < (b + 1) / 15]
-        assert count == len(inside)
-        if inside:
-            assert found.confidence[b] == pytest.approx(np.mean(confidence[inside]))
-            assert found.accuracy[b] == pytest.approx(np.mean(right[inside]))
-        else:
-            assert math.isnan(found.accuracy[b])
+def test_a_mark_of_byte_order_and_empty_lines_are_passed_over(tmp_path):
+    (tmp_path / "a.csv").write_text("\ufeffpath,class_true,class_pred\n\np,x,y\n", encoding="utf-8")
+    table = answer_table.read(tmp_path / "a.csv")
+    assert table.columns == {"path": ("p",), "class_true": ("x",), "class_pred": ("y",)}
+    with pytest.raises(UsageError, match=r"no column 'clas_true'; it has .* did you mean 'class_true'"):
+        table.column("clas_true")
 
 
-def test_probabilities_of_0_and_1_lie_in_the_outer_bins():
-    found = reliability(np.array([0.0, 1.0, 1.0]), np.array([False, True, False]), bins=4)
-    assert found.counts.tolist() == [1, 0, 0, 2]
-    assert found.ece == pytest.approx(2 / 3 * 0.5)
-
-
-def test_the_risk_is_the_share_of_mistakes_among_the_surest():
-    rng = np.random.default_rng(0)
-    confidence, right = rng.random(60), rng.random(60) < 0.7
-    found = risk_coverage(confidence, right)
-    surest = sorted(range(60), key=lambda i: -confidence[i])
-    expected = [sum(not right[i] for i in surest[:n]) / n for n in range(1, 61)]
-    assert found.risk.tolist() == pytest.approx(expected)
-    assert found.aurc == pytest.approx(sum(expected) / 60)
-    good = sorted(right, reverse=True)
-    assert found.best.tolist() == pytest.approx([sum(not one for one in good[:n]) / n for n in range(1, 61)])
-
-
-def test_the_order_of_equally_sure_images_does_not_matter():
-    confidence = np.array([0.9, 0.5, 0.5, 0.5, 0.5, 0.1])
-    right = np.array([True, False, False, True, True, False])
-    found = risk_coverage(confidence, right)
-    turned = risk_coverage(confidence[::-1].copy(), right[::-1].copy())
-    assert found.risk.tolist() == pytest.approx(turned.risk.tolist())
-    # Of the four in the middle two are wrong: half a mistake for each.
-    assert found.risk.tolist() == pytest.approx([0, 0.5 / 2, 1 / 3, 1.5 / 4, 2 / 5, 3 / 6])
+@pytest.mark.parametrize(("name", "run"), [("predictions_test.csv", "{folder}"), ("copied.csv", "RUN")])
+def test_what_to_do_names_the_run_where_it_is_known(tmp_path, name, run):
+    (tmp_path / name).write_text("")
+    with pytest.raises(UsageError) as error:
+        answer_table.read(tmp_path / name)
+    assert str(error.value).endswith(f"run `fgvc test {run.format(folder=tmp_path)}` again")

@@ -93,6 +93,8 @@ def test_latest_points_to_the_newest_run(tmp_path):
         run_folder.create(tmp_path / name, "{}")
         assert run_folder.resolve(tmp_path / "latest") == tmp_path / name
     assert run_folder.resolve(tmp_path / "first") == tmp_path / "first"
+    assert run_folder.followed(tmp_path / "latest") == tmp_path / "second"
+    assert run_folder.followed(tmp_path / "none" / "latest") == tmp_path / "none" / "latest"
     assert (tmp_path / "latest").is_file()  # a text file: links are not to be had everywhere
 
 

@@ -3,24 +3,29 @@ from html.parser import HTMLParser
 
 import pytest
 
-from fgvc.report.charts import (
-    BOTTOM,
-    LEFT,
-    RIGHT,
-    TOP,
-    WIDTH,
-    Axes,
-    Bar,
-    Line,
-    bars,
-    legend,
-    line_chart,
-    percent,
-    plain,
-    reliability_diagram,
-    risk_coverage_curve,
-    ticks,
-)
+from fgvc.report import charts
+from fgvc.report.charts import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Axes, Bar, Line, percent, plain, ticks
+from fgvc.report.rendering import environment
+
+
+def drawn(macro, *values):
+    return str(getattr(environment().get_template("charts.html.j2").module, macro)(*values))
+
+
+def line_chart(*words, **more):
+    return drawn("lines", charts.line_chart(*words, **more))
+
+
+def reliability_diagram(*words):
+    return drawn("reliability", charts.reliability_diagram(*words))
+
+
+def risk_coverage_curve(*words):
+    return drawn("lines", charts.risk_coverage_curve(*words))
+
+
+def bars(title, rows):
+    return drawn("bars", title, rows)
 
 
 class Elements(HTMLParser):
@@ -61,7 +66,7 @@ def pairs(path):
 def test_a_chart_is_whole_markup_and_says_what_it_shows():
     line = Line('loss <b>&"', [(0, 1.0), (1, 0.5)])
     for svg in (
-        line_chart('a & "b"', [line], "<x>", "y & z"),
+        line_chart('a & "b"', [line], "<b>y & z"),
         bars('a & "b"', [Bar("<i>", 0.5, '"half"', (0.4, 0.6))]),
         reliability_diagram('a & "b"', [0.5, float("nan")], [0.25, float("nan")], [4, 0]),
         risk_coverage_curve('a & "b"', [0.0, 0.5], [0.0, 0.5]),
@@ -100,7 +105,7 @@ def test_points_lie_where_the_axes_say():
 
 def test_a_line_goes_through_its_points_and_every_point_says_its_number():
     points = [(1, 2.0), (2, 1.0), (4, 1.5)]
-    parsed = Elements(line_chart("loss", [Line("train", points)], "epochs", "loss"))
+    parsed = Elements(line_chart("loss", [Line("train", points)], "loss"))
     axes = Axes((1, 4), (1, 2))
     (line,) = parsed.of("path", "line")
     flat = [number for point in pairs(line["d"]) for number in point]
@@ -113,16 +118,16 @@ def test_a_line_goes_through_its_points_and_every_point_says_its_number():
 
 def test_lines_differ_in_class_and_the_legend_follows():
     lines = [Line(str(i), [(0, i), (1, i)]) for i in range(7)]
-    drawn = [line["class"] for line in Elements(line_chart("", lines, "", "")).of("path", "line")]
-    assert drawn == [f"line s{i % 6}" for i in range(7)]
-    key = Elements(legend([line.name for line in lines]))
-    assert [line["class"] for line in key.of("path", "line")] == drawn
-    assert key.words == [str(i) for i in range(7)]
+    kinds = [line["class"] for line in Elements(line_chart("", lines, "")).of("path", "line")]
+    assert kinds == [f"line s{i % 6}" for i in range(7)]
+    key = Elements(drawn("legend", lines))
+    assert [line["class"] for line in key.of("path", "line")] == kinds
+    assert "".join(key.words).split() == [str(i) for i in range(7)]
 
 
 @pytest.mark.parametrize("value", [0.0, 0.93, 1.0])
 def test_one_point_is_drawn_and_shares_stay_below_one(value):
-    svg = line_chart("", [Line("top1", [(1, value)])], "epochs", "", y_words=percent, whole=True, most=1.0)
+    svg = line_chart("", [Line("top1", [(1, value)])], "", percent, most=1.0)
     parsed = Elements(svg)
     (dot,) = parsed.of("circle")
     assert TOP <= float(dot["cy"]) <= 300 - BOTTOM
@@ -150,7 +155,7 @@ def test_a_long_name_is_cut_but_told_whole():
 
 def test_a_bin_shows_accuracy_gap_and_number():
     svg = reliability_diagram("", [0.3, 0.8, 0.0], [0.5, 0.6, 0.0], [10, 5, 0])
-    parsed, axes = Elements(svg), Axes((0, 1), (0, 1), 330)
+    parsed, axes = Elements(svg), Axes((0, 1), (0, 1), height=330)
     edges = [numbers(edge["d"])[1] for edge in parsed.of("path", "edge")]
     assert edges == pytest.approx([axes.at(0, 0.5)[1], axes.at(0, 0.6)[1]], abs=0.06)
     unit = axes.at(0, 0)[1] - axes.at(0, 1)[1]

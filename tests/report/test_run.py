@@ -31,7 +31,11 @@ data:
 
 def test_a_whole_run(tmp_path):
     run = write(
-        tmp_path / "runs" / "one", rows_of(), metrics_csv=METRICS, config_yaml=CONFIG, test_json='{"test/hd@1": 0.5}'
+        tmp_path / "runs" / "one",
+        rows_of(),
+        metrics_csv=METRICS,
+        config_yaml=CONFIG,
+        test_json='{"test/hd@1": 0.5, "photographs": "birds"}',
     )
     report = read(run)
     assert report.name == "one"
@@ -97,6 +101,7 @@ def test_pictures_with_boxes_are_right_and_wrong_ones(tmp_path, right, wrong, ex
         ({}, "run `fgvc test"),
         ({"metrics_csv": METRICS, "config_yaml": "a: [1"}, "config.yaml"),
         ({"metrics_csv": METRICS, "test_json": "{"}, "test.json"),
+        ({"metrics_csv": METRICS, "test_json": "[]"}, "test.json: no mapping of scores"),
         ({"metrics_csv": "epoch,val/loss\n0,much\n"}, "metrics.csv"),
         ({"metrics_csv": "epoch,val/loss\nlast,1\n"}, "metrics.csv"),
     ],

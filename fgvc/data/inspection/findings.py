@@ -50,14 +50,3 @@ def write_csv(problems: Iterable[Problem], path: Path) -> None:
         writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)  # or a lone \r would break a row
         writer.writerow(Problem._fields)
         writer.writerows(problems)
-
-
-def printable(text: str) -> str:
-    """Return text on one line that any terminal shows: line breaks, bytes that are no text and the like escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-
-
-def print_lines(lines: Iterable[str]) -> None:
-    """Print lines on stdout, each on one line whatever names it holds."""
-    for line in lines:
-        print(printable(line))

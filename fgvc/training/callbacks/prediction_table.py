@@ -1,15 +1,12 @@
-"""Every test image's truth and guess at every level, as a CSV that `fgvc compare` pairs."""
+"""Every test image's truth and guess at every level, in a table that `fgvc compare` pairs."""
 
-import csv
-import json
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from torch import Tensor
 
 from fgvc.datatypes import Sample
-from fgvc.files.whole_files import open_whole
+from fgvc.files import answer_table
 from fgvc.images.regions import within
 from fgvc.training.processes import gathered
 
@@ -17,12 +14,9 @@ Row = tuple[int, list[str]]
 
 
 class PredictionTable(pl.Callback):
-    """Write `path, <level>_true, <level>_pred, ..., <level>_score, ..., score` for each test image, in their order.
+    """Write one row for each test image, in their order; `fgvc.files.answer_table` says what the columns are.
 
-    `<level>_score` is the calibrated probability, at that level, of the ancestor of the leaf that was predicted;
-    `score` is the leaf's probability before calibration. A recognizer with views (scale1, crop ...) adds
-    `<leaf level>_of_<view>` for each of them, and one that looks closer adds `boxes`: a JSON list of [x1, y1, x2, y2]
-    as fractions of the upright photograph. An image that could not be read has no row, see `BadImages`.
+    An image that could not be read has no row, see `BadImages`.
 
     Args:
         path: the CSV to write.
@@ -47,11 +41,11 @@ class PredictionTable(pl.Callback):
             columns.append([names[i] for i in outputs["scores"][level].argmax(dim=1).tolist()])
         self._views = list(outputs["views"])
         columns += [[names[i] for i in answers.tolist()] for answers in outputs["views"].values()]
-        columns += [[f"{score:.6f}" for score in level] for level in outputs["lineage"].T.tolist()]
-        columns.append([f"{score:.6f}" for score in outputs["scores"][taxonomy.leaf_level].amax(dim=1).exp().tolist()])
+        columns += map(answer_table.scores, outputs["lineage"].T.tolist())
+        columns.append(answer_table.scores(outputs["scores"][taxonomy.leaf_level].amax(dim=1).exp().tolist()))
         self._boxed = outputs["boxes"] is not None
         if self._boxed:
-            columns.append([json.dumps(boxes) for boxes in _rounded(within(outputs["boxes"], batch.view))])
+            columns.append(answer_table.boxes(within(outputs["boxes"], batch.view).float().tolist()))
         self._rows += list(zip(batch.index.tolist(), map(list, zip(*columns, strict=True)), strict=True))
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
@@ -59,15 +53,5 @@ class PredictionTable(pl.Callback):
         rows, self._rows = [row for part in gathered(self._rows) for row in part], []
         if trainer.is_global_zero:
             records = trainer.datamodule.records("test")  # type: ignore[attr-defined]
-            header = [f"{level}_{kind}" for level in pl_module.taxonomy.levels for kind in ("true", "pred")]
-            header += [f"{pl_module.taxonomy.leaf_level}_of_{view}" for view in self._views]
-            header += [f"{level}_score" for level in pl_module.taxonomy.levels] + ["score"] + ["boxes"] * self._boxed
-            with open_whole(self.path) as file:
-                writer = csv.writer(file)
-                writer.writerow(["path", *header])
-                writer.writerows([records.relative_path(index), *cells] for index, cells in sorted(rows))
-
-
-def _rounded(boxes: Tensor) -> list[list[list[float]]]:
-    """Return (N, K, 4) boxes as lists with four digits."""
-    return [[[round(x, 4) for x in box] for box in image] for image in boxes.float().tolist()]
+            table = ([records.relative_path(index), *cells] for index, cells in sorted(rows))
+            answer_table.write(self.path, pl_module.taxonomy.levels, self._views, self._boxed, table)

@@ -174,8 +174,8 @@ def test_what_cannot_be_used_is_one_line(tmp_path, capsys):
     for arguments, said in (
         ([tmp_path / "none.csv"], "cannot be read (No such file or directory)"),
         ([old], "no column 'order_score'; run `fgvc test` again"),
-        ([other], "no column ends in '_pred'"),
-        ([unknown], "no row has a value in species_true"),
+        ([other], "no answers in it"),
+        ([unknown], "no answers in it"),
         ([text], "a score is no number"),
         ([file, "--splits", "0"], "--splits: 0"),
         ([file, "--targets", "95"], "precision: 95.0; it must lie between 0 and 1"),

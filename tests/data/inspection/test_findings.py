@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from fgvc.data.inspection.findings import EXAMPLES, Findings, printable, write_csv
+from fgvc.data.inspection.findings import EXAMPLES, Findings, write_csv
 from fgvc.data.inspection.problems import Problem
 from fgvc.errors import UsageError
 from fgvc.files.whole_files import check_output
@@ -61,7 +61,3 @@ def test_an_output_is_refused_before_any_work(tmp_path):
         check_output(taken, [".csv"], False)
     with pytest.raises(UsageError, match=r"^--output a\.txt: it is written as \.json or \.csv, not '\.txt'$"):
         check_output(tmp_path.__class__("a.txt"), [".json", ".csv"], True)
-
-
-def test_any_text_fits_on_a_line():
-    assert printable("Möwe 海鸥 " + ODD + "\x1b[31m") == "Möwe 海鸥 caf\\udce9\\n\\r.jpg\\x1b[31m"

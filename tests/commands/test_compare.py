@@ -2,11 +2,7 @@ import csv
 import subprocess
 import sys
 
-import numpy as np
-import pytest
-from scipy.stats import binomtest
-
-from benchmarks.accuracy import compare
+from fgvc.__main__ import main
 
 
 def write(path, rows, columns=("path", "genus_true", "genus_pred", "species_true", "species_pred", "score")):
@@ -30,7 +26,7 @@ def right_wrong(*counts):
 
 
 def run(capsys, *arguments):
-    code = compare.main(arguments)
+    code = main(["compare", *arguments])
     out, err = capsys.readouterr()
     return code, out, err
 
@@ -54,29 +50,6 @@ def test_a_clear_difference_excludes_0_in_either_direction(tmp_path, capsys):
     assert "verdict: the interval excludes 0" in run(capsys, a, b)[1]
     assert "verdict: the interval excludes 0" in run(capsys, b, a)[1]
     assert "B - A = -20.00 points, 95 % interval -2" in run(capsys, b, a)[1]
-
-
-@pytest.mark.parametrize(("only_a", "only_b"), [(0, 0), (0, 1), (3, 3), (1, 9), (60, 35), (700, 800), (4000, 4100)])
-def test_mcnemar_is_scipys_binomial_test(only_a, only_b):
-    expected = binomtest(only_a, only_a + only_b, 0.5).pvalue if only_a + only_b else 1.0
-    assert compare.mcnemar(only_a, only_b) == pytest.approx(expected, rel=1e-6)
-
-
-def test_the_interval_is_that_of_a_slow_bootstrap_and_of_the_normal_formula():
-    rng = np.random.default_rng(5)
-    difference = rng.choice([-1, -0.5, 0, 0.5, 1], size=600, p=[0.05, 0.1, 0.6, 0.1, 0.15])
-    found = compare.bootstrap(difference)
-    slow = [np.mean([difference[i] for i in rng.integers(600, size=600)]) for _ in range(1000)]
-    error = difference.std() / 600**0.5
-    assert found.mean == pytest.approx(difference.mean())
-    assert [found.low, found.high] == pytest.approx(np.quantile(slow, [0.025, 0.975]), abs=0.25 * error)
-    assert found.low == pytest.approx(difference.mean() - 1.96 * error, abs=0.08 * error)
-    assert found.high == pytest.approx(difference.mean() + 1.96 * error, abs=0.08 * error)
-
-
-def test_the_bootstrap_repeats_with_its_seed():
-    difference = np.array([1.0, 0, 0, -1, 1, 0.5])
-    assert compare.bootstrap(difference, seed=1) == compare.bootstrap(difference, seed=1)
 
 
 def test_seeds_are_paired_in_order_and_averaged_per_photograph(tmp_path, capsys):
@@ -122,7 +95,7 @@ def test_photographs_whose_class_is_unknown_are_left_out(tmp_path, capsys):
 def error_of(capsys, *arguments):
     code, out, err = run(capsys, *arguments)
     assert (code, out) == (2, "")
-    assert err.startswith("error: ") and err.count("\n") == 1
+    assert err.startswith("fgvc: ") and err.count("\n") == 1
     return err
 
 
@@ -150,8 +123,8 @@ def test_files_that_are_no_predictions_are_errors(tmp_path, capsys):
     (tmp_path / "empty.csv").write_text("")
     assert "cannot be read (No such file or directory)" in error_of(capsys, a, str(tmp_path / "none.csv"))
     assert "p0.jpg stands in more than one row" in error_of(capsys, a, twice)
-    assert "no column ends in '_pred'" in error_of(capsys, other, a)
-    assert "no column ends in '_pred'" in error_of(capsys, str(tmp_path / "empty.csv"), a)
+    assert "no columns path, <level>_true and <level>_pred in it" in error_of(capsys, other, a)
+    assert "no answers in it; run `fgvc test RUN` again" in error_of(capsys, str(tmp_path / "empty.csv"), a)
     assert "no row has a value in species_true" in error_of(capsys, table(tmp_path / "u.csv", ["s"], truth=""), a)
 
 
@@ -161,10 +134,26 @@ def test_a_lonely_file_or_unequal_numbers_of_seeds_are_errors(tmp_path, capsys):
     assert "2 after --a and 1 after --b" in error_of(capsys, "--a", a, a, "--b", a)
 
 
-def test_the_script_runs_by_its_path_and_tells_its_exit_code(tmp_path):
-    a, b = table(tmp_path / "a.csv", ["s"] * 4), table(tmp_path / "b.csv", ["s"] * 5)
-    script = [sys.executable, "-m", "benchmarks.accuracy.compare"]
-    good = subprocess.run([*script, a, a], capture_output=True, text=True, check=False)
-    bad = subprocess.run([*script, a, b], capture_output=True, text=True, check=False)
-    assert (good.returncode, bad.returncode) == (0, 2)
-    assert bad.stderr.startswith("error: ")
+def test_a_row_cut_short_is_an_error(tmp_path, capsys):
+    a = table(tmp_path / "a.csv", ["s", "s"])
+    with (tmp_path / "a.csv").open("a") as file:
+        file.write("p2.jpg,g")
+    assert "row 4 has 2 cells and not 6" in error_of(capsys, a, a)
+
+
+def test_names_that_are_no_utf8_are_paired_and_told(tmp_path):
+    a, b = (tmp_path / name for name in ("a.csv", "b.csv"))
+    a.write_bytes(b"\xef\xbb\xbfpath,\xe9_true,\xe9_pred\nM\xf6we.jpg,s,s\n")
+    b.write_bytes(b"path,\xe9_true,\xe9_pred\nM\xf6we.jpg,t,t\n")
+    words = [sys.executable, "-m", "fgvc", "compare"]
+    good, bad = (subprocess.run([*words, a, other], capture_output=True, text=True, check=False) for other in (a, b))
+    assert (good.returncode, good.stdout.splitlines()[0]) == (0, "level \\udce9, 1 photographs, 1 pair")
+    assert (bad.returncode, bad.stdout) == (2, "")
+    assert bad.stderr.startswith("fgvc: M\\udcf6we.jpg is 's' in ") and bad.stderr.count("\n") == 1
+
+
+def test_torch_is_not_loaded(tmp_path):
+    a = table(tmp_path / "a.csv", ["s"] * 4)
+    code = "import sys; from fgvc.__main__ import main; main(sys.argv[1:]); print(*sys.modules, sep='\\n')"
+    done = subprocess.run([sys.executable, "-c", code, "compare", a, a], capture_output=True, text=True, check=True)
+    assert not {"torch", "timm", "scipy", "PIL"} & set(done.stdout.split())

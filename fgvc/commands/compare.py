@@ -1,16 +1,9 @@
-"""Is B better than A? The paired difference of two sets of predictions on the same photographs.
+"""`fgvc compare A.csv B.csv`: is B better than A on the same photographs? The paired difference of their answers.
 
-    python -m benchmarks.accuracy.compare A.csv B.csv
-    python -m benchmarks.accuracy.compare --a A_seed1.csv A_seed2.csv --b B_seed1.csv B_seed2.csv --level genus
-
-A file is what `fgvc test` writes: the columns `path` and, for each level, `<level>_true` and `<level>_pred`.
-`A.csv:scale2` takes the answers of one view of a method (the column `<level>_of_scale2`) in place of its final ones.
 Shape letters: N photographs, S seeds.
 """
 
 import argparse
-import csv
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from fgvc.confidence.paired import RESAMPLES, bootstrap, mcnemar
-from fgvc.errors import FgvcError, UsageError, did_you_mean
+from fgvc.errors import UsageError
+from fgvc.files.answer_table import Table, read
+from fgvc.files.lines import printable
+
+EPILOG = """A file is what `fgvc test` writes. A.csv:scale2 takes the answers of one view of a method (the column
+<level>_of_scale2) in place of its final ones. Several seeds: fgvc compare --a A1.csv A2.csv --b B1.csv B2.csv"""
 
 
 class Predictions(NamedTuple):
@@ -29,14 +27,22 @@ class Predictions(NamedTuple):
     rows: dict[str, tuple[str, str]]
 
 
-def read_rows(path: Path) -> list[list[str]]:
-    """Return the lines of a CSV file, the header first."""
-    try:
-        # A path that is not UTF-8 is spelt out, so that it can be compared and printed.
-        with path.open(encoding="utf-8-sig", errors="backslashreplace", newline="") as file:
-            return [row for row in csv.reader(file) if row]
-    except (OSError, csv.Error) as error:
-        raise UsageError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+def main(argv: list[str]) -> int:
+    """Compare, print and return the exit code.
+
+    Raises:
+        UsageError: files that cannot be read, or that are not about the same photographs.
+    """
+    first, second, level, seed = _parse(argv)
+    tables = [(read(path), view) for path, view in map(split_view, (*first, *second))]
+    level = level or tables[0][0].levels[-1]
+    files = [predictions(table, level, view) for table, view in tables]
+    for other in files[1:]:
+        check_same(files[0], other)
+    # One order for all: rows may be written in any.
+    right = np.array([[len({*file.rows[photo]}) == 1 for photo in files[0].rows] for file in files])
+    print(report(right[: len(first)], right[len(first) :], printable(level), seed))
+    return 0
 
 
 def split_view(path: Path) -> tuple[Path, str]:
@@ -45,38 +51,23 @@ def split_view(path: Path) -> tuple[Path, str]:
     return (Path(name), view) if colon and name.endswith(".csv") else (path, "")
 
 
-def finest_level(path: Path) -> str:
-    """Return the level of the last `_pred` column."""
-    header = (read_rows(split_view(path)[0]) or [[]])[0]
-    levels = [name.removesuffix("_pred") for name in header if name.endswith("_pred")]
-    if not levels:
-        raise UsageError(f"{path}: no column ends in '_pred'; is it a prediction file written by `fgvc test`?")
-    return levels[-1]
-
-
-def read_predictions(path: Path, level: str) -> Predictions:
-    """Read one level of a prediction file.
+def predictions(table: Table, level: str, view: str = "") -> Predictions:
+    """Return one level of a table, as the method or one of its views answered.
 
     Raises:
         UsageError: a column is missing, a path stands twice or no photograph has a true class.
     """
-    path, view = split_view(path)
-    header, *lines = read_rows(path) or [[]]
-    answers = f"{level}_of_{view}" if view else f"{level}_pred"
-    for name in ("path", f"{level}_true", answers):
-        if name not in header:
-            raise UsageError(f"{path}: no column {name!r}; it has {header}{did_you_mean(name, header)}")
+    truths = table.column(f"{level}_true")
+    answers = table.column(f"{level}_of_{view}" if view else f"{level}_pred")
     rows: dict[str, tuple[str, str]] = {}
-    for line in lines:
-        row = dict(zip(header, line, strict=False))
-        photo = row.get("path", "")
+    for photo, truth, answer in zip(table.column("path"), truths, answers, strict=True):
         if photo in rows:
-            raise UsageError(f"{path}: {photo} stands in more than one row; each photograph counts once")
-        rows[photo] = (row.get(f"{level}_true", ""), row.get(answers, ""))
+            raise UsageError(f"{table.path}: {photo} stands in more than one row; each photograph counts once")
+        rows[photo] = (truth, answer)
     rows = {photo: pair for photo, pair in rows.items() if pair[0]}
     if not rows:
-        raise UsageError(f"{path}: no row has a value in {level}_true; choose another --level")
-    return Predictions(path, rows)
+        raise UsageError(f"{table.path}: no row has a value in {level}_true; choose another --level")
+    return Predictions(table.path, rows)
 
 
 def check_same(first: Predictions, other: Predictions) -> None:
@@ -94,12 +85,6 @@ def check_same(first: Predictions, other: Predictions) -> None:
                 f"{photo} is {true!r} in {first.source} but {other.rows[photo][0]!r} in {other.source}; "
                 "compare predictions of the same labels"
             )
-
-
-def correctness(files: Sequence[Predictions]) -> npt.NDArray[np.bool_]:
-    """Return (S, N) bool: which photographs, in the order of the first file, each file names rightly."""
-    order = list(files[0].rows)
-    return np.array([[len({*file.rows[photo]}) == 1 for photo in order] for file in files])
 
 
 def report(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_], level: str, seed: int = 0) -> str:
@@ -125,15 +110,19 @@ def _points(fraction: float) -> str:
     return f"{100 * fraction:+.2f}"
 
 
-def parse(arguments: Sequence[str] | None) -> tuple[list[Path], list[Path], str | None, int]:
+def _parse(argv: Sequence[str]) -> tuple[list[Path], list[Path], str | None, int]:
     """Return the files of A, those of B, the level and the seed."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="fgvc compare",
+        description="Is B better than A? The paired difference of two sets of predictions on the same photographs.",
+        epilog=EPILOG,
+    )
     parser.add_argument("files", nargs="*", type=Path, metavar="CSV", help="one file for A and one for B")
     parser.add_argument("--a", nargs="+", type=Path, default=[], metavar="CSV", help="files of A, one per seed")
     parser.add_argument("--b", nargs="+", type=Path, default=[], metavar="CSV", help="files of B, in the same order")
     parser.add_argument("--level", help="a level of the taxonomy (default: the finest)")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(argv)
     if len(options.files) == 2 and not (options.a or options.b):
         options.a, options.b = options.files[:1], options.files[1:]
     elif options.files or not options.a or len(options.a) != len(options.b):
@@ -142,24 +131,3 @@ def parse(arguments: Sequence[str] | None) -> tuple[list[Path], list[Path], str 
             f"{len(options.a)} after --a and {len(options.b)} after --b"
         )
     return options.a, options.b, options.level, options.seed
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Compare, print and return the exit code."""
-    try:
-        first, second, level, seed = parse(arguments)
-        level = level or finest_level(first[0])
-        files = [read_predictions(path, level) for path in (*first, *second)]
-        for other in files[1:]:
-            check_same(files[0], other)
-        # One order for all: rows may be written in any.
-        files = [Predictions(file.source, {photo: file.rows[photo] for photo in files[0].rows}) for file in files]
-        print(report(correctness(files[: len(first)]), correctness(files[len(first) :]), level, seed))
-    except FgvcError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,17 @@
+"""Lines for a terminal. Names come from the files of others and may hold anything.
+
+They are told by the commands of data (`fgvc.data.inspection`) and of models (`fgvc.report`), so they live below both.
+"""
+
+from collections.abc import Iterable
+
+
+def printable(text: object) -> str:
+    """Return text on one line that any terminal shows: line breaks, bytes that are no text and the like escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines on stdout, each on one line whatever names it holds."""
+    for line in lines:
+        print(printable(line))

@@ -1,0 +1,22 @@
+import os
+import sys
+
+from fgvc.files.lines import print_lines, printable
+
+ODD = os.fsdecode(b"caf\xe9\n\r.jpg")
+
+
+def test_any_text_fits_on_a_line():
+    assert printable("Möwe 海鸥 " + ODD + "\x1b[31m") == "Möwe 海鸥 caf\\udce9\\n\\r.jpg\\x1b[31m"
+    assert printable(7) == "7"
+
+
+def test_every_character_is_told_as_python_tells_it():
+    for character in map(chr, range(sys.maxunicode + 1)):
+        expected = character if character.isprintable() else ascii(character)[1:-1]
+        assert printable(character) == expected
+
+
+def test_a_name_cannot_begin_a_line(capsys):
+    print_lines(["one", f"two {ODD}"])
+    assert capsys.readouterr().out == "one\ntwo caf\\udce9\\n\\r.jpg\n"
