@@ -147,6 +147,7 @@ def _records(root: Path, part: Annotated, categories: Sequence[Mapping[str, Any]
     if len(unknown):
         found = part.category_ids[unknown[0]]
         raise UsageError(f"{part.path}: category id {found} is not in the list of categories; of another year?")
-    if not (root / part.files[0]).is_file():
-        raise UsageError(f"{part.path}: its first photograph is not there: {root / part.files[0]}; unpack the images")
+    first = root / part.files.path(0)
+    if not first.is_file():
+        raise UsageError(f"{part.path}: its first photograph is not there: {first}; unpack the images")
     return Records(part.files, leaves, root)
