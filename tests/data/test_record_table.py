@@ -1,5 +1,6 @@
 import os
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -69,7 +70,7 @@ def test_the_file_is_an_arrow_file_that_others_read(kept):
 def test_a_mapped_table_takes_no_memory_and_is_sent_as_the_name_of_its_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     memory = packed(f"{i:090d}.jpg" for i in range(10_000))
-    with open("t.arrow", "wb") as file:
+    with Path("t.arrow").open("wb") as file:
         memory.save(file)
     before = pa.total_allocated_bytes()
     mapped = open_table(tmp_path / "t.arrow", NUMBER)
