@@ -23,7 +23,7 @@ class Records(Sequence[Record]):
 
     Args:
         paths: one path per record, relative to `root` or absolute; or a table that has them.
-        labels: one node id per record; -1 where nothing is known.
+        labels: one node id per record; -1 without a label.
         root: the folder that relative paths are joined to.
     """
 

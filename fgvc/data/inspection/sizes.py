@@ -1,4 +1,4 @@
-"""How large the photographs of a data set are, read from the headers of their files.
+"""The sizes of the photographs of a data set, read from the headers of their files.
 
 Shape letters: N files, Q quantiles.
 """
@@ -79,11 +79,11 @@ def sizes(splits: Mapping[str, Records], count: int | None) -> dict[str, Any]:
     seen = in_threads(header, paths, AHEAD, THREADS)
     rows = np.zeros((len(drawn), 3), dtype=np.int64)
     failed, first = 0, ""
-    for i, found in enumerate(tqdm(seen, "reading headers", len(drawn), unit=" images", delay=1, leave=False)):
-        rows[i] = found[:3]
-        if found.error:
+    for i, one in enumerate(tqdm(seen, "reading headers", len(drawn), unit=" images", delay=1, leave=False)):
+        rows[i] = one[:3]
+        if one.error:
             failed += 1
-            first = first or f"{every[int(drawn[i])][1].path}: {found.error}"
+            first = first or f"{every[int(drawn[i])][1].path}: {one.error}"
     read = rows[rows[:, 0] > 0]
     return {
         "images": len(drawn),

@@ -21,8 +21,8 @@ class ImageFolder(DataSource):
 
     Either `root/train/<class>/...`, with `root/val` and `root/test` where you have them (`valid` and `validation` are
     understood), or `root/<class>/...`, from which a test part is cut: reproducible, balanced over the classes, and
-    chosen by the names of the files. The same is done where `train` stands alone. Pictures may lie at any depth below
-    their class folder. Hidden files and files that are no pictures are passed over.
+    chosen by the names of the files. A `train` folder alone is cut in the same way. Pictures may lie at any depth below
+    their class folder. Hidden files and files that are no pictures are ignored.
 
     Args:
         root: the folder.
@@ -146,7 +146,7 @@ def _class_path(file: str, folder: str, depth: int) -> tuple[str, ...]:
 def _labels(classes: Sequence[tuple[str, ...]], nodes: dict[tuple[str, ...], int], folder: Path) -> list[int]:
     for path in dict.fromkeys(classes):
         if path not in nodes:
-            known = ["/".join(node) for node in nodes]
+            learned = ["/".join(node) for node in nodes]
             name = "/".join(path)
-            raise UsageError(f"{folder / name}: train has no class folder {name!r}{did_you_mean(name, known)}")
+            raise UsageError(f"{folder / name}: train has no class folder {name!r}{did_you_mean(name, learned)}")
     return [nodes[path] for path in classes]
