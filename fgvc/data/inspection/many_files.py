@@ -7,10 +7,9 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, TypeVar
 
 from fgvc.errors import FgvcError
@@ -39,7 +38,15 @@ def in_processes(work: Callable[[Item], Made], items: Iterable[Item]) -> Iterato
     before = multiprocessing.active_children()
     pool = ProcessPoolExecutor(WORKERS, multiprocessing.get_context("spawn"), _end_with_parent)
     try:
-        yield from _mapped(pool, partial(_each, work), items, 3 * WORKERS)
+        rest = iter(items)
+        waiting: deque[Future[list[Made]]] = deque()
+        while chunk := list(itertools.islice(rest, CHUNK)):
+            with _interrupts_held():
+                waiting.append(pool.submit(_each, work, chunk))
+            if len(waiting) >= 3 * WORKERS:
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
     except BrokenProcessPool:
         raise FgvcError(
             "a process that reads pictures died, as they do where memory runs out: close other programs and try again"
@@ -51,20 +58,6 @@ def in_processes(work: Callable[[Item], Made], items: Iterable[Item]) -> Iterato
         raise
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _mapped(
-    pool: Executor, work: Callable[[list[Item]], list[Made]], items: Iterable[Item], ahead: int
-) -> Iterator[Made]:
-    rest = iter(items)
-    waiting: deque[Future[list[Made]]] = deque()
-    while chunk := list(itertools.islice(rest, CHUNK)):
-        with _interrupts_held():
-            waiting.append(pool.submit(work, chunk))
-        if len(waiting) >= ahead:
-            yield from waiting.popleft().result()
-    while waiting:
-        yield from waiting.popleft().result()
 
 
 def _each(work: Callable[[Item], Made], chunk: list[Item]) -> list[Made]:
