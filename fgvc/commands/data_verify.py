@@ -39,11 +39,11 @@ def main(words: list[str]) -> int:
     read = _splits(options.splits, records)
     start = time.perf_counter()
     findings = Findings()
-    found = findings.watched(problems(records, data.taxonomy, options.min_side, read))
+    watched = findings.watched(problems(records, data.taxonomy, options.min_side, read))
     if options.output:
-        write_csv(found, options.output)
+        write_csv(watched, options.output)
     else:
-        for _ in found:
+        for _ in watched:
             pass
     print_lines(findings.table())
     for split in read:
@@ -51,9 +51,9 @@ def main(words: list[str]) -> int:
     total = sum(len(records[split]) for split in read)
     seconds = time.perf_counter() - start
     count = sum(findings.counts.values())
-    told = f"{total} images of {', '.join(read)}: {count} problem{'' if count == 1 else 's'}"
+    summary = f"{total} images of {', '.join(read)}: {count} problem{'' if count == 1 else 's'}"
     written = f" -> {options.output}" if options.output else ""
-    print(f"{told}, {seconds:.1f} s, {total / max(seconds, 1e-9):.1f} images/s{written}", file=sys.stderr)
+    print(f"{summary}, {seconds:.1f} s, {total / max(seconds, 1e-9):.1f} images/s{written}", file=sys.stderr)
     return 1 if count else 0
 
 
@@ -65,10 +65,10 @@ def _options(parser: jsonargparse.ArgumentParser) -> None:
 
 
 def _splits(asked: str | None, splits: Iterable[str]) -> list[str]:
-    known = list(splits)
-    words = known if asked is None else [word.strip() for word in asked.split(",")]
+    available = list(splits)
+    words = available if asked is None else [word.strip() for word in asked.split(",")]
     for word in words:
-        if word not in known:
-            near = did_you_mean(word, known)
-            raise UsageError(f"--splits {asked}: no split {word!r}; the data has {', '.join(known)}{near}")
-    return [split for split in known if split in words]
+        if word not in available:
+            near = did_you_mean(word, available)
+            raise UsageError(f"--splits {asked}: no split {word!r}; the data has {', '.join(available)}{near}")
+    return [split for split in available if split in words]

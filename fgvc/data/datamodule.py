@@ -32,7 +32,7 @@ class FineGrainedData(pl.LightningDataModule):
     Args:
         source: where the files and labels come from.
         image_size: side at which the model sees the whole image; linked to `model.image_size`.
-        source_size: side of the image that the model is handed, crops are cut from it; by default `image_size`.
+        source_size: side of the image that the model gets and cuts crops from; by default `image_size`.
         batch_size: images per training step and process.
         val_fraction: share of the training images that is held out for choosing, stratified by class and never cutting
             a group; 0 trains on all. Ignored where the source has a val split of its own.
@@ -43,8 +43,8 @@ class FineGrainedData(pl.LightningDataModule):
         num_workers: processes that decode; by default one less than there are cores, at most 8, at least 1.
         seed: decides order and augmentation.
         split_seed: decides which training images are held out; apart from `seed`, so that seeds can be compared.
-        on_bad_image: `error` stops at a file that cannot be read; `skip` goes on without it: another image is trained
-            on in its place, and no metric counts it; see `unreadable`.
+        on_bad_image: `error` stops at a file that cannot be read; `skip` continues: training takes another image in
+            its place, and no metric counts it; see `unreadable`.
 
     Raises:
         UsageError: a setting outside its range.
@@ -138,8 +138,8 @@ class FineGrainedData(pl.LightningDataModule):
         rank, world_size = self._place()
         sampler = TrainSampler(records.labels, self.balance, self.seed, rank, world_size)
         if len(sampler) < self.batch_size:
-            found = f"{len(sampler)} training images" + (" per process" if world_size > 1 else "")
-            raise UsageError(f"data.batch_size: {self.batch_size}, but there are only {found}")
+            available = f"{len(sampler)} training images" + (" per process" if world_size > 1 else "")
+            raise UsageError(f"data.batch_size: {self.batch_size}, but there are only {available}")
         order: Order = {
             "data.batch_size": self.batch_size,
             "data.seed": self.seed,
@@ -203,17 +203,17 @@ def default_workers() -> int:
 
 
 def _alone(worker: int) -> None:
-    """Let a worker use one thread, and leave Ctrl-C to the process that it works for."""
+    """Let a worker process use one thread and ignore Ctrl-C, which its parent process handles."""
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _positions(source: DataSource, fraction: float, seed: int) -> dict[str, tuple[str, Any]]:
-    """Say for each split which split of the source it is read from, and at which positions (None: all)."""
-    found: dict[str, tuple[str, Any]] = {split: (split, None) for split in source.splits}
-    if "val" not in found and fraction > 0 and "train" in found:
+    """Return for each split the split of the source that it is read from, and the positions there (None: all)."""
+    positions: dict[str, tuple[str, Any]] = {split: (split, None) for split in source.splits}
+    if "val" not in positions and fraction > 0 and "train" in positions:
         held_out = stratified_split(source.records("train").labels, fraction, seed, source.groups("train"))
-        found["train"] = ("train", np.flatnonzero(~held_out))
-        found["val"] = ("train", np.flatnonzero(held_out))
-    return found
+        positions["train"] = ("train", np.flatnonzero(~held_out))
+        positions["val"] = ("train", np.flatnonzero(held_out))
+    return positions

@@ -1,4 +1,4 @@
-"""Records -> Samples: decode, transform, wrap; and what happens where a file cannot be read.
+"""Records -> Samples: decode, transform, wrap; skip or replace files that cannot be read.
 
 Shape letters: H, W the photograph, S side of the image handed on, R records of a split.
 """
@@ -19,7 +19,7 @@ from fgvc.images.decoding import ImageError, Pixels, decode
 OnBadImage = Literal["error", "replace", "leave_out"]
 
 PATIENCE = 100
-"""How many images in a row may be unreadable: where half of a split is, that happens once in 10^30 images."""
+"""How many images in a row may be unreadable. If half of a split is, this happens once in 10^30 images."""
 
 
 class Transform(Protocol):
@@ -43,8 +43,8 @@ class PhotoDataset(Dataset[Sample]):
         transform: what is done to a photograph.
         seed: first of the three numbers.
         split: its name, for messages.
-        on_bad_image: what a file that cannot be read leads to: `error`, an ImageError that names it; `replace`, another
-            image of the split, drawn by the three numbers; `leave_out`, None in place of a Sample.
+        on_bad_image: what happens where a file cannot be read: `error` raises an ImageError that names it; `replace`
+            shows another image of the split, drawn by the three numbers; `leave_out` gives None in place of a Sample.
         unreadable: (R,) bool, in memory shared with the worker processes: set where a file could not be read.
     """
 

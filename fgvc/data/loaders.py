@@ -1,4 +1,4 @@
-"""Training batches that a resumed run continues where it stopped."""
+"""Batches: for training, where a resumed run continues where it stopped, and for evaluation."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -69,7 +69,7 @@ class TrainLoader(DataLoader[Sample]):
 
 
 class EvalLoader(DataLoader[Sample]):
-    """A DataLoader that passes over batches in which no image could be read."""
+    """A DataLoader that skips batches in which no image could be read."""
 
     def __iter__(self) -> Iterator[Sample]:  # type: ignore[override]
         return (batch for batch in super().__iter__() if batch is not None)
@@ -81,9 +81,9 @@ def collate(samples: Sequence[Sample | None]) -> Sample | None:
     Returns:
         image (N, 3, S, S) uint8 channels_last, label (N,), index (N,), view (N, 4); None where there is no Sample.
     """
-    found = [sample for sample in samples if sample is not None]
-    if not found:
+    read = [sample for sample in samples if sample is not None]
+    if not read:
         return None
-    image = torch.stack([sample.image.permute(1, 2, 0) for sample in found]).permute(0, 3, 1, 2)
-    label, index, view = (torch.stack(part) for part in list(zip(*found, strict=True))[1:])
+    image = torch.stack([sample.image.permute(1, 2, 0) for sample in read]).permute(0, 3, 1, 2)
+    label, index, view = (torch.stack(part) for part in list(zip(*read, strict=True))[1:])
     return Sample(image, label, index, view)

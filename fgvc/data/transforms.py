@@ -26,7 +26,7 @@ import albumentations as A
 cv2.ocl.setUseOpenCL(False)
 
 GREY = np.array([0.299, 0.587, 0.114])
-"""What red, green and blue weigh in a grey picture (ITU-R BT.601)."""
+"""The weights of red, green and blue in a grey picture (ITU-R BT.601)."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class EvalTransform:
 
 
 class _Jitter(A.ColorJitter):  # type: ignore[misc]
-    """The library's draws in one pass over the pixels instead of three: four times as fast, and rounded once."""
+    """The library's colour jitter in one pass over the pixels, not three: four times as fast, and rounded once."""
 
     def apply(self, img: Pixels, brightness: float, contrast: float, saturation: float, **params: Any) -> Pixels:
         """Image (S, S, 3) uint8 -> (S, S, 3) uint8; the hue stays."""
@@ -130,7 +130,7 @@ def color_matrix(
     """Return the (3, 4) matrix that turns (r, g, b, 1) into the changed colour.
 
     Brightness draws a colour towards black, contrast towards the mean grey of the picture, saturation towards its own
-    grey. All three are linear and commute, so their order means nothing; colours are clipped once, at the end.
+    grey. All three are linear and commute, so their order does not matter; colours are clipped once, at the end.
 
     Args:
         mean: (3,) of the picture.

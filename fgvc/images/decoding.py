@@ -1,6 +1,6 @@
-"""The one decoder and the one evaluation resize: file -> upright RGB uint8 -> S x S.
+"""The one decoder: file -> upright RGB uint8.
 
-Shape letters: H, W the photograph, S the side of the square handed to the model.
+Shape letters: H, W the photograph.
 """
 
 import contextlib
@@ -35,10 +35,10 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What makes a picture upright, by its EXIF orientation."""
+"""EXIF orientation -> the turn that makes a picture upright."""
 
-# A file is read, or refused by an ImageError: what Pillow and libtiff would print about it helps nobody. Done here,
-# because worker processes import this file too.
+# A file is read or refused by an ImageError, so that warnings of Pillow and libtiff say nothing new. They are silenced
+# here, because worker processes import this file too.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 with contextlib.suppress(OSError, AttributeError):  # a Pillow without libtiff, or one that hides it
@@ -50,7 +50,7 @@ class ImageError(FgvcError):
 
 
 def decode(source: str | Path | bytes, name: str | None = None, at_least: int | None = None) -> Pixels:
-    """Read a photograph as it is meant to be seen.
+    """Read a photograph as upright RGB.
 
     EXIF orientation is applied; grey, palette, CMYK, 16-bit and alpha pictures become RGB (transparent parts turn
     white); of an animation the first frame is taken.
@@ -59,7 +59,7 @@ def decode(source: str | Path | bytes, name: str | None = None, at_least: int | 
         source: a path, or the bytes of a file.
         name: what to call the source in an error.
         at_least: how many pixels of the shorter side are needed. A JPEG of 2, 4 or 8 times as many is read at 1/2, 1/4
-            or 1/8 of its size, which is faster; every pixel is then the mean of those that it stands for.
+            or 1/8 of its size, which is faster; every pixel is then the mean of those that it replaces.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -79,7 +79,7 @@ def decode(source: str | Path | bytes, name: str | None = None, at_least: int | 
             _check_size(picture, data, label)
             part = 1 if at_least is None else _reduction(picture, at_least)
             if picture.format == "JPEG" and picture.mode in ("RGB", "L"):
-                with contextlib.suppress(ValueError):  # the least fault; what can be saved of the picture Pillow knows
+                with contextlib.suppress(ValueError):  # damaged: Pillow decides what can be saved
                     return _fast_jpeg(picture, data, part)
             if part > 1:
                 picture.draft(None, (picture.width // part, picture.height // part))
@@ -119,7 +119,7 @@ def _reduction(picture: Image.Image, at_least: int) -> int:
 
 
 def _fast_jpeg(picture: Image.Image, data: bytes, part: int) -> Pixels:
-    """Decode with libjpeg-turbo itself: the pixels of Pillow, 2 to 4 times as fast, other threads running on."""
+    """Decode with libjpeg-turbo itself: the same pixels as Pillow, 2 to 4 times as fast, while other threads run."""
     height, width = -(-picture.height // part), -(-picture.width // part)
     pixels: Pixels = simplejpeg.decode_jpeg(data, "RGB", min_height=height, min_width=width)
     turn = _turn(picture)

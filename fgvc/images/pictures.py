@@ -1,4 +1,4 @@
-"""What a user may hand over for a prediction - paths, folders, bytes, arrays, Pillow pictures, lists - as pixels.
+"""Read what a user hands over for a prediction: paths, folders, bytes, arrays, Pillow pictures, or lists of these.
 
 Shape letters: H, W the photograph.
 """
@@ -18,6 +18,7 @@ from PIL import Image
 
 from fgvc.errors import UsageError
 from fgvc.images.decoding import SUFFIXES, ImageError, Pixels, decode, from_pillow
+from fgvc.images.folders import pictures_below
 from fgvc.images.resizing import EvalResize, resize_for_eval
 
 Picture = str | Path | bytes | npt.NDArray[np.uint8] | Image.Image
@@ -41,8 +42,8 @@ def is_single(images: Any) -> bool:
 def expand(images: Any) -> Iterator[Picture]:
     """Yield the single pictures of a picture, a folder, or anything iterable of these, in order.
 
-    A folder gives its pictures at any depth in the order of their paths; hidden files are passed over. A folder
-    without pictures is yielded itself, so that it is not lost: reading it fails.
+    A folder stands for its pictures at any depth, in the order of their paths, without hidden files. A folder without
+    pictures is yielded itself, so that reading it fails and it is not lost.
 
     Raises:
         UsageError: something that is no picture.
@@ -50,10 +51,10 @@ def expand(images: Any) -> Iterator[Picture]:
     if is_single(images):
         yield images
     elif isinstance(images, str | Path):
-        found = pictures_below(Path(images))
-        yield next(found, Path(images))
-        yield from found
-    # A tensor is refused: nothing says where its colours stand and how far its values reach.
+        below = pictures_below(Path(images))
+        yield next(below, Path(images))
+        yield from below
+    # A tensor is refused: nothing tells the order of its axes and the range of its values.
     elif isinstance(images, Iterable) and not isinstance(images, Mapping | bytearray) and not hasattr(images, "numpy"):
         for image in images:
             yield from expand(image)
@@ -62,27 +63,6 @@ def expand(images: Any) -> Iterator[Picture]:
             f"{type(images).__name__} is no picture; give paths, folders, bytes, (H, W, 3) uint8 arrays or "
             "Pillow pictures, or a list of them"
         )
-
-
-def pictures_below(folder: Path) -> Iterator[Path]:
-    """Yield the picture files below a folder, at any depth, sorted; links are followed, each folder is read once.
-
-    The names of one folder are in memory at a time, and of those that it lies in.
-
-    Raises:
-        UsageError: a folder that may not be read.
-    """
-    seen: set[tuple[int, int]] = set()
-    open_folders = [_entries(folder, seen)]  # no recursion: folders may be nested deeper than Python's calls
-    while open_folders:
-        for path, is_folder in open_folders[-1]:
-            if is_folder:
-                open_folders.append(_entries(path, seen))
-                break
-            if path.suffix.lower() in SUFFIXES:
-                yield path
-        else:
-            open_folders.pop()
 
 
 class Square(NamedTuple):
@@ -126,9 +106,18 @@ def pixels_of(picture: Picture, at_least: int | None = None) -> Pixels:
     return decode(picture, at_least=at_least)
 
 
-def in_threads(work: Callable[[Item], Made], items: Iterable[Item], ahead: int) -> Iterator[Made]:
-    """Map in threads, in order, while at most `ahead` items are begun and not yet taken."""
-    pool = ThreadPoolExecutor(THREADS)
+def in_threads(
+    work: Callable[[Item], Made], items: Iterable[Item], ahead: int, threads: int = THREADS
+) -> Iterator[Made]:
+    """Map in threads and yield in order. When the caller leaves, also by Ctrl-C, what is begun is finished.
+
+    Args:
+        work: called from several threads at once.
+        items: what to map over.
+        ahead: how many items are at most begun and not yet taken.
+        threads: how many work at once; more than cores where they wait for the disk.
+    """
+    pool = ThreadPoolExecutor(threads)
     waiting: deque[Future[Made]] = deque()
     try:
         for item in items:
@@ -139,31 +128,6 @@ def in_threads(work: Callable[[Item], Made], items: Iterable[Item], ahead: int) 
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _entries(folder: Path, seen: set[tuple[int, int]]) -> Iterator[tuple[Path, bool]]:
-    """Return the visible entries of a folder that was not seen before, sorted, and whether each is a folder itself."""
-    try:
-        status = folder.stat()
-        if (key := (status.st_dev, status.st_ino)) in seen:
-            return iter(())
-        with os.scandir(folder) as entries:
-            names = sorted((entry.name, _leads_on(entry)) for entry in entries if _visible(entry.name))
-    except OSError as error:
-        raise UsageError(f"{folder}: the folder cannot be read ({error.strerror})") from None
-    seen.add(key)
-    return ((folder / name, is_folder) for name, is_folder in names)
-
-
-def _leads_on(entry: "os.DirEntry[str]") -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
-
-
-def _visible(name: str) -> bool:
-    return not name.startswith(".") and name != "__MACOSX"
 
 
 def _is_folder(path: Path) -> bool:
@@ -199,7 +163,7 @@ def check_inputs(inputs: list[str]) -> None:
 
 
 def pictures_of(inputs: list[str]) -> tuple[Iterable[Picture], int | None]:
-    """Return the pictures of the words of a command line, and how many there are where that can be known beforehand.
+    """Return the pictures that a command line names, and their number; None where stdin lists them.
 
     Folders are walked twice, so that their names need not be in memory.
     """

@@ -28,9 +28,9 @@ class EvalResize(NamedTuple):
 
     @property
     def at_least(self) -> int:
-        """What `decode` needs to know: the shorter side of a photograph whose cut has 2 x size pixels a side.
+        """The shorter side, for `decode`, of a photograph whose cut has 2 x size pixels a side.
 
-        Twice, because the second reduction blurs the first one where it is by less than 2.
+        Twice, because a second reduction by less than 2 blurs what the first one left.
         """
         return math.ceil(2 * self.size / self.crop_fraction)
 

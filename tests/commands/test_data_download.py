@@ -16,8 +16,6 @@ from fakes.file_server import serving
 from fakes.inaturalist import make_fake
 
 from fgvc.__main__ import main
-from fgvc.data.downloads.facts import Archive
-from fgvc.data.downloads.installing import space_needed
 from fgvc.data.sources.cub import CUB
 from fgvc.data.sources.inaturalist import INaturalist
 from fgvc.files import shipped
@@ -279,16 +277,6 @@ def test_a_full_disk_is_known_before_anything_is_fetched(server, monkeypatch, ca
         "kB needed; make room, or choose another --to"
     )
     assert server.asked == [] and not Path("here").exists()
-
-
-def test_the_space_needed_is_that_of_the_worst_moment(tmp_path):
-    small, big = (Archive(f"https://example.org/{n}", n, [str(n)], expands=2.0) for n in (100, 1000))
-    assert space_needed([small, big], tmp_path, keep=False) == 200 + 1000 + 2000
-    assert space_needed([big, small], tmp_path, keep=False) == 1000 + 2000
-    assert space_needed([small, big], tmp_path, keep=True) == 100 + 200 + 1000 + 2000
-    (tmp_path / "1000.part").write_bytes(bytes(400))
-    (tmp_path / "100").write_bytes(bytes(100))
-    assert space_needed([small, big], tmp_path, keep=False) == 100 + 600 + 2000
 
 
 def test_two_at_once_are_refused(server, capsys):

@@ -79,32 +79,6 @@ def test_a_picture_of_the_right_size_can_be_written_to(photos):
 
 @pytest.mark.parametrize(
     "transform",
-    [EvalTransform(EvalResize(8)), TrainTransform(8, Augmentation(scale=(0.5, 1.0)))],
-    ids=["eval", "train"],
-)
-def test_a_batch_stacks_samples_and_lies_channels_last(photos, transform):
-    dataset = PhotoDataset(photos[1], transform)
-    samples = [dataset[(0, index)] for index in (2, 0, 1)]
-    batch = collate(samples)
-    assert isinstance(batch, Sample)
-    assert (batch.image.dtype, batch.image.shape) == (torch.uint8, (3, 3, 8, 8))
-    assert batch.image.is_contiguous(memory_format=torch.channels_last)
-    assert (batch.label.dtype, batch.label.tolist()) == (torch.int64, [4, 7, -1])
-    assert (batch.index.dtype, batch.index.tolist()) == (torch.int64, [2, 0, 1])
-    assert (batch.view.dtype, batch.view.shape) == (torch.float32, (3, 4))
-    for position, sample in enumerate(samples):
-        assert torch.equal(batch.image[position], sample.image)
-        assert torch.equal(batch.view[position], sample.view)
-
-
-def test_a_batch_of_one_keeps_its_dimension(photos):
-    batch = collate([PhotoDataset(photos[1], EvalTransform(EvalResize(8)))[(0, 1)]])
-    assert [tuple(part.shape) for part in batch] == [(1, 3, 8, 8), (1,), (1,), (1, 4)]
-    assert batch.image.is_contiguous(memory_format=torch.channels_last)
-
-
-@pytest.mark.parametrize(
-    "transform",
     [EvalTransform(EvalResize(16, "crop", 0.8)), TrainTransform(16, Augmentation(color_jitter=0))],
     ids=["eval", "train"],
 )
@@ -211,7 +185,3 @@ def test_an_evaluation_leaves_bad_images_out(broken, workers):
     loader = EvalLoader(dataset, sampler=[(0, 3), (0, 10), (0, 0)], batch_size=2, collate_fn=collate)
     assert [batch.index.tolist() for batch in loader] == [[0]]  # a batch without any image is passed over
     assert [batch.index.tolist() for batch in loader] == [[0]]
-
-
-def test_nothing_is_stacked_where_nothing_came():
-    assert collate([None, None]) is None

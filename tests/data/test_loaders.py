@@ -3,8 +3,9 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
-from fgvc.data.loaders import TrainLoader
+from fgvc.data.loaders import EvalLoader, TrainLoader, collate
 from fgvc.data.samplers import TrainSampler
+from fgvc.datatypes import Sample
 
 ORDER = {"data.batch_size": 3, "data.seed": 5, "training images": 14, "processes": 1}
 
@@ -77,3 +78,41 @@ def test_inside_an_epoch_the_order_must_be_the_same(name):
     assert loader().changed({"order": ORDER}) == {}
     with pytest.raises(ValueError, match="the order of the images has changed"):
         changed.load_state_dict({"epoch": 7, "images": 3, "order": ORDER})
+
+
+def sample(index, label):
+    """A Sample of random pixels whose colours lie last in memory, as those that a transform makes."""
+    draw = torch.Generator().manual_seed(index)
+    pixels = torch.randint(0, 256, (8, 8, 3), dtype=torch.uint8, generator=draw)
+    return Sample(pixels.permute(2, 0, 1), torch.tensor(label), torch.tensor(index), torch.rand(4, generator=draw))
+
+
+def test_a_batch_stacks_samples_and_lies_channels_last():
+    samples = [sample(2, 4), sample(0, 7), sample(1, -1)]
+    batch = collate([samples[0], None, *samples[1:]])
+    assert isinstance(batch, Sample)
+    assert (batch.image.dtype, batch.image.shape) == (torch.uint8, (3, 3, 8, 8))
+    assert batch.image.is_contiguous(memory_format=torch.channels_last)
+    assert (batch.label.dtype, batch.label.tolist()) == (torch.int64, [4, 7, -1])
+    assert (batch.index.dtype, batch.index.tolist()) == (torch.int64, [2, 0, 1])
+    assert (batch.view.dtype, batch.view.shape) == (torch.float32, (3, 4))
+    for position, one in enumerate(samples):
+        assert torch.equal(batch.image[position], one.image)
+        assert torch.equal(batch.view[position], one.view)
+
+
+def test_a_batch_of_one_keeps_its_dimension():
+    batch = collate([sample(1, 5)])
+    assert [tuple(part.shape) for part in batch] == [(1, 3, 8, 8), (1,), (1,), (1, 4)]
+    assert batch.image.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_nothing_is_stacked_where_nothing_came():
+    assert collate([None, None]) is None
+
+
+def test_an_evaluation_passes_over_a_batch_without_any_image():
+    samples = [None, None, sample(2, 0), None, sample(4, 1), sample(5, 1)]
+    found = EvalLoader(samples, batch_size=2, collate_fn=collate)
+    for _ in range(2):
+        assert [batch.index.tolist() for batch in found] == [[2], [4, 5]]

@@ -1,4 +1,5 @@
-import sys
+import os
+import signal
 import threading
 import time
 from pathlib import Path
@@ -9,7 +10,7 @@ from PIL import Image
 
 from fgvc.errors import UsageError
 from fgvc.images.decoding import ImageError
-from fgvc.images.pictures import expand, in_threads, pictures_below, pixels_of, square_of
+from fgvc.images.pictures import expand, in_threads, pixels_of, square_of
 from fgvc.images.resizing import EvalResize
 
 
@@ -17,23 +18,6 @@ def put(root: Path, *names: str):
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(b"x")
-
-
-def below(root: Path):
-    return [str(path.relative_to(root)) for path in pictures_below(root)]
-
-
-def test_pictures_are_found_at_any_depth_and_sorted(tmp_path):
-    put(tmp_path, "b.jpg", "a/z.JPEG", "a/b/c.webp", "a-b/d.png", "a/notes.txt", ".hidden/e.jpg", "a/.f.jpg", "noend")
-    put(tmp_path, "__MACOSX/g.jpg")
-    assert below(tmp_path) == ["a/b/c.webp", "a/z.JPEG", "a-b/d.png", "b.jpg"]
-
-
-def test_links_are_followed_and_a_loop_ends(tmp_path):
-    put(tmp_path, "album/a.jpg", "elsewhere/b.jpg")
-    (tmp_path / "album" / "more").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "album" / "loop").symlink_to(tmp_path / "album")
-    assert below(tmp_path / "album") == ["a.jpg", "more/b.jpg"]
 
 
 def test_a_missing_file_is_a_single_picture_and_an_endless_name_too():
@@ -69,9 +53,7 @@ def test_threads_keep_the_order_and_work_at_the_same_time():
         time.sleep(0.02 if item % 3 == 0 else 0)
         return item * 10
 
-    if in_threads.__globals__["THREADS"] < 2:
-        pytest.skip("one core: one thread")
-    assert list(in_threads(work, range(30), ahead=4)) == [item * 10 for item in range(30)]
+    assert list(in_threads(work, range(30), ahead=4, threads=2)) == [item * 10 for item in range(30)]
 
 
 def test_threads_never_hold_more_than_asked_for():
@@ -89,6 +71,25 @@ def test_threads_never_hold_more_than_asked_for():
     assert (taken, most) == (50, 3)
 
 
+def test_threads_stop_after_the_item_at_hand_when_nobody_takes_more():
+    done = []
+
+    def slow(i):
+        time.sleep(0.05)
+        done.append(i)
+
+    def interrupt():
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Timer(0.3, interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        list(in_threads(slow, range(1000), ahead=100, threads=2))
+    number = len(done)
+    assert number < 100
+    time.sleep(0.2)
+    assert len(done) == number
+
+
 def test_an_error_in_a_thread_reaches_the_reader():
     def work(item):
         raise UsageError(f"item {item}")
@@ -97,43 +98,12 @@ def test_an_error_in_a_thread_reaches_the_reader():
         list(in_threads(work, range(10), ahead=2))
 
 
-def test_folders_may_be_nested_deeper_than_python_calls(tmp_path):
-    chain = [tmp_path]
-    for _ in range(400):
-        chain.append(chain[-1] / "d")
-        chain[-1].mkdir()
-    put(chain[-1], "a.jpg")
-    usual = sys.getrecursionlimit()
-    sys.setrecursionlimit(300)  # the tests themselves are some 60 calls deep
-    try:
-        assert [path.name for path in pictures_below(tmp_path)] == ["a.jpg"]
-    finally:
-        sys.setrecursionlimit(usual)
-    (chain[-1] / "a.jpg").unlink()
-    for folder in chain[:0:-1]:  # pytest's own clearing up is recursive
-        folder.rmdir()
-
-
-def test_folders_are_opened_one_after_the_other(tmp_path):
-    put(tmp_path, "a/1.jpg", "b/2.jpg", "c/3.jpg")
-    found = pictures_below(tmp_path)
-    assert next(found).name == "1.jpg"
-    put(tmp_path, "b/0.jpg")
-    assert [path.name for path in found] == ["0.jpg", "2.jpg", "3.jpg"]
-
-
 def test_a_link_to_itself_is_a_picture_that_cannot_be_read(tmp_path):
     (tmp_path / "loop.jpg").symlink_to("loop.jpg")
     put(tmp_path, "a.jpg")
-    assert below(tmp_path) == ["a.jpg", "loop.jpg"]
+    assert [path.name for path in expand(tmp_path)] == ["a.jpg", "loop.jpg"]
     with pytest.raises(ImageError, match=r"loop\.jpg: cannot be read"):
         pixels_of(tmp_path / "loop.jpg")
-
-
-def test_a_folder_that_is_gone_is_named(tmp_path):
-    with pytest.raises(UsageError) as caught:
-        list(pictures_below(tmp_path / "gone"))
-    assert str(caught.value) == f"{tmp_path / 'gone'}: the folder cannot be read (No such file or directory)"
 
 
 def test_a_square_is_read_at_the_size_that_it_needs(tmp_path):

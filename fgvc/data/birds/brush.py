@@ -1,4 +1,4 @@
-"""The brush: shapes, shades and draws that every painted part of a bird or its scenery is made with."""
+"""Shapes, colours and random draws that all painted parts of birds and scenery share."""
 
 from collections.abc import Sequence
 

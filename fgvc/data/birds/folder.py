@@ -1,4 +1,4 @@
-"""The folder of painted birds: what it holds, written once and by all cores, whole or not at all.
+"""The folder of painted birds. All cores write it, once; it is whole or not there.
 
 Shape letters: n pictures of a split, B boxes, P body parts.
 """
@@ -39,7 +39,7 @@ Fractions = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Plan:
-    """All that the pictures depend on. `counts`: split -> number of pictures."""
+    """Everything that the pictures depend on. `counts`: split -> number of pictures."""
 
     species: list[Species]
     counts: dict[str, int]
@@ -78,7 +78,7 @@ class Plan:
 
 
 def write_once(plan: Plan, folder: Path, num_processes: int | None = None) -> None:
-    """Paint all pictures into a draft and rename it to `folder`; of two processes that do so, the first one's stays.
+    """Paint all pictures into a draft and rename it to `folder`; if two processes do so, the first folder stays.
 
     Args:
         plan: what to paint.
@@ -119,7 +119,7 @@ def read_annotations(folder: Path) -> dict[str, Fractions]:
 
 
 def _write(plan: Plan, draft: Path, num_processes: int) -> None:
-    known: dict[str, Any] = {}
+    annotations: dict[str, Any] = {}
     total = sum(plan.counts.values())
     processes = num_processes if total >= POOL_FROM else 1
     with tqdm(total=total, desc="painting birds", unit="picture", file=sys.stderr) as bar:
@@ -130,8 +130,8 @@ def _write(plan: Plan, draft: Path, num_processes: int) -> None:
             for row in _mapped(partial(_paint_file, plan, draft, split), count, processes):
                 rows.append(row)
                 bar.update()
-            known[f"{split}_boxes"], known[f"{split}_points"] = map(np.stack, zip(*rows, strict=True))
-    np.savez(draft / "annotations.npz", **known)
+            annotations[f"{split}_boxes"], annotations[f"{split}_points"] = map(np.stack, zip(*rows, strict=True))
+    np.savez(draft / "annotations.npz", **annotations)
     (draft / "manifest.json").write_text(json.dumps(plan.manifest, indent=1) + "\n", encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""Paint one invented bird where it lives, and say where its parts are.
+"""Paint one invented bird in its habitat and return where its parts are.
 
 Everything that varies is drawn from the generator that is handed in; the mark draws nothing, so that the same bird can
 be painted without it. Shape letters: S side of the picture, N points. Colours are RGB.
@@ -136,13 +136,13 @@ def _points(pose: Pose, species: Species, cover: Pixels, hidden: Pixels) -> dict
         "tail": tuple(tail_point(anatomy, 0.6, pose.lift)[0]),
     }
     names = [name for name in PARTS if name in local]
-    found = {}
+    visible = {}
     for name, (x, y) in zip(names, pose.place([local[name] for name in names]).tolist(), strict=True):
         row, column = min(int(y), len(cover) - 1), min(int(x), len(cover) - 1)
         near = cover[max(0, row - 3) : row + 4, max(0, column - 3) : column + 4]
         if near.max() > 100 and hidden[row, column] < 128:
-            found[name] = (x, y)
-    return found
+            visible[name] = (x, y)
+    return visible
 
 
 def _box(where: npt.NDArray[np.bool_]) -> Box:

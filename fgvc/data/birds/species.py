@@ -27,7 +27,7 @@ class Palette:
 
 @dataclass(frozen=True)
 class Species:
-    """What there is to draw.
+    """A species to draw.
 
     path: names from order to species.
     silhouette: key of `bird_shapes.ANATOMIES`.

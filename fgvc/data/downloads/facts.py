@@ -1,4 +1,4 @@
-"""What `fgvc data download` knows of each data set: one YAML per data set, shipped as `downloads/<stem>.yaml`."""
+"""The facts about each data set that `fgvc data download` fetches: one shipped YAML each, `downloads/<stem>.yaml`."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -24,7 +24,7 @@ class Archive:
             last one there means that the archive is unpacked.
         md5: as its makers publish it, or None.
         part: the part of the data set that it belongs to; None: to all.
-        expands: how often its size its files take, about; 1.1 for photographs.
+        expands: about how many times its size its files take; 1.1 for photographs.
     """
 
     url: str
@@ -41,7 +41,7 @@ class Archive:
 
     @property
     def is_exact(self) -> bool:
-        """Whether `size` is no rounded one."""
+        """Whether `size` is exact."""
         return isinstance(self.size, int)
 
     @property
@@ -64,12 +64,12 @@ class Archive:
 
 @dataclass(frozen=True)
 class DataSet:
-    """Archives, where they go and what to tell the one who fetches them.
+    """Archives, where they go, and what a user is told about them.
 
     Args:
-        title: name and size in a line.
+        title: name and size, one line.
         source: the page of its makers.
-        terms: on which terms it may be used.
+        terms: the terms of use.
         config: stem of the config that reads it.
         root: the folder that its `root` names, below the one that the user chose.
         archives: small ones first, so that trouble shows early.
@@ -111,12 +111,12 @@ def data_set(stem: str) -> DataSet:
     Raises:
         UsageError: there are none of that stem.
     """
-    known = download_stems()
-    if stem not in known:
-        raise UsageError(f"{stem}: no data set that can be fetched; there are {', '.join(known)}{_near(stem, known)}")
-    facts = yaml.safe_load(known[stem].read_text(encoding="utf-8"))
+    stems = download_stems()
+    if stem not in stems:
+        raise UsageError(f"{stem}: no data set that can be fetched; there are {', '.join(stems)}{_near(stem, stems)}")
+    facts = yaml.safe_load(stems[stem].read_text(encoding="utf-8"))
     return DataSet(**{**facts, "archives": [Archive(**archive) for archive in facts["archives"]]})
 
 
-def _near(stem: str, known: dict[str, Path]) -> str:
-    return did_you_mean(stem.lower().replace("_", ""), known)
+def _near(stem: str, stems: dict[str, Path]) -> str:
+    return did_you_mean(stem.lower().replace("_", ""), stems)

@@ -1,4 +1,4 @@
-"""Fetch one file over HTTP: continued where it stopped, checked while it arrives, whole under its name or not there."""
+"""Fetch one file over HTTP: continue where it stopped, check what arrives, give the file its name when it is whole."""
 
 import http.client
 import ssl
@@ -16,9 +16,9 @@ from fgvc.data.downloads.partial_file import BLOCK, PartialFile, check_whole, re
 from fgvc.errors import FgvcError
 
 TRIES = 5
-"""How often in a row a connection may fail without bringing a block."""
+"""How many times in a row a connection may fail before a block has arrived."""
 PASSING = {408, 425, 429, 500, 502, 503, 504}
-"""Answers of a server that may be another one a moment later."""
+"""Status codes after which the same request may succeed a moment later."""
 
 
 def fetch(
@@ -33,9 +33,9 @@ def fetch(
     """Fetch a file, unless it is there and right. What arrives is kept in `<target>.part` for the next call.
 
     Args:
-        url: its address; proxies are taken from the environment.
+        url: its address; the environment names proxies.
         target: where it goes; its folder exists.
-        md5: its checksum, or None: then the length that the server announces is all that is checked.
+        md5: its checksum, or None to check only the length that the server announces.
         size: its exact length in bytes, or None.
         at_most: the length in bytes beyond which it cannot be the file that is meant, or None.
         timeout: seconds of silence after which a connection counts as cut.
@@ -73,7 +73,7 @@ def _wait(part: PartialFile, url: str, reason: str, failures: int, pause: Callab
 
 
 def _receive(part: PartialFile, url: str, size: int | None, at_most: int | None, timeout: float) -> bool:
-    """Ask for what is missing, take what comes and return whether that was the end."""
+    """Request the missing bytes, append them to the part, and return whether the file is complete."""
     headers = {"User-Agent": "fgvc", "Accept-Encoding": "identity"}
     if part.have:
         headers["Range"] = f"bytes={part.have}-"
@@ -101,7 +101,7 @@ def _receive(part: PartialFile, url: str, size: int | None, at_most: int | None,
 
 
 def _begin(part: PartialFile, url: str, response: Any, size: int | None, at_most: int | None) -> None:
-    """Start a file over, once the answer is known to be no other thing: a part may be days of work."""
+    """Start a file over, but check first that the answer is the file: a part may be days of work."""
     if response.headers.get_content_type() == "text/html":
         raise FgvcError(f"{url}: the server sends a web page, not a file; open the address in a browser to see why")
     length = response.headers["Content-Length"]
@@ -113,7 +113,7 @@ def _begin(part: PartialFile, url: str, response: Any, size: int | None, at_most
 
 
 def _open(request: urllib.request.Request, timeout: float) -> Any:
-    """Return the answer, also 416 to a range that the file does not have."""
+    """Return the response; also a 416, which refuses a range that the file does not have."""
     try:
         return urllib.request.build_opener(StaySecure).open(request, timeout=timeout)
     except urllib.error.HTTPError as error:
@@ -135,7 +135,7 @@ def _open(request: urllib.request.Request, timeout: float) -> Any:
 
 
 class StaySecure(urllib.request.HTTPRedirectHandler):
-    """Follows redirections, but never from https to what anybody on the way can change."""
+    """Follows redirections, but from https only to https: anybody on the way can change what comes without it."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
@@ -156,7 +156,7 @@ def _continues(response: Any, part: PartialFile) -> bool:
 
 
 def _validator(response: Any) -> str | None:
-    """Return what names this version of the file: the ETag where it is a strong one, else the date."""
+    """Return what identifies this version of the file: a strong ETag, else the date."""
     tag: str | None = response.headers["ETag"]
     date: str | None = response.headers["Last-Modified"]
     return tag if tag and not tag.startswith("W/") else date

@@ -1,4 +1,4 @@
-"""Bring a data set into its folder: room, one process at a time, fetch, check, unpack, take over."""
+"""Install a data set in its folder: check the room, lock, fetch, check, unpack, move into place."""
 
 import os
 import shlex
@@ -20,7 +20,7 @@ SLACK = 2**30
 
 
 def describe(chosen: DataSet) -> str:
-    """Return what it is, on which terms, from where and how much, in lines."""
+    """Return lines about a data set: its title, makers, terms, files and sizes."""
     lines = [chosen.title, f"  source  {chosen.source}", *(f"  terms   {line}" for line in chosen.terms)]
     if chosen.part:
         lines.append(f"  part    {chosen.part} (--part: {', '.join(chosen.parts)})")
@@ -34,7 +34,7 @@ def describe(chosen: DataSet) -> str:
 
 
 def next_steps(chosen: DataSet, home: Path) -> str:
-    """Return the two commands that come next."""
+    """Return the two commands that a user gives next."""
     arguments = {"root": home / chosen.root, **chosen.arguments}
     values = {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in arguments.items()}
     flags = " ".join(f"--data.source.init_args.{key} {shlex.quote(value)}" for key, value in values.items())
@@ -49,7 +49,7 @@ def space_needed(archives: Sequence[Archive], folder: Path, keep: bool) -> int:
 
     Args:
         archives: what is fetched and unpacked there, one after the other.
-        folder: it; what has arrived there already is not counted again.
+        folder: where that happens; bytes that have arrived there are not counted again.
         keep: archives stay after they are unpacked.
     """
     used = worst = 0
@@ -98,18 +98,18 @@ def obtain(chosen: DataSet, home: Path, keep: bool) -> None:
 
 
 def _install(archive: Archive, folder: Path) -> int:
-    """Unpack an archive under a name of its own, then move what it makes to its place: nothing is there by half."""
+    """Unpack an archive into a temporary folder, then move its files into place, so that none is there half written."""
     temporary = folder / f".{archive.name}.unpacking"
     shutil.rmtree(temporary, ignore_errors=True)  # of a run that was killed
     temporary.mkdir()
     try:
         count = unpack(folder / archive.name, temporary, 2 * archive.unpacked + SLACK)
         for name in archive.makes:
-            found = [path for path in (temporary / name, *temporary.glob(f"*/{name}")) if path.exists()]
-            if not found:
+            places = [path for path in (temporary / name, *temporary.glob(f"*/{name}")) if path.exists()]
+            if not places:
                 raise FgvcError(f"{folder / archive.name}: holds no {name}; look for another source")
             if not os.path.lexists(folder / name):
-                found[0].rename(folder / name)
+                places[0].rename(folder / name)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return count
@@ -128,7 +128,7 @@ def _check_space(home: Path, needed: int) -> None:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Make the folder and keep a second run out of it; the lock ends with the process, however that ends."""
+    """Make the folder and lock it against a second run; the lock ends when the process ends."""
     path = folder / ".fgvc_download"
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -15,11 +15,11 @@ BLOCK = 2**20
 
 
 class PartialFile:
-    """`NAME.part`, which grows, and `NAME.part.json`, which says what it is a part of; both outlive a kill.
+    """A growing file `NAME.part`, and `NAME.part.json`, which says what it is a part of; both outlive a kill.
 
     Args:
         target: the whole file that it will be.
-        url: where it comes from; parts of another address are thrown away.
+        url: where it comes from; a part from another address is deleted.
 
     Raises:
         FgvcError: it cannot be written, here and in all methods.
@@ -55,7 +55,7 @@ class PartialFile:
         return f"{readable(self.have)}{of}"
 
     def restart(self, total: int | None = None, validator: str | None = None) -> None:
-        """Throw away what has arrived and begin a file of that length and version."""
+        """Delete what has arrived and begin a file of that length and version."""
         with self._writing():
             self._file.truncate(0)
             self.have, self._digest = 0, _md5()
@@ -78,7 +78,7 @@ class PartialFile:
         self._file.close()
 
     def finish(self, md5: str | None, size: int | None) -> None:
-        """Give the file its name if it is the right one, else put it aside and raise FgvcError."""
+        """Give the file its name if it is the right file; otherwise put it aside and raise FgvcError."""
         self.close()
         with self._writing():
             self._note.unlink(missing_ok=True)
@@ -97,7 +97,7 @@ class PartialFile:
 
 
 def check_whole(target: Path, md5: str | None, size: int | None) -> None:
-    """Put a file aside that is not the right one.
+    """Put a file aside if it is not the right one.
 
     Args:
         target: the file.
@@ -118,13 +118,13 @@ def readable(count: float) -> str:
     return f"{tqdm.format_sizeof(count)}B"
 
 
-def _check(file: Path, target: Path, found: str, md5: str | None, size: int | None) -> None:
+def _check(file: Path, target: Path, digest: str, md5: str | None, size: int | None) -> None:
     length = file.stat().st_size
-    if md5 in (None, found) and size in (None, length):
+    if md5 in (None, digest) and size in (None, length):
         return
     aside = target.with_name(f"{target.name}.wrong")
     file.replace(aside)
-    wrong = f"its md5 is {found}, not {md5}" if md5 not in (None, found) else f"it has {length:,} bytes, not {size:,}"
+    wrong = f"its md5 is {digest}, not {md5}" if md5 not in (None, digest) else f"it has {length:,} bytes, not {size:,}"
     raise FgvcError(f"{target}: {wrong}; put aside as {aside.name}: give the same command again to fetch it anew")
 
 

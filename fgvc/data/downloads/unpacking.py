@@ -1,4 +1,4 @@
-"""Unpack an archive that somebody else made: plain files and folders, below one folder, not more than agreed."""
+"""Unpack an untrusted archive: only plain files and folders, only below one folder, only up to a limit."""
 
 import lzma
 import stat
@@ -11,12 +11,11 @@ from typing import IO, NamedTuple
 
 from tqdm import tqdm
 
-from fgvc.data.downloads.partial_file import readable
+from fgvc.data.downloads.partial_file import BLOCK, readable
 from fgvc.errors import FgvcError
 
-BLOCK = 2**20
 HEADER = 512
-"""Bytes that a file or folder counts beside its contents, so that millions of empty ones are not free."""
+"""Bytes that each file or folder adds to its contents, so that millions of empty ones reach the limit, too."""
 
 
 class Member(NamedTuple):
@@ -29,7 +28,7 @@ class Member(NamedTuple):
 def unpack(archive: Path, folder: Path, limit: int) -> int:
     """Write the files of a .zip or .tar (plain, gz, bz2, xz) below a folder and return their number.
 
-    Contents alone are taken from the archive: owners, permissions (setuid) and dates are those of new files. Links,
+    Only contents are taken from the archive: owners, permissions (setuid) and dates are those of new files. Links,
     devices and names that lead out of the folder are refused, so that nothing written here can redirect what is
     written after it. This does what tarfile's `filter="data"` does, which Python lacks before 3.10.12 and 3.11.4 and
     which lets some links through; it also counts.

@@ -1,4 +1,4 @@
-"""Look at one photograph for what a training would stumble over. Quick to import: other processes do."""
+"""Check one photograph for what would harm a training. Worker processes import this file, so it imports little."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""How the problems of a data set are told: counted, a few of each kind as a table, all of them as a CSV."""
+"""Report the problems of a data set: their counts, a table with a few of each kind, a CSV of all."""
 
 import csv
 from collections import Counter
@@ -13,14 +13,14 @@ EXAMPLES = 3
 
 
 class Findings:
-    """Counts of the problems that pass by, and the first of each kind."""
+    """The counts of problems, and the first ones of each kind."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.examples: dict[str, list[Problem]] = {}
 
     def watched(self, problems: Iterable[Problem]) -> Iterator[Problem]:
-        """Pass the problems on."""
+        """Yield the problems unchanged and count them."""
         for problem in problems:
             self.counts[problem.problem] += 1
             if self.counts[problem.problem] <= EXAMPLES:

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from fgvc.data.inspection.file_check import look
 from fgvc.data.inspection.many_files import in_processes
 from fgvc.data.inspection.split_records import SplitRecords
+from fgvc.data.inspection.stats import node_counts
 from fgvc.data.records import Record, Records
 from fgvc.taxonomy.tree import Taxonomy
 
@@ -43,7 +44,7 @@ def problems(
 ) -> Iterator[Problem]:
     """Yield what is wrong: files first, split by split in the order of the records, then copies, labels and classes.
 
-    Nothing is kept of a good file but 8 bytes. Two files count as the same when 64 bits of a hash of their bytes are
+    Memory holds 8 bytes of each good file. Two files count as the same when 64 bits of a hash of their bytes are
     equal: among 2.7 million different files that happens by chance once in five million data sets.
 
     Args:
@@ -76,7 +77,7 @@ def _files(every: SplitRecords, taxonomy: Taxonomy, min_side: int, digests: Dige
 
 
 def _copies(every: SplitRecords, taxonomy: Taxonomy, digests: Digests) -> Iterator[Problem]:
-    """Compare each file with the first of the same content: of all splits, and of its own split."""
+    """Compare each file with the first one of the same content, of all splits and of its own split."""
     for positions in same(digests):
         firsts: dict[str, Record] = {}
         for position in positions:
@@ -90,7 +91,7 @@ def _copies(every: SplitRecords, taxonomy: Taxonomy, digests: Digests) -> Iterat
 
 
 def same(digests: Digests) -> Iterator[list[int]]:
-    """Yield the ascending positions of each digest that occurs more than once, by the first; 0 is passed over."""
+    """Yield the ascending positions of each digest that occurs more than once, ordered by the first; 0 is skipped."""
     order = np.argsort(digests, kind="stable")
     repeats = digests[order][1:] == digests[order][:-1]
     changes = np.diff(np.concatenate([[False], repeats, [False]]).astype(np.int8))
@@ -112,9 +113,9 @@ def _classes(splits: Mapping[str, Records], taxonomy: Taxonomy) -> Iterator[Prob
     others = [split for split in splits if split != "train"]
     names = taxonomy.unique_names(taxonomy.leaf_level)
     for leaf in np.flatnonzero(counts["train"] == 0).tolist():
-        found = [f"{counts[split][leaf]} in {split}" for split in others if counts[split][leaf]]
-        problem = "class_not_in_train" if found else "class_without_images"
-        detail = f"no training images, but {', '.join(found)}" if found else "no images in any split"
+        elsewhere = [f"{counts[split][leaf]} in {split}" for split in others if counts[split][leaf]]
+        problem = "class_not_in_train" if elsewhere else "class_without_images"
+        detail = f"no training images, but {', '.join(elsewhere)}" if elsewhere else "no images in any split"
         yield Problem(problem, "train", "", names[leaf], detail)
 
 
@@ -125,7 +126,7 @@ def leaf_counts(labels: npt.NDArray[np.int32], taxonomy: Taxonomy) -> npt.NDArra
         labels: (N,) node ids; -1 counts nowhere.
         taxonomy: what they point into.
     """
-    nodes = np.bincount(labels[labels >= 0], minlength=taxonomy.num_nodes)
+    nodes = node_counts(labels, taxonomy)
     ancestors = taxonomy.ancestors[: taxonomy.num_classes].numpy()
     counts: npt.NDArray[np.int64] = nodes[: taxonomy.num_classes].copy()
     for depth, level in enumerate(taxonomy.levels[:-1]):

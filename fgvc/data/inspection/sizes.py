@@ -1,4 +1,4 @@
-"""How large the photographs of a data set are, read from the headers of their files.
+"""The sizes of the photographs of a data set, read from the headers of their files.
 
 Shape letters: N files, Q quantiles.
 """
@@ -13,18 +13,23 @@ import numpy.typing as npt
 from PIL import ExifTags, Image
 from tqdm import tqdm
 
-from fgvc.data.inspection.many_files import in_threads
 from fgvc.data.inspection.split_records import SplitRecords
 from fgvc.data.records import Records
 from fgvc.data.splitting import random_keys
+from fgvc.images.pictures import in_threads
 
 QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)
-LYING = (5, 6, 7, 8)  # orientations of EXIF that swap width and height
-TURNED_BY_EXIF = (
-    "JPEG",
-    "MPO",
-    "WEBP",
-)  # for the EXIF of a PNG, Pillow would decode the whole of it; TIFFs it turns itself
+LYING = (5, 6, 7, 8)
+"""The orientations of EXIF that swap width and height."""
+
+TURNED_BY_EXIF = ("JPEG", "MPO", "WEBP")
+"""Formats whose EXIF is read. Pillow would decode a whole PNG for it, and turns a TIFF itself."""
+
+THREADS = max(8, os.cpu_count() or 1)
+"""They wait for the disk, not for a core."""
+
+AHEAD = 48 * THREADS
+"""How many headers are at most read before they are needed."""
 
 
 class Header(NamedTuple):
@@ -70,14 +75,15 @@ def sizes(splits: Mapping[str, Records], count: int | None) -> dict[str, Any]:
     """
     every = SplitRecords(splits)
     drawn = sample(len(every), count)
-    seen = in_threads(header, (every[i][1].path for i in drawn.tolist()))
+    paths = (every[i][1].path for i in drawn.tolist())
+    seen = in_threads(header, paths, AHEAD, THREADS)
     rows = np.zeros((len(drawn), 3), dtype=np.int64)
     failed, first = 0, ""
-    for i, found in enumerate(tqdm(seen, "reading headers", len(drawn), unit=" images", delay=1, leave=False)):
-        rows[i] = found[:3]
-        if found.error:
+    for i, one in enumerate(tqdm(seen, "reading headers", len(drawn), unit=" images", delay=1, leave=False)):
+        rows[i] = one[:3]
+        if one.error:
             failed += 1
-            first = first or f"{every[int(drawn[i])][1].path}: {found.error}"
+            first = first or f"{every[int(drawn[i])][1].path}: {one.error}"
     read = rows[rows[:, 0] > 0]
     return {
         "images": len(drawn),

@@ -1,4 +1,4 @@
-"""The records of several splits, numbered through."""
+"""The records of several splits, numbered as one sequence."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""How many photographs a data set has of what: per split, per level, per class.
+"""Count the photographs of a data set per split, level and class.
 
 Shape letters: N records, M nodes of the taxonomy, C classes of a level.
 """
@@ -47,13 +47,13 @@ def node_counts(labels: npt.NDArray[np.int32], taxonomy: Taxonomy) -> Counts:
 def class_counts(nodes: Counts, taxonomy: Taxonomy, level: str) -> Counts:
     """Return (C,) images of each class of a level, labels below it included, from `node_counts`."""
     above = taxonomy.ancestors[:, taxonomy.depth(level)].numpy()
-    known = above >= 0
-    summed = np.bincount(above[known], weights=nodes[known], minlength=taxonomy.size(level))
+    has_class = above >= 0
+    summed = np.bincount(above[has_class], weights=nodes[has_class], minlength=taxonomy.size(level))
     return summed.astype(np.int64)
 
 
 def level_counts(nodes: Counts, taxonomy: Taxonomy, level: str) -> LevelCounts:
-    """Return what there is to say about one level, from `node_counts`."""
+    """Return the counts of one level, from `node_counts`."""
     counts = class_counts(nodes, taxonomy, level)
     some = counts[counts > 0]
     spread = (int(some.min()), float(np.median(some)), int(some.max())) if len(some) else (0, 0.0, 0)
@@ -74,7 +74,7 @@ def extremes(nodes: Counts, taxonomy: Taxonomy) -> tuple[dict[str, int], dict[st
 
 
 def to_plain(labels: Mapping[str, npt.NDArray[np.int32]], taxonomy: Taxonomy) -> dict[str, Any]:
-    """Return everything as plain data.
+    """Return all counts as plain data.
 
     Args:
         labels: split -> (N,) node ids.
@@ -88,7 +88,7 @@ def to_plain(labels: Mapping[str, npt.NDArray[np.int32]], taxonomy: Taxonomy) ->
         plain[split] = {
             "images": len(of_split),
             "unlabelled": len(of_split) - int(nodes.sum()),
-            "levels": {level: {**found._asdict(), "imbalance": found.imbalance} for level, found in levels.items()},
+            "levels": {level: {**counts._asdict(), "imbalance": counts.imbalance} for level, counts in levels.items()},
             "largest": largest,
             "smallest": smallest,
         }

@@ -1,6 +1,5 @@
 """Read COCO-like annotation files (images, annotations, categories) without keeping an object per image."""
 
-import json
 from array import array
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,31 +9,29 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from fgvc.data.packed_paths import PackedPaths, PathPacker
-from fgvc.data.reading.index_cache import Arrays, indexed
+from fgvc.data.reading.index_cache import indexed
 from fgvc.data.reading.json_stream import pieces
+from fgvc.data.record_table import PathPacker, RecordTable
 from fgvc.errors import UsageError
-
-_TYPES = {"blob": np.uint8, "ends": np.int64, "category_ids": np.int64, "categories": np.uint8}
 
 
 class Annotated(NamedTuple):
     """What one annotation file says.
 
     path: the file.
-    files: N paths of photographs.
+    files: N rows, the photographs.
     category_ids: (N,) int64.
     categories: dicts with id, name and more, sorted by id; empty where the file lists none.
     """
 
     path: Path
-    files: PackedPaths
+    files: RecordTable
     category_ids: npt.NDArray[np.int64]
     categories: list[dict[str, Any]]
 
 
 class _Collector:
-    """Takes the pieces of a file, keeps two numbers or a path of each thing, and lets the rest go."""
+    """Keeps two numbers or a path of each thing in a file, and drops the rest."""
 
     def __init__(self) -> None:
         self.files = PathPacker()
@@ -54,14 +51,13 @@ class _Collector:
 
 
 def read_annotations(path: Path) -> Annotated:
-    """Return photographs and labels in the order of the file's images; of a large file, by its kept index.
+    """Return photographs and labels in the order of the file's images; a large file's come from its kept index.
 
     Raises:
         UsageError: no such file, no such content, or an image with no category or with two.
     """
-    found = indexed(path, tuple(_TYPES), lambda: _index(path), _fits)
-    categories = json.loads(found["categories"].tobytes())
-    return Annotated(path, PackedPaths(found["blob"], found["ends"]), found["category_ids"], categories)
+    table = indexed(path, {"category_id": np.int64}, lambda: _index(path))
+    return Annotated(path, table, table.numbers("category_id"), table.extra["categories"])
 
 
 def read_categories(path: Path) -> list[dict[str, Any]]:
@@ -70,31 +66,21 @@ def read_categories(path: Path) -> list[dict[str, Any]]:
     Raises:
         UsageError: no such file or no such content.
     """
-    found: list[Any] = []
-    _read(path, lambda key, things: found.extend(things if key in (None, "categories") else ()))
-    return _by_id(path, found)
+    categories: list[Any] = []
+    _read(path, lambda key, things: categories.extend(things if key in (None, "categories") else ()))
+    return _by_id(path, categories)
 
 
-def _index(path: Path) -> Arrays:
-    found = _Collector()
-    _read(path, found.take)
-    if not len(found.files):
+def _index(path: Path) -> RecordTable:
+    content = _Collector()
+    _read(path, content.take)
+    if not len(content.files):
         raise UsageError(f"{path}: no list of images in it; is it an iNaturalist annotation file?")
-    if not found.annotated_ids:
+    if not content.annotated_ids:
         raise UsageError(f"{path}: images without annotations; a competition's test file has no labels")
-    categories = _by_id(path, found.categories) if found.categories else []
-    files = found.files.packed()
-    text = np.frombuffer(json.dumps(categories).encode(), dtype=np.uint8)
-    return {"blob": files.blob, "ends": files.ends, "category_ids": _join(path, found, files), "categories": text}
-
-
-def _fits(arrays: Arrays) -> bool:
-    """Say whether arrays from a cache can be the index of a file."""
-    blob, ends, categories = arrays["blob"], arrays["ends"], arrays["categories"]
-    if any(arrays[name].dtype != kind or arrays[name].ndim != 1 for name, kind in _TYPES.items()):
-        return False
-    whole = len(ends) == len(arrays["category_ids"]) + 1 and ends[0] == 0 and ends[-1] == len(blob)
-    return bool(whole and (np.diff(ends) >= 0).all() and json.loads(categories.tobytes()) is not None)
+    categories = _by_id(path, content.categories) if content.categories else []
+    category_ids = _join(path, content)
+    return content.files.table({"categories": categories}, category_id=category_ids)
 
 
 def _read(path: Path, take: Callable[[str | None, list[Any]], Any]) -> None:
@@ -123,14 +109,14 @@ def _is_category(thing: Any) -> bool:
     return isinstance(thing, Mapping) and "id" in thing and "name" in thing
 
 
-def _join(path: Path, found: _Collector, files: PackedPaths) -> npt.NDArray[np.int64]:
+def _join(path: Path, content: _Collector) -> npt.NDArray[np.int64]:
     """Return (N,) category ids for the N images, in their order."""
-    images = np.frombuffer(found.image_ids, dtype=np.int64)
-    annotated = np.frombuffer(found.annotated_ids, dtype=np.int64)
+    images = np.frombuffer(content.image_ids, dtype=np.int64)
+    annotated = np.frombuffer(content.annotated_ids, dtype=np.int64)
     if np.array_equal(images, annotated) and (np.diff(images) > 0).all():  # as in the published files: no need to sort
-        return np.frombuffer(found.category_ids, dtype=np.int64)
+        return np.frombuffer(content.category_ids, dtype=np.int64)
     order = np.argsort(annotated, kind="stable")
-    annotated, categories = annotated[order], np.frombuffer(found.category_ids, dtype=np.int64)[order]
+    annotated, categories = annotated[order], np.frombuffer(content.category_ids, dtype=np.int64)[order]
     # a boxed file repeats the category once per box
     twice = annotated[1:][(annotated[1:] == annotated[:-1]) & (categories[1:] != categories[:-1])]
     if len(twice):
@@ -138,6 +124,7 @@ def _join(path: Path, found: _Collector, files: PackedPaths) -> npt.NDArray[np.i
     place = np.searchsorted(annotated, images).clip(max=len(annotated) - 1)
     missing = np.flatnonzero(annotated[place] != images)
     if len(missing):
-        raise UsageError(f"{path}: image id {images[missing[0]]} ({files[int(missing[0])]}) has no annotation")
+        name = content.files.table().path(int(missing[0]))
+        raise UsageError(f"{path}: image id {images[missing[0]]} ({name}) has no annotation")
     joined: npt.NDArray[np.int64] = categories[place]
     return joined

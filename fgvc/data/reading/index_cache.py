@@ -1,48 +1,43 @@
-"""The index of a large annotation file, kept in files so that no later start reads the whole text again."""
+"""The record table of a large annotation file, kept as an Arrow file: later starts do not read the text again."""
 
 import hashlib
 import json
 import os
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from fgvc.data.packed_paths import map_array
+from fgvc.data.record_table import RecordTable, open_table
 from fgvc.files.cache_folder import cache_folder
+from fgvc.files.whole_files import flush, whole_folder
 
-Arrays = Mapping[str, npt.NDArray[Any]]
-
-FORMAT = 1
-"""Raise it when the arrays of the same file change: older indexes are then passed by."""
+FORMAT = 2
+"""Raise it when the table of the same file changes: older indexes are then ignored."""
 
 KEPT_FROM = 2**25
 """Bytes of the smallest file whose index is kept; a smaller one is read in half a second."""
 
 _ABANDONED = 600
-"""Seconds after which a draft is taken for that of a process that was killed."""
+"""Seconds after which a draft counts as left by a process that was killed."""
 
 
-def indexed(path: Path, names: tuple[str, ...], make: Callable[[], Arrays], check: Callable[[Arrays], bool]) -> Arrays:
-    """Return what `make` returns; of a large file from the cache folder, where an earlier start has left it.
+def indexed(path: Path, kinds: Mapping[str, type[np.generic]], make: Callable[[], RecordTable]) -> RecordTable:
+    """Return what `make` returns; for a large file, return the table that an earlier start left in the cache folder.
 
-    The index is known by the file's path, size and time of change: after a change it is made anew. One that is damaged
-    is made anew, too, and without a folder that can be written, it is made in memory. stderr is told of all this.
+    The index is found by the file's path, size and time of change: a changed file is read again. A damaged index is
+    made again, too. Without a folder that can be written, the table stays in memory. stderr is told of all this.
 
     Args:
         path: the file that `make` reads.
-        names: of the arrays.
+        kinds: the columns of numbers that the table has.
         make: reads the file.
-        check: whether kept arrays fit together.
 
     Returns:
-        name -> array, mapped from files or in memory.
+        The table, mapped from a file or in memory.
     """
     try:
         status = path.stat()
@@ -53,29 +48,29 @@ def indexed(path: Path, names: tuple[str, ...], make: Callable[[], Arrays], chec
     folder = _folder(path, status)
     _clear(folder.parent)
     if folder.is_dir():
-        kept = _load(folder, names, check)
+        kept = _load(folder, kinds)
         if kept is not None:
             return kept
         _say(f"{folder}: the index of {path} is damaged and is made anew")
     _say(f"reading {path} ({status.st_size / 1e6:,.0f} MB) once; later starts read its index in {folder}")
-    made, error = make(), None
-    if _load(folder, names, check) is None:  # another process may have been faster
+    table, error = make(), None
+    if _load(folder, kinds) is None:  # another process may have been faster
         try:
-            _save(folder, made)
+            _save(folder, table)
         except OSError as caught:
             error = caught
-    # mapped, the arrays are shared with other processes, and what was read gives its memory back
-    kept = _load(folder, names, check)
+    # a mapped table is shared with other processes, and gives back the memory of what was read
+    kept = _load(folder, kinds)
     if kept is None:
         why = (error and error.strerror) or error or "it does not read back"
         advice = "set FGVC_CACHE to a folder that can be written and has room"
         _say(f"{folder}: the index is not kept ({why}), so the next start reads all again; {advice}")
-    return made if kept is None else kept
+    return table if kept is None else kept
 
 
 def _folder(path: Path, status: os.stat_result) -> Path:
-    known = [FORMAT, str(path.resolve()), status.st_size, status.st_mtime_ns]
-    digest = hashlib.sha256(json.dumps(known).encode()).hexdigest()
+    identity = [FORMAT, str(path.resolve()), status.st_size, status.st_mtime_ns]
+    digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
     return cache_folder() / "indexes" / f"{path.stem}_{digest[:16]}"
 
 
@@ -85,32 +80,22 @@ def _clear(folder: Path) -> None:
             if time.time() - draft.stat().st_mtime > _ABANDONED:
                 shutil.rmtree(draft)
         except OSError:
-            pass  # another process has cleared it, or it is not ours
+            pass  # another process has removed it, or it belongs to another user
 
 
-def _load(folder: Path, names: tuple[str, ...], check: Callable[[Arrays], bool]) -> Arrays | None:
+def _load(folder: Path, kinds: Mapping[str, type[np.generic]]) -> RecordTable | None:
     try:
-        arrays = {name: map_array(folder / f"{name}.npy") for name in names}
-        return arrays if check(arrays) else None
+        return open_table(folder / "records.arrow", kinds)
     except (OSError, ValueError):
         return None
 
 
-def _save(folder: Path, arrays: Arrays) -> None:
-    """Write all arrays into a draft and rename it."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        for name, array in arrays.items():
-            with (draft / f"{name}.npy").open("wb") as file:
-                np.save(file, array, allow_pickle=False)
-                file.flush()
-                os.fsync(file.fileno())  # a power cut must not leave a whole name with half a content
-        draft.chmod(0o755)
+def _save(folder: Path, table: RecordTable) -> None:
+    with whole_folder(folder) as draft:
+        with (draft / "records.arrow").open("wb") as file:
+            table.save(file)
+            flush(file)
         shutil.rmtree(folder, ignore_errors=True)  # a damaged one
-        draft.rename(folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _say(line: str) -> None:

@@ -89,11 +89,9 @@ def _delimiter(first_line: str, needed: list[str]) -> str:
 
 
 def _read_parquet(path: Path, needed: list[str], optional: list[str]) -> Rows:
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError:
-        raise UsageError(f'{path}: reading Parquet needs pyarrow; pip install "fgvc[tables]", or save as CSV') from None
+    import pyarrow
+    from pyarrow import parquet
+
     try:
         header = list(parquet.read_schema(path).names)
         columns = _chosen(path, header, needed, optional)

@@ -1,4 +1,4 @@
-"""Every module of this folder is imported with it, so that its classes are known by their short names."""
+"""This folder imports all of its modules, so that their classes can be given by their short names."""
 
 import importlib
 import pkgutil

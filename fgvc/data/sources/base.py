@@ -1,4 +1,4 @@
-"""What every data source offers: a taxonomy, the records of each split, and annotations where it has them."""
+"""The contract of a data source: a taxonomy, the records of each split, and annotations where it has them."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -8,9 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fgvc.data.records import Records
+from fgvc.images.boxes import Box
 from fgvc.taxonomy.tree import Taxonomy
-
-Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -51,5 +50,5 @@ class DataSource(ABC):
         return None
 
     def annotations(self, split: str, index: int) -> Annotations:
-        """Return what is known about record `index` of a split; empty where the data set has no annotations."""
+        """Return the annotations of record `index` of a split; empty where the data set has none."""
         return Annotations()

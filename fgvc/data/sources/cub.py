@@ -162,12 +162,12 @@ def _build_tree(tree: Tree, rows: Sequence[dict[str, str]]) -> Taxonomy:
 
 def _class_facts(root: Path) -> list[dict[str, str]]:
     """Return the rows of the shipped taxonomy for the classes of a folder, by class id."""
-    known = {int(row["class_id"]): row for row in _read_csv("cub/taxonomy.csv")}
+    rows = {int(row["class_id"]): row for row in _read_csv("cub/taxonomy.csv")}
     classes = read_table(root / "classes.txt")
     for number, folder in classes.items():
-        if number not in known or folder != f"{number:03d}.{known[number]['class_name']}":
+        if number not in rows or folder != f"{number:03d}.{rows[number]['class_name']}":
             raise UsageError(f"{root / 'classes.txt'}: class {number} {folder!r} is not one of CUB-200-2011's")
-    return [known[number] for number in sorted(classes)]
+    return [rows[number] for number in sorted(classes)]
 
 
 def _find(root: str) -> Path:

@@ -74,7 +74,7 @@ class GeneratedBirds(DataSource):
         if not self.folder.exists():
             write_once(plan, self.folder, num_processes)
         self._taxonomy = Taxonomy(LEVELS, [one.path for one in species])
-        self._known = read_annotations(self.folder)
+        self._annotations = read_annotations(self.folder)
         self._records = {split: _records(plan, split, str(self.folder)) for split in self.splits}
 
     @property
@@ -90,8 +90,8 @@ class GeneratedBirds(DataSource):
 
     def annotations(self, split: str, index: int) -> Annotations:
         """Return the boxes of the object and of the mark, and the visible body parts."""
-        rows = zip(BOXES, self._known[f"{split}_boxes"][index].tolist(), strict=True)
-        points = zip(PARTS, self._known[f"{split}_points"][index].tolist(), strict=True)
+        rows = zip(BOXES, self._annotations[f"{split}_boxes"][index].tolist(), strict=True)
+        points = zip(PARTS, self._annotations[f"{split}_points"][index].tolist(), strict=True)
         # A hidden part is NaN, which is not equal to itself.
         return Annotations(
             {name: tuple(row) for name, row in rows}, {part: (x, y) for part, (x, y) in points if x == x}

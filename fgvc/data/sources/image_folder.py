@@ -1,7 +1,6 @@
 """Your own photographs, sorted into one folder per class."""
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from fgvc.data.sources.base import DataSource
 from fgvc.data.splitting import SPLIT_NAMES, name_keys, stratified_split
 from fgvc.errors import UsageError, did_you_mean
 from fgvc.images.decoding import SUFFIXES
+from fgvc.images.folders import is_folder, names_below, visible
 from fgvc.taxonomy.growing import grow, node_of_path, plain_name
 from fgvc.taxonomy.tree import Taxonomy
 
@@ -21,8 +21,8 @@ class ImageFolder(DataSource):
 
     Either `root/train/<class>/...`, with `root/val` and `root/test` where you have them (`valid` and `validation` are
     understood), or `root/<class>/...`, from which a test part is cut: reproducible, balanced over the classes, and
-    chosen by the names of the files. The same is done where `train` stands alone. Pictures may lie at any depth below
-    their class folder. Hidden files and files that are no pictures are passed over.
+    chosen by the names of the files. A `train` folder alone is cut in the same way. Pictures may lie at any depth below
+    their class folder. Hidden files and files that are no pictures are ignored.
 
     Args:
         root: the folder.
@@ -109,22 +109,22 @@ def _split_folders(root: Path) -> dict[str, str]:
     """Return split -> folder name below root, in the order train, val, test; {"train": ""} for a single folder."""
     if not root.is_dir():
         raise UsageError(f"{root}: no such folder of photographs")
-    found: dict[str, str] = {}
-    for name in sorted(entry.name for entry in _visible(root) if _is_folder(entry)):
+    folders: dict[str, str] = {}
+    for name in (entry.name for entry in visible(root) if is_folder(entry)):
         split = SPLIT_NAMES.get(name.lower())
-        if split in found:
-            raise UsageError(f"{root}: both {found[split]!r} and {name!r} mean the {split} split; keep one")
+        if split in folders:
+            raise UsageError(f"{root}: both {folders[split]!r} and {name!r} mean the {split} split; keep one")
         if split:
-            found[split] = name
-    if found and "train" not in found:
-        raise UsageError(f"{root}: has {sorted(found.values())} but no 'train' folder to learn from")
-    return {split: found[split] for split in ("train", "val", "test") if split in found} or {"train": ""}
+            folders[split] = name
+    if folders and "train" not in folders:
+        raise UsageError(f"{root}: has {sorted(folders.values())} but no 'train' folder to learn from")
+    return {split: folders[split] for split in ("train", "val", "test") if split in folders} or {"train": ""}
 
 
 def _class_files(root: Path, folder: str, complete: bool) -> list[str]:
     """Return the sorted paths of the pictures below root/folder, relative to root; check the layout."""
     top = root / folder
-    walk = tqdm(_pictures(str(top), ()), desc=f"reading {top}", unit=" pictures", delay=3, leave=False)
+    walk = tqdm(names_below(str(top), once=False), desc=f"reading {top}", unit=" pictures", delay=3, leave=False)
     below = sorted(walk)
     loose = next((file for file in below if "/" not in file), None)
     if loose:
@@ -132,38 +132,10 @@ def _class_files(root: Path, folder: str, complete: bool) -> list[str]:
     if not below:
         raise UsageError(f"{top}: no pictures; looked for {' '.join(sorted(SUFFIXES))} in {top}/<class>/")
     filled = {file.split("/", 1)[0] for file in below}
-    for entry in _visible(top) if complete else ():
-        if _is_folder(entry) and entry.name not in filled:
+    for entry in visible(top) if complete else ():
+        if is_folder(entry) and entry.name not in filled:
             raise UsageError(f"{entry.path}: class folder without pictures; looked for {' '.join(sorted(SUFFIXES))}")
     return [f"{folder}/{file}" if folder else file for file in below]
-
-
-def _pictures(folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
-    """Yield picture paths relative to the folder; `above` are the folders on the way down, to stop at a link's loop."""
-    status = os.stat(folder)  # noqa: PTH116 - os.scandir gives strings, and there may be millions
-    here = (status.st_dev, status.st_ino)
-    if here in above:
-        return
-    for entry in _visible(folder):
-        if _is_folder(entry):
-            yield from (f"{entry.name}/{file}" for file in _pictures(entry.path, (*above, here)))
-        elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:  # noqa: PTH122
-            yield entry.name  # a link that leads nowhere, too: the decoder says so, and `data.on_bad_image` decides
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
-
-
-def _visible(folder: str | Path) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return [entry for entry in entries if not entry.name.startswith(".") and entry.name != "__MACOSX"]
-    except OSError as error:
-        raise UsageError(f"{folder}: the folder cannot be read ({error.strerror})") from None
 
 
 def _class_path(file: str, folder: str, depth: int) -> tuple[str, ...]:
@@ -174,7 +146,7 @@ def _class_path(file: str, folder: str, depth: int) -> tuple[str, ...]:
 def _labels(classes: Sequence[tuple[str, ...]], nodes: dict[tuple[str, ...], int], folder: Path) -> list[int]:
     for path in dict.fromkeys(classes):
         if path not in nodes:
-            known = ["/".join(node) for node in nodes]
+            learned = ["/".join(node) for node in nodes]
             name = "/".join(path)
-            raise UsageError(f"{folder / name}: train has no class folder {name!r}{did_you_mean(name, known)}")
+            raise UsageError(f"{folder / name}: train has no class folder {name!r}{did_you_mean(name, learned)}")
     return [nodes[path] for path in classes]

@@ -98,10 +98,10 @@ def tree_of_categories(
     shared = set.intersection(*(set(category) for category in categories))
     ranks = [rank for rank in RANKS if rank in shared] or [name for name in ("supercategory",) if name in shared]
     chosen = list(levels) if levels is not None else [*ranks, "species"]
-    known = [*ranks, *({"supercategory"} & shared - set(ranks)), "species"]
+    usable = [*ranks, *({"supercategory"} & shared - set(ranks)), "species"]
     for level in chosen:
-        if level not in known:
-            raise UsageError(f"{source}: no level {level!r}; the categories have {known}{did_you_mean(level, known)}")
+        if level not in usable:
+            raise UsageError(f"{source}: no level {level!r}; the categories have {usable}{did_you_mean(level, usable)}")
     if not chosen or chosen[-1] != "species":
         raise UsageError(f"{source}: levels {chosen} must end with 'species', the class to tell")
     paths = [_path(category, chosen[:-1]) for category in categories]
@@ -145,8 +145,9 @@ def _records(root: Path, part: Annotated, categories: Sequence[Mapping[str, Any]
     leaves = np.searchsorted(ids, part.category_ids).clip(max=len(ids) - 1).astype(np.int32)
     unknown = np.flatnonzero(ids[leaves] != part.category_ids)
     if len(unknown):
-        found = part.category_ids[unknown[0]]
-        raise UsageError(f"{part.path}: category id {found} is not in the list of categories; of another year?")
-    if not (root / part.files[0]).is_file():
-        raise UsageError(f"{part.path}: its first photograph is not there: {root / part.files[0]}; unpack the images")
+        category = part.category_ids[unknown[0]]
+        raise UsageError(f"{part.path}: category id {category} is not in the list of categories; of another year?")
+    first = root / part.files.path(0)
+    if not first.is_file():
+        raise UsageError(f"{part.path}: its first photograph is not there: {first}; unpack the images")
     return Records(part.files, leaves, root)

@@ -173,11 +173,11 @@ def _grow_labels(
 
 
 def _path(rows: Rows, index: int, columns: Sequence[str], cells: Sequence[str]) -> tuple[str, ...]:
-    known = max((depth for depth, cell in enumerate(cells, start=1) if cell), default=0)
-    if not known or not cells[0]:
+    depth = max((i for i, cell in enumerate(cells, start=1) if cell), default=0)
+    if not depth or not cells[0]:
         raise UsageError(f"{rows.at(index)}: column {columns[0]!r} is empty; give at least the coarsest name")
     path: list[str] = []
-    for cell in cells[:known]:
+    for cell in cells[:depth]:
         path.append(plain_name(cell) or path[-1])
     return tuple(path)
 

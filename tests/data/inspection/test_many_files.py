@@ -2,62 +2,11 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 
 import pytest
 
-from fgvc.data.inspection import many_files
-from fgvc.data.inspection.many_files import CHUNK, in_processes, in_threads
+from fgvc.data.inspection.many_files import CHUNK, in_processes
 from fgvc.errors import FgvcError
-
-
-@pytest.mark.parametrize("count", [0, 1, CHUNK, 40 * CHUNK + 3])
-def test_threads_answer_in_order_and_take_little_in_advance(monkeypatch, count):
-    monkeypatch.setattr(many_files, "THREADS", 2)
-    begun = []
-
-    def items():
-        for i in range(count):
-            begun.append(i)
-            yield i
-
-    found = []
-    for square in in_threads(lambda i: i * i, items()):
-        found.append(square)
-        assert len(begun) - len(found) <= 3 * 2 * CHUNK
-    assert found == [i * i for i in range(count)]
-
-
-def test_threads_work_at_the_same_time(monkeypatch):
-    monkeypatch.setattr(many_files, "THREADS", 2)
-    both = threading.Barrier(2, timeout=20)
-    assert len(list(in_threads(lambda i: both.wait() if i % CHUNK == 0 else 0, range(2 * CHUNK)))) == 2 * CHUNK
-
-
-def test_threads_stop_after_the_file_at_hand_when_nobody_takes_more(monkeypatch):
-    monkeypatch.setattr(many_files, "THREADS", 2)
-    done = []
-
-    def slow(i):
-        time.sleep(0.05)
-        done.append(i)
-
-    def interrupt():
-        os.kill(os.getpid(), signal.SIGINT)
-
-    threading.Timer(0.3, interrupt).start()
-    with pytest.raises(KeyboardInterrupt):
-        list(in_threads(slow, range(1000)))
-    number = len(done)
-    assert number < 100
-    time.sleep(0.2)
-    assert len(done) == number
-
-
-def test_what_a_thread_raises_reaches_the_caller():
-    with pytest.raises(ZeroDivisionError):
-        list(in_threads(lambda i: 1 // i, [1, 0]))
 
 
 def test_processes_answer_in_order():

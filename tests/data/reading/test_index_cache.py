@@ -2,12 +2,14 @@ import os
 import time
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from fgvc.data.reading import index_cache
 from fgvc.data.reading.index_cache import indexed
+from fgvc.data.record_table import PathPacker
 
-NAMES = ("numbers", "letters")
+KINDS = {"number": np.int64}
 
 
 class Reader:
@@ -18,12 +20,13 @@ class Reader:
 
     def __call__(self):
         self.times += 1
-        text = np.frombuffer(self.path.read_bytes(), dtype=np.uint8)
-        return {"numbers": text.astype(np.int64) - 48, "letters": text}
+        text = self.path.read_text()
+        packer = PathPacker()
+        packer.extend(text)
+        return packer.table(number=np.array([int(digit) for digit in text]))
 
     def get(self):
-        found = indexed(self.path, NAMES, self, lambda arrays: len(arrays["numbers"]) == len(arrays["letters"]))
-        return found["numbers"].tolist()
+        return indexed(self.path, KINDS, self).numbers("number").tolist()
 
 
 @pytest.fixture
@@ -42,11 +45,11 @@ def test_the_second_start_reads_the_index_and_not_the_file(reader, tmp_path, cap
     assert reader.get() == [1, 2, 3, 4]
     (folder,) = kept(tmp_path)
     assert capsys.readouterr().err == (f"reading {reader.path} (0 MB) once; later starts read its index in {folder}\n")
-    assert sorted(file.name for file in folder.iterdir()) == ["letters.npy", "numbers.npy"]
+    assert [file.name for file in folder.iterdir()] == ["records.arrow"]
     assert reader.get() == [1, 2, 3, 4]
     assert reader.times == 1
     assert capsys.readouterr() == ("", "")
-    assert isinstance(indexed(reader.path, NAMES, reader, lambda arrays: True)["letters"], np.memmap)
+    assert indexed(reader.path, KINDS, reader).file == folder / "records.arrow"
 
 
 def test_a_small_file_is_read_each_time_and_leaves_nothing(reader, tmp_path, capsys):
@@ -84,7 +87,7 @@ def test_another_file_has_another_index(reader, tmp_path, monkeypatch, how):
 def test_a_damaged_index_is_made_anew_with_one_line(reader, tmp_path, capsys, damage):
     reader.get()
     (folder,) = kept(tmp_path)
-    file = folder / "numbers.npy"
+    file = folder / "records.arrow"
     if damage == "cut":
         file.write_bytes(file.read_bytes()[:-3])
     elif damage == "empty":
@@ -94,7 +97,9 @@ def test_a_damaged_index_is_made_anew_with_one_line(reader, tmp_path, capsys, da
     elif damage == "text":
         file.write_bytes(b"a pickle or whatever else")
     else:
-        np.save(file, np.arange(7))
+        table = pa.table({"other": [1, 2]})
+        with file.open("wb") as opened, pa.ipc.new_file(opened, table.schema) as writer:
+            writer.write_table(table)
     capsys.readouterr()
     assert reader.get() == [1, 2, 3, 4]
     told = capsys.readouterr().err.splitlines()
@@ -119,14 +124,10 @@ def test_without_a_folder_that_can_be_written_it_goes_on_and_says_so(reader, tmp
 
 
 def test_a_full_disk_leaves_nothing_behind(reader, tmp_path, monkeypatch, capsys):
-    real = np.save
+    def full(file):
+        raise OSError(28, "No space left on device")
 
-    def save(file, array, **options):
-        if array.dtype == np.uint8:
-            raise OSError(28, "No space left on device")
-        real(file, array, **options)
-
-    monkeypatch.setattr(np, "save", save)
+    monkeypatch.setattr(index_cache, "flush", full)
     assert reader.get() == [1, 2, 3, 4]
     assert "not kept (No space left on device)" in capsys.readouterr().err
     assert kept(tmp_path) == []
@@ -138,7 +139,7 @@ def test_what_a_killed_process_left_is_cleared_away_later(reader, tmp_path):
     old, young = (folder.with_name(f".{folder.name}.{word}") for word in ("old", "young"))
     for draft in (old, young):
         draft.mkdir()
-        (draft / "numbers.npy").write_bytes(b"half")
+        (draft / "records.arrow").write_bytes(b"half")
     os.utime(old, (0, time.time() - 1200))
     assert reader.get() == [1, 2, 3, 4]
     assert kept(tmp_path) == [young, folder]
@@ -150,10 +151,10 @@ def test_of_two_processes_that_read_at_once_the_first_ones_index_stays(reader, t
 
     def slow():
         other.get()  # a second process starts later and is ready sooner
-        inodes.append((kept(tmp_path)[0] / "letters.npy").stat().st_ino)
+        inodes.append((kept(tmp_path)[0] / "records.arrow").stat().st_ino)
         return reader()
 
-    assert indexed(reader.path, NAMES, slow, lambda arrays: True)["numbers"].tolist() == [1, 2, 3, 4]
+    assert indexed(reader.path, KINDS, slow).numbers("number").tolist() == [1, 2, 3, 4]
     (folder,) = kept(tmp_path)
-    assert [(folder / "letters.npy").stat().st_ino] == inodes
+    assert [(folder / "records.arrow").stat().st_ino] == inodes
     assert (reader.times, other.times) == (1, 1)

@@ -1,5 +1,3 @@
-import sys
-
 import pandas as pd
 import pytest
 
@@ -45,13 +43,6 @@ def test_a_pandas_parquet_gives_the_same_as_its_csv(tmp_path):
     assert from_parquet.cells == from_csv.cells
     assert from_parquet.cells["site"] == ["3", "", "12"]
     assert from_parquet.numbers == [2, 3, 4]
-
-
-def test_parquet_without_its_reader_says_what_to_install(tmp_path, monkeypatch):
-    (tmp_path / "t.parquet").write_bytes(b"PAR1")
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(UsageError, match=r'pip install "fgvc\[tables\]"'):
-        read_rows(tmp_path / "t.parquet", ["path"])
 
 
 @pytest.mark.parametrize(

@@ -168,26 +168,6 @@ def test_a_split_that_the_protocol_lacks_is_refused(small):
         CUB(str(small)).records("val")
 
 
-def test_a_missing_list_is_named(small):
-    (small / "train_test_split.txt").unlink()
-    with pytest.raises(UsageError, match=r"train_test_split\.txt: cannot be read"):
-        CUB(str(small))
-
-
-def test_a_damaged_line_is_named(small):
-    with (small / "images.txt").open("a") as file:
-        file.write("nonsense\n")
-    with pytest.raises(UsageError, match=r"images\.txt: line 121 is 'nonsense'"):
-        CUB(str(small))
-
-
-def test_an_image_without_a_class_is_named(small):
-    lines = (small / "image_class_labels.txt").read_text().splitlines()
-    (small / "image_class_labels.txt").write_text("\n".join(lines[:-1]))
-    with pytest.raises(UsageError, match=r"image_class_labels\.txt: no number for image 120"):
-        CUB(str(small))
-
-
 @pytest.mark.parametrize("line", ["6 006.Dodo", "201 201.Dodo"])
 def test_a_class_that_is_not_cubs_is_named(small, line):
     with (small / "classes.txt").open("a") as file:

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from fgvc.data.packed_paths import PackedPaths, map_array
+from fgvc.data.record_table import open_table, table_of
 from fgvc.data.records import Record, Records
 
 PATHS = ["a/1.jpg", "b/Möwe 鳥.jpg", os.fsdecode(b"c/\xff\xfe.jpg"), "", "/elsewhere/4.jpg"]
@@ -49,19 +49,13 @@ def test_pickled_records_are_the_same():
     assert list(pickle.loads(pickle.dumps(records))) == list(records)  # noqa: S301
 
 
-def arrays_of(records):
-    """The arrays that hold the records."""
-    return [x for part in (records, records._paths) for x in vars(part).values() if isinstance(x, np.ndarray)]
-
-
-def test_two_hundred_thousand_records_take_a_third_of_a_list_and_three_objects():
+def test_two_hundred_thousand_records_take_a_third_of_a_list():
     count = 200_000
     paths = [f"train/{i % 1000:04d}/{i:08d}.jpg" for i in range(count)]
     records = Records(paths, np.arange(count, dtype=np.int32))
-    assert len(arrays_of(records)) == 3
-    size = sum(array.nbytes for array in arrays_of(records))
+    size = records._table.columns.nbytes + records.labels.nbytes
     as_objects = sum(sys.getsizeof(Record(path, i)) + sys.getsizeof(path) + 8 for i, path in enumerate(paths))
-    assert len(pickle.dumps(records)) < size + 1000
+    assert len(pickle.dumps(records)) < size + 2000
     assert 3 * size < as_objects
     assert records[123_456] == ("train/0456/00123456.jpg", 123_456)
 
@@ -69,9 +63,8 @@ def test_two_hundred_thousand_records_take_a_third_of_a_list_and_three_objects()
 def test_a_large_part_shares_the_paths_and_a_small_one_has_its_own():
     records = Records([f"{i}.jpg" for i in range(1000)], np.arange(1000), "/data")
     large, small = records.subset(np.arange(999, 99, -1)), records.subset(range(0, 1000, 50))
-    assert np.shares_memory(large._paths.blob, records._paths.blob)
-    assert not np.shares_memory(small._paths.blob, records._paths.blob)
-    assert len(small._paths) == 20
+    assert large._table is records._table
+    assert len(small._table) == 20
     assert large[0] == ("/data/999.jpg", 999) and len(large) == 900
     assert as_list(small) == [(f"{i}.jpg", i) for i in range(0, 1000, 50)]
     assert as_list(large.subset([-1, 0])) == [("100.jpg", 100), ("999.jpg", 999)]
@@ -84,11 +77,9 @@ def test_a_large_part_shares_the_paths_and_a_small_one_has_its_own():
 
 
 def test_another_process_is_sent_labels_and_positions_of_records_that_lie_in_files(tmp_path):
-    packed = PackedPaths.of(f"{'x' * 120}{i}.jpg" for i in range(10_000))
-    np.save(tmp_path / "blob.npy", packed.blob)
-    np.save(tmp_path / "ends.npy", packed.ends)
-    mapped = PackedPaths(map_array(tmp_path / "blob.npy"), map_array(tmp_path / "ends.npy"))
-    records = Records(mapped, np.arange(10_000, dtype=np.int32), "/data")
+    with (tmp_path / "t.arrow").open("wb") as file:
+        table_of(f"{'x' * 120}{i}.jpg" for i in range(10_000)).save(file)
+    records = Records(open_table(tmp_path / "t.arrow", {}), np.arange(10_000, dtype=np.int32), "/data")
     for part in (records.subset(range(1, 9_000)), records.subset(range(1, 10))):
         sent = pickle.dumps(part)
         assert len(sent) < 8 * len(part) + 1000
