@@ -74,6 +74,9 @@ def build(cli: RunCLI, run: Run) -> None:
     cli.build()
     data = cli.datamodule
     data.train_dataloader()  # too few images for a batch: say so before anything is written
+    if processes.is_first():
+        for report in dict.fromkeys(str(one.report) for one in cli.model.recognizer.backbones() if one.report):
+            print(report, file=sys.stderr)
     if run.weights_from and processes.is_first():  # DDP tells the others
         told = init_from(cli.model.recognizer, run.weights_from, run.bare)
         print(f"start from {run.weights_from}: {told}", file=sys.stderr)

@@ -3,7 +3,6 @@
 Shape letters: N images, S side of the image, C channels, h, w grid.
 """
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +15,6 @@ from torch import Tensor, nn
 
 from fgvc.errors import FgvcError, UsageError, did_you_mean
 from fgvc.methods.last_stage import LastStage, cut, layout_of, to_map
-
-log = logging.getLogger(__name__)
-
 
 _RESERVED = frozenset({"num_classes", "features_only", "pretrained", "checkpoint_path", "cache_dir"})
 
@@ -39,13 +35,20 @@ class WeightReport:
     """What became of the tensors when a file was read into a network.
 
     kept: in both. reset: only in the network, so at their random start. ignored: only in the file.
+    what: network and file, in words.
     """
 
     kept: tuple[str, ...]
     reset: tuple[str, ...]
     ignored: tuple[str, ...]
+    what: str = ""
 
     def __str__(self) -> str:
+        return self.what + self.counts
+
+    @property
+    def counts(self) -> str:
+        """How many tensors there are of each kind, and the names of the first ones."""
         parts = [f"kept {len(self.kept)} tensors"]
         for word, names in (("reset", self.reset), ("ignored", self.ignored)):
             listed = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
@@ -60,6 +63,7 @@ class Backbone(nn.Module):
         image_size: side of the images it will see, in pixels.
         name: a name from `timm.list_models()`.
         weights: `pretrained` (downloaded by timm), `none`, or the path of a safetensors file.
+        min_kept: least share of the network's numbers that a weight file must fill.
         model_args: further arguments of the timm model, e.g. `{drop_path_rate: 0.1}`.
         mean, std: of the pixels over 0..1, one per channel; by default those the timm weights were trained with.
 
@@ -82,12 +86,13 @@ class Backbone(nn.Module):
         model_args: dict[str, Any] | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        min_kept: float = 0.5,
     ) -> None:
         super().__init__()
         if name.partition(".")[0] not in timm.list_models():
             raise UsageError(f"backbone: timm has no model {name!r}{did_you_mean(name, timm.list_models())}")
         self.net: Any
-        self.net, self.report = _create(name, weights, dict(model_args or {}))
+        self.net, self.report = _create(name, weights, dict(model_args or {}), min_kept)
         _set_input_size(self.net, name, image_size)
         if hasattr(self.net, "pre_logits"):
             self.net.pre_logits = nn.Identity()  # VGG's fully connected layers, which no map reads
@@ -149,7 +154,9 @@ class Backbone(nn.Module):
             )
 
 
-def _create(name: str, weights: str, model_args: dict[str, Any]) -> tuple[nn.Module, WeightReport | None]:
+def _create(
+    name: str, weights: str, model_args: dict[str, Any], min_kept: float
+) -> tuple[nn.Module, WeightReport | None]:
     taken = sorted(key for key in model_args if key in _RESERVED or key.startswith("pretrained_"))
     if taken:  # a model file must not make timm fetch or open anything
         raise UsageError(f"backbone {name}: model_args {taken} are set by Backbone itself; see `weights`")
@@ -165,9 +172,7 @@ def _create(name: str, weights: str, model_args: dict[str, Any]) -> tuple[nn.Mod
         raise _weights_error(name, weights, error) from None
     if weights in ("pretrained", "none"):
         return net, None
-    report = _compare(net, tensors, weights)
-    log.info("%s from %s: %s", name, weights, report)
-    return net, report
+    return net, _compare(net, tensors, name, weights, min_kept)
 
 
 def _tensor_names(path: Path) -> set[str]:
@@ -180,12 +185,21 @@ def _tensor_names(path: Path) -> set[str]:
         raise UsageError(f"backbone weights: {path} is not a whole safetensors file ({_in_one_line(error)})") from None
 
 
-def _compare(net: nn.Module, tensors: set[str], weights: str) -> WeightReport:
-    wanted = {key for key in net.state_dict() if not key.endswith("num_batches_tracked")}
+def _compare(net: nn.Module, tensors: set[str], name: str, weights: str, min_kept: float) -> WeightReport:
+    sizes = {key: value.numel() for key, value in net.state_dict().items() if not key.endswith("num_batches_tracked")}
+    wanted = set(sizes)
     kept, reset, ignored = (tuple(sorted(names)) for names in (wanted & tensors, wanted - tensors, tensors - wanted))
     if not kept:
         raise UsageError(f"backbone weights: {weights} shares no tensor with the network (it has {ignored[:2]} ...)")
-    return WeightReport(kept, reset, tuple(key for key in ignored if not key.endswith("num_batches_tracked")))
+    ignored = tuple(key for key in ignored if not key.endswith("num_batches_tracked"))
+    report = WeightReport(kept, reset, ignored, f"{name} from {weights}: ")
+    share = sum(sizes[key] for key in kept) / sum(sizes.values())
+    if share < min_kept:
+        raise UsageError(
+            f"backbone weights: {weights} fills {share:.1%} of the numbers of {name} ({report.counts}); give a file of "
+            f"this network, or min_kept: {int(1000 * share) / 1000:g} to start from it all the same"
+        )
+    return report
 
 
 def _weights_error(name: str, weights: str, error: Exception) -> FgvcError:

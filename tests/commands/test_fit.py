@@ -7,9 +7,11 @@ import signal
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 import yaml
-from fakes.tiny_run import CPU, NET, data_flags, make_photos, read_csv
+from fakes.tiny_run import BACKBONE, CPU, NET, data_flags, make_photos, read_csv
+from safetensors.torch import save_file
 
 from fgvc.__main__ import main
 from fgvc.training.callbacks.step_checkpoints import StepCheckpoint
@@ -300,3 +302,16 @@ def test_a_class_that_was_renamed_is_refused(photos, folder, monkeypatch, capsys
     said = f"fgvc: {path}: {difference}; give the data it was trained on"
     assert capsys.readouterr().err.splitlines()[-1] == said
     assert {path: path.read_bytes() for path in Path("runs").rglob("*") if path.is_file()} == files
+
+
+def test_what_a_weight_file_filled_is_always_printed(photos, folder, capsys):
+    net = timm.create_model("test_resnet", num_classes=7)
+    save_file({key: value for key, value in net.state_dict().items() if key != "conv1.0.weight"}, "w.safetensors")
+    weights = [f"{BACKBONE}.weights", "w.safetensors"]
+    assert fit(photos, "birds", *weights, "--trainer.max_epochs", "1") == 0
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("test_resnet from ")]
+    assert line.endswith("tensors, reset 1 (conv1.0.weight), ignored 2 (fc.bias, fc.weight)")
+    save_file({"conv1.0.weight": net.state_dict()["conv1.0.weight"]}, "few.safetensors")
+    assert fit(photos, "few", f"{BACKBONE}.weights", "few.safetensors") == 2
+    assert capsys.readouterr().err.startswith("fgvc: backbone weights: few.safetensors fills ")
+    assert not Path("runs/few").exists()

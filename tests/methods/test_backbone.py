@@ -125,8 +125,7 @@ def doctored(tmp_path) -> Path:
     return tmp_path / "w.safetensors"
 
 
-def test_the_report_of_a_local_file_is_exact(doctored, caplog):
-    caplog.set_level("INFO", "fgvc")
+def test_the_report_of_a_local_file_is_exact(doctored):
     backbone = Backbone(64, "test_resnet", str(doctored))
     state, stored = backbone.net.state_dict(), load_file(doctored)
     assert backbone.report.reset == ("conv1.0.weight", "layer4.0.bn1.bias")
@@ -135,8 +134,22 @@ def test_the_report_of_a_local_file_is_exact(doctored, caplog):
     assert set(backbone.report.kept) == named - set(backbone.report.reset)
     assert all(torch.equal(state[key], stored[key]) for key in backbone.report.kept)
     text = f"kept {len(named) - 2} tensors, reset 2 (conv1.0.weight, layer4.0.bn1.bias), ignored 2 (fc.bias, fc.weight)"
-    assert text in caplog.text
+    assert str(backbone.report) == f"test_resnet from {doctored}: {text}"
     assert Backbone(64, "test_resnet", "none").report is None
+
+
+def test_a_file_that_fills_little_of_the_network_is_refused_unless_asked_for(tmp_path):
+    state = timm.create_model("test_resnet", num_classes=0).state_dict()
+    few = {key: value for key, value in state.items() if key.startswith("conv1.")}
+    save_file(few, tmp_path / "few.safetensors")
+    numbers = {key: value.numel() for key, value in state.items() if "num_batches" not in key}
+    share = sum(numbers[key] for key in few if key in numbers) / sum(numbers.values())
+    message = one_line(UsageError, name="test_resnet", weights=str(tmp_path / "few.safetensors"))
+    assert f"few.safetensors fills {share:.1%} of the numbers of test_resnet (kept " in message
+    assert "give a file of this network, or min_kept: 0." in message
+    asked = float(message.rpartition("min_kept: ")[2].split()[0])
+    backbone = Backbone(64, "test_resnet", str(tmp_path / "few.safetensors"), min_kept=asked)
+    assert set(backbone.report.kept) == {key for key in few if key in numbers}
 
 
 def test_unfit_weight_files_are_one_line(tmp_path, doctored):
