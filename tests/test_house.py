@@ -1,6 +1,7 @@
 """The rules of the house (docs/house.md), read from the source with `ast`."""
 
 import ast
+import re
 import tomllib
 from pathlib import Path
 
@@ -142,6 +143,17 @@ def faults_of(modules):
 
 def test_the_house_stands():
     assert faults_of(sources(REPO)) == []
+
+
+def test_the_picture_on_the_page_shows_every_number():
+    picture = (REPO / "docs" / "house.md").read_text(encoding="utf-8").partition("fgvc/\n")[2].partition("```")[0]
+    shown = {
+        name: int(line.split()[-1])
+        for line in picture.splitlines()
+        for name in re.findall(r"(?<=  )(\w+)(?:/|\.py) ", line)
+        if name in FLOORS
+    }
+    assert shown == FLOORS
 
 
 HOUSE = {

@@ -158,13 +158,13 @@ def read_config(run: Path) -> dict[str, Any]:
 
 
 def facts(config: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return what a run is made of, as (name, value): the stems of its parts, sizes, epochs."""
+    """Return what a run is made of, as (name, value): the classes of its parts, sizes, epochs."""
     recognizer = at(config, "model", "recognizer")
     parts = [("method", recognizer), *((part, at(recognizer, "init_args", part)) for part in ("attention", "head"))]
-    named = [(name, _stem(at(part, "class_path"))) for name, part in parts]
+    named = [(name, _short(at(part, "class_path"))) for name, part in parts]
     named += [
         ("backbone", at(recognizer, "init_args", "backbone", "init_args", "name")),
-        ("data", _stem(at(config, "data", "source", "class_path"))),
+        ("data", _short(at(config, "data", "source", "class_path"))),
         ("image size", at(config, "model", "image_size")),
         ("epochs", at(config, "trainer", "max_epochs")),
         ("seed", at(config, "seed_everything")),
@@ -179,9 +179,9 @@ def at(tree: Any, *keys: str) -> Any:
     return tree
 
 
-def _stem(class_path: Any) -> str:
-    """`fgvc.methods.recognizers.ra_cnn.RACNN` -> `ra_cnn`, the name of its YAML."""
-    return ".".join(str(class_path or "").split(".")[-2:-1]) or str(class_path or "")
+def _short(class_path: Any) -> str:
+    """`fgvc.recognizers.ra_cnn.RACNN`, as older runs have it, -> `RACNN`."""
+    return str(class_path or "").rpartition(".")[2]
 
 
 def _photographs(run: Path, recorded: Any, source: Any) -> Path:

@@ -41,7 +41,7 @@ def test_a_whole_run(tmp_path):
     assert report.name == "one"
     assert report.day == time.strftime("%Y-%m-%d", time.localtime((run / "predictions_test.csv").stat().st_mtime))
     assert dict(report.facts) == {
-        "method": "ra_cnn", "head": "LinearHead", "backbone": "mobilenetv2_100", "data": "cub", "image size": "160",
+        "method": "RACNN", "head": "LinearHead", "backbone": "mobilenetv2_100", "data": "CUB", "image size": "160",
         "epochs": "4", "seed": "7",
     }  # fmt: skip
     assert report.final == {"test/hd@1": 0.5}
