@@ -20,10 +20,10 @@ _RESERVED = frozenset({"num_classes", "features_only", "pretrained", "checkpoint
 
 
 class Features(NamedTuple):
-    """What a backbone sees.
+    """What a backbone answers.
 
     map: (N, C, h, w), for convolutional networks and transformers alike.
-    trunk: what the last stage reads, opaque to all but that stage; None unless a head asked for a copy of the stage.
+    trunk: the input of the last stage, in the form that this stage reads; None unless a head asked for a copy of it.
     """
 
     map: Tensor
@@ -32,9 +32,9 @@ class Features(NamedTuple):
 
 @dataclass(frozen=True)
 class WeightReport:
-    """What became of the tensors when a file was read into a network.
+    """Which tensors a network took from a file.
 
-    kept: in both. reset: only in the network, so at their random start. ignored: only in the file.
+    kept: in both. reset: only in the network, so they are random. ignored: only in the file.
     what: network and file, in words.
     """
 
@@ -74,8 +74,8 @@ class Backbone(nn.Module):
         report: WeightReport of a local file, else None.
 
     Raises:
-        UsageError: unknown name, missing or unfit weight file, arguments or image size that the network refuses.
-        FgvcError: pretrained weights cannot be had.
+        UsageError: an unknown name, a missing or unfit weight file, or arguments or a size that the network refuses.
+        FgvcError: the pretrained weights cannot be loaded.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Backbone(nn.Module):
         return Features(seen, self._trunk.pop() if self._trunk else None)
 
     def new_last_stage(self) -> LastStage:
-        """Return a copy of the last stage, weights included; from now on `forward` answers the trunk that it reads.
+        """Return a copy of the last stage, weights included. From now on `forward` also returns its input, the trunk.
 
         Raises:
             UsageError: this network's last stage cannot be cut off.
@@ -128,9 +128,9 @@ class Backbone(nn.Module):
         return LastStage({name: modules[name] for name in self._cut[1]}, self._layout, exempt)
 
     def before_last_stage(self) -> Iterator[nn.Module]:
-        """Iterate over the smallest modules outside the last stage; all of the network's until a copy was asked for.
+        """Iterate over the smallest modules outside the last stage; over all of them before `new_last_stage` is called.
 
-        What a larger module owns itself (tokens, scales of a block) comes as a list of parameters.
+        Parameters that a larger module owns itself (tokens, scales of a block) come as a ParameterList.
         """
         own = tuple(f"{name}." for name in self._cut[1]) if self._cut else ()
         for name, module in self.net.named_modules():
@@ -145,7 +145,7 @@ class Backbone(nn.Module):
         self._trunk[:] = [answer]
 
     def check_side(self, side: int) -> None:
-        """Raise UsageError where a network that was made for images of one side is to see others too."""
+        """Raise UsageError for another side than the network was made for, if it cannot see other sides."""
         one_size = hasattr(self.net, "set_input_size") or self.net.pretrained_cfg.get("fixed_input_size")
         if one_size and side != self.image_size:
             raise UsageError(
@@ -215,7 +215,7 @@ def _weights_error(name: str, weights: str, error: Exception) -> FgvcError:
 
 
 def _set_input_size(net: Any, name: str, image_size: int) -> None:
-    """Transformers with a fixed grid are told the size and try it on a blank image; convolutional networks take any."""
+    """Tell a transformer with a fixed grid the size, and try it on a blank image; convolutional networks take any."""
     patches = getattr(net, "patch_embed", None)
     if hasattr(net, "set_input_size") and patches is not None and not getattr(patches, "dynamic_img_pad", False):
         _check_patches(name, image_size, max(patches.patch_size))
@@ -231,7 +231,7 @@ def _set_input_size(net: Any, name: str, image_size: int) -> None:
 
 
 def _check_patches(name: str, image_size: int, patch: int) -> None:
-    """A rest of pixels would be dropped in silence, and every box would be off by its share."""
+    """Refuse a size that is no multiple of the patch: the rest would be dropped silently, and boxes would be off."""
     if image_size % patch:
         lower = image_size // patch * patch
         near = " or ".join(str(size) for size in (lower, lower + patch) if size)

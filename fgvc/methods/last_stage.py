@@ -1,7 +1,7 @@
-"""The last stage of a timm network as a part of its own, so that a head may own a copy of it.
+"""The last stage of a timm network as a module of its own, so that a head may own a copy of it.
 
-Which modules follow the cut is seen by running the network once; that they, one after the other, give the network's own
-answer is checked then and there.
+The network is run once to see which modules follow the cut, and to check that these modules, one after the other, give
+the network's own answer.
 
 Shape letters: N images, S side of the image, C channels, h, w grid.
 """
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from fgvc.errors import UsageError
 
 BLOCKS = 3
-"""How many blocks are the last stage of a network that has no stages, such as ViT."""
+"""How many blocks make up the last stage of a network without stages, such as ViT."""
 
 
 class Layout(NamedTuple):

@@ -1,4 +1,10 @@
-"""Where the object is, read off a feature map without training."""
+"""Where the object is, read off a feature map without training: the mask of SCDA.
+
+Xiu-Shen Wei, Jian-Hao Luo, Jianxin Wu, Zhi-Hua Zhou, "Selective Convolutional Descriptor Aggregation for Fine-Grained
+Image Retrieval", TIP 2017.
+
+Shape letters: N images, C channels, h, w grid.
+"""
 
 import torch
 from torch import Tensor
@@ -27,7 +33,7 @@ def largest_component(masks: Tensor) -> Tensor:
     cells = height * width
     own = torch.arange(1, cells + 1, device=masks.device, dtype=torch.float32).view(1, height, width)
     labels = own * masks
-    # The largest number of a component spreads by one cell a round; a winding one needs as many rounds as it is long.
+    # Each round spreads the largest number of a component by one cell; a winding one needs as many rounds as cells.
     while True:
         spread = max_pool2d(labels[:, None], 3, stride=1, padding=1)[:, 0] * masks
         if torch.equal(spread, labels):
@@ -41,5 +47,10 @@ def largest_component(masks: Tensor) -> Tensor:
 
 
 def selected_boxes(features: Tensor, side_min: float = 0.0, square: bool = False, margin: float = 0.0) -> Tensor:
-    """Return (N, 4): the box around `selection_masks` of a map (N, C, h, w); see `regions.fitted` for the rest."""
+    """Return (N, 4) xyxy inside 0..1: the box around `selection_masks`.
+
+    Args:
+        features: (N, C, h, w).
+        side_min, square, margin: see `regions.fitted`.
+    """
     return fitted(boxes_of_masks(selection_masks(features.detach())), side_min, square, margin)

@@ -1,4 +1,4 @@
-"""From names found in folders or cells to node ids of a taxonomy. A path is one name per level, coarse to fine."""
+"""A taxonomy from the names of folders or cells. A path is one name per level, coarse to fine."""
 
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -11,8 +11,8 @@ Path = tuple[str, ...]
 def grow(levels: Sequence[str], paths: Iterable[Path]) -> Taxonomy:
     """Build the tree in which every path is a node; leaves are sorted by name, so the order of the paths is free.
 
-    A path that ends above the finest level is an inner node. Where nothing longer continues it, it becomes a leaf that
-    repeats its last name: a genus of which no species was ever told apart is a class of its own.
+    A path that ends above the finest level is an inner node. If no longer path continues it, it becomes a leaf that
+    repeats its last name: a genus without any species is a class of its own.
 
     Raises:
         UsageError: there are no paths.
@@ -33,5 +33,5 @@ def node_of_path(taxonomy: Taxonomy) -> dict[Path, int]:
 
 
 def plain_name(name: str) -> str:
-    """Return a name without outer blanks and in the composed Unicode spelling; file systems differ in it."""
+    """Return a name without outer blanks, in the composed Unicode spelling: file systems spell accents differently."""
     return unicodedata.normalize("NFC", name.strip())

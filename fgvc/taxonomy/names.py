@@ -1,4 +1,4 @@
-"""From the names that people write to the nodes of a taxonomy."""
+"""The nodes of a taxonomy that people name."""
 
 from collections.abc import Mapping
 
@@ -7,15 +7,19 @@ from fgvc.taxonomy.tree import Taxonomy
 
 
 def nodes_named(taxonomy: Taxonomy, written: Mapping[str, str]) -> list[int]:
-    """Return the node of each name (at any level) or path ("Owls > Strix"), given as name -> where it is written.
+    """Return the node of each name (at any level) or path ("Owls > Strix").
 
-    A name that is repeated below itself, as in ragged trees, is that of the highest node.
+    A name that is repeated below itself, as in ragged trees, means the highest node.
+
+    Args:
+        taxonomy: the classes.
+        written: name -> where it is written, for messages.
 
     Raises:
-        UsageError: a name that no class has, or several that do not lie below each other.
+        UsageError: a name that no class has, or that several classes have which do not lie below each other.
     """
     bearers: dict[str, list[int]] = {}
-    for node in range(taxonomy.num_nodes):  # fine to coarse, so that what lies above takes the place of what lies below
+    for node in range(taxonomy.num_nodes):  # fine to coarse: the node above replaces the one below
         path = taxonomy.path(node)
         for name in {path[-1], " > ".join(path)}:
             apart = [other for other in bearers.get(name, []) if taxonomy.path(other)[: len(path)] != path]

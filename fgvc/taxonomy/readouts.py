@@ -1,4 +1,4 @@
-"""Ways to name the coarse levels, and to rank the leaves, from leaf log-probabilities alone; nothing is trained.
+"""Readouts: ways to score the leaves and the coarse levels from leaf log-probabilities alone. Nothing is trained.
 
 Shape letters: N images, K leaves, L levels, C classes of a level.
 """
@@ -53,21 +53,22 @@ def ancestor(log_leaf: Tensor, taxonomy: Taxonomy) -> Scores:
 
 def _best_below(scores: Tensor, best: Tensor, taxonomy: Taxonomy, level: str) -> Tensor:
     above = leaf_ancestors(taxonomy, level).to(scores.device)
-    found = scores.new_full((len(scores), taxonomy.size(level)), -torch.inf)
-    found = found.scatter_reduce(1, above.expand_as(scores), scores, "amax")
-    # Equal leaves of two classes: the first leaf may lie in the second class, which the argmax would pass over.
+    highest = scores.new_full((len(scores), taxonomy.size(level)), -torch.inf)
+    highest = highest.scatter_reduce(1, above.expand_as(scores), scores, "amax")
+    # Leaves of two classes may be equal. The best leaf, which is the first of them, may lie in the second class; the
+    # argmax over classes would then take the first class.
     own = above[best][:, None]
-    ahead = found.gather(1, own)
-    lost = found.argmax(dim=1, keepdim=True) != own
-    return found.scatter(1, own, torch.where(lost, ahead.nextafter(torch.full_like(ahead, torch.inf)), ahead))
+    ahead = highest.gather(1, own)
+    lost = highest.argmax(dim=1, keepdim=True) != own
+    return highest.scatter(1, own, torch.where(lost, ahead.nextafter(torch.full_like(ahead, torch.inf)), ahead))
 
 
 def crm(log_leaf: Tensor, taxonomy: Taxonomy) -> Scores:
     """Score a leaf by minus the expected height of the lowest common ancestor that it has with the truth.
 
-    Source: Karthik, Prabhu, Dokania and Gandhi, "No Cost Likelihood Manipulation at Test Time for Making Better
-    Mistakes in Deep Networks", ICLR 2021. It trusts the probabilities: calibrate them first. Coarser levels are named
-    by the ancestor of the best leaf.
+    Shyamgopal Karthik, Ameya Prabhu, Puneet K. Dokania, Vineet Gandhi, "No Cost Likelihood Manipulation at Test Time
+    for Making Better Mistakes in Deep Networks", ICLR 2021. It relies on the probabilities, so calibrate them first.
+    The coarser levels are scored by `ancestor`.
 
     With D (K, K) the heights, D p needs no table: D[k, j] is the number of levels at which the ancestors of k and j
     differ, so (D p)[k] is the sum over levels of 1 minus the probability of k's ancestor.
@@ -79,7 +80,7 @@ def crm(log_leaf: Tensor, taxonomy: Taxonomy) -> Scores:
     Returns:
         level -> (N, C) float64, in -L .. 0, higher is better, coarse to fine.
     """
-    # Far from the likely classes the scores differ by less than float32 can tell from L.
+    # Among unlikely classes the scores differ by less than float32 resolves near L.
     p = (log_leaf if log_leaf.device.type == "mps" else log_leaf.double()).exp()  # Apple GPUs have no float64
     agreement = torch.zeros_like(p)
     for level in taxonomy.levels:

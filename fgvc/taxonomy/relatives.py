@@ -1,4 +1,4 @@
-"""What losses, metrics and answers ask of a taxonomy's tree: parents, marginal sums, distances, lineages.
+"""Relations in a taxonomy, for losses, metrics and answers: parents, sums over leaves, distances, lineages.
 
 Shape letters: N images, K leaves, L levels, C classes of a level.
 """
@@ -31,7 +31,7 @@ def leaf_ancestors(taxonomy: Taxonomy, level: str) -> Tensor:
 
 
 def log_marginal(log_leaf: Tensor, ancestors: Tensor, size: int) -> Tensor:
-    """Sum leaf probabilities under each class of a level, in logarithms and with a gradient.
+    """Sum the leaf probabilities below each class of a level, in logarithms and with a gradient.
 
     Args:
         log_leaf: (N, K) log-probabilities (or any scores to be summed as exponentials).
@@ -57,15 +57,15 @@ def below(taxonomy: Taxonomy, labels: Tensor) -> Tensor:
     """
     rows = taxonomy.ancestors_on(labels.device)
     own = rows[labels.clamp_min(0)]
-    depth = (own >= 0).sum(dim=1) - 1  # of the node: the class at its own level says all that lies above
+    depth = (own >= 0).sum(dim=1) - 1  # of the node; its class at that depth determines all classes above
     columns = rows[: taxonomy.num_classes].T[depth]
     return (columns == own.gather(1, depth[:, None])) | (labels < 0)[:, None]
 
 
 def heights(taxonomy: Taxonomy, leaves: Tensor) -> Tensor:
-    """Return (N, K) int64: the height of the lowest common ancestor of each of N leaves (N,) with every leaf.
+    """Return (N, K) int64: the height of the lowest common ancestor of each leaf (N,) and every leaf.
 
-    0 with itself, L with leaves that share nothing; N x K numbers and never K x K.
+    It is 0 for the leaf itself and L for leaves that share nothing. The table is N x K, never K x K.
     """
     rows = taxonomy.ancestors_on(leaves.device)
     every, total = rows[: taxonomy.num_classes], torch.zeros(len(leaves), taxonomy.num_classes, dtype=torch.int64)
@@ -77,18 +77,18 @@ def heights(taxonomy: Taxonomy, leaves: Tensor) -> Tensor:
 
 def leaves_below(taxonomy: Taxonomy, nodes: Iterable[int]) -> Tensor:
     """Return (K,) bool: the leaves that lie below (or are) one of these nodes."""
-    found = torch.zeros(taxonomy.num_classes, dtype=torch.bool)
+    leaves = torch.zeros(taxonomy.num_classes, dtype=torch.bool)
     for node in nodes:
-        found |= below(taxonomy, torch.tensor([node]))[0]
-    return found
+        leaves |= below(taxonomy, torch.tensor([node]))[0]
+    return leaves
 
 
 def ancestors_of(taxonomy: Taxonomy, leaves: Tensor) -> dict[str, Tensor]:
     """Return level -> (C,) bool: the classes that have one of these leaves, (K,) bool, below them."""
-    found = {level: torch.zeros(taxonomy.size(level), dtype=torch.bool) for level in taxonomy.levels}
-    for level, classes in found.items():
+    ancestors = {level: torch.zeros(taxonomy.size(level), dtype=torch.bool) for level in taxonomy.levels}
+    for level, classes in ancestors.items():
         classes[leaf_ancestors(taxonomy, level)[leaves]] = True
-    return found
+    return ancestors
 
 
 def lineage_scores(log_probs: Mapping[str, Tensor], taxonomy: Taxonomy) -> Tensor:

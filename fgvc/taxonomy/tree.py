@@ -1,4 +1,4 @@
-"""The tree of names: levels, ancestors, roll-up of leaf scores, distances.
+"""The taxonomy, a tree of names: levels, ancestors, sums of leaf scores, distances.
 
 Shape letters: N images, K leaves, L levels.
 """
@@ -147,7 +147,7 @@ class Taxonomy:
         return dict(zip(self.levels, self.path(node), strict=False))
 
     def find(self, name: str, level: str | None = None) -> int:
-        """Return the node id of a name, looking at one level or at all of them, finest first.
+        """Return the node id of a name, at one level or at the finest level that has it.
 
         Raises:
             UsageError: no node, or more than one node of the same level, has this name.
@@ -158,12 +158,12 @@ class Taxonomy:
                 raise UsageError(f"{name!r} is the name of {len(hits)} classes of level {candidate!r}; give its path")
             if hits:
                 return self.node(candidate, hits[0])
-        known = {other for candidate in ((level,) if level else self.levels) for other in self.names(candidate)}
-        raise UsageError(f"unknown class {name!r} at {level or 'any level'}{did_you_mean(name, known)}")
+        names = {other for candidate in ((level,) if level else self.levels) for other in self.names(candidate)}
+        raise UsageError(f"unknown class {name!r} at {level or 'any level'}{did_you_mean(name, names)}")
 
     @cached_property
     def _bearers(self) -> list[dict[str, list[int]]]:
-        """For each level, name -> its classes: 10,000 labels are looked up in a moment."""
+        """For each level, name -> the classes that bear it, so that 10,000 labels are looked up quickly."""
         levels: list[dict[str, list[int]]] = [{} for _ in self.levels]
         for bearers, paths in zip(levels, self._paths, strict=True):
             for index, path in enumerate(paths):
@@ -176,8 +176,8 @@ class Taxonomy:
         return torch.where(labels >= 0, self.ancestors_on(labels.device)[labels.clamp_min(0), depth], -1)
 
     def ancestors_on(self, device: torch.device) -> Tensor:
-        """Return `ancestors` on a device, where it stays."""
-        if device not in self._copies:  # a copy per step would make an accelerator wait
+        """Return `ancestors` on a device; the copy is kept there, since one per step would make an accelerator wait."""
+        if device not in self._copies:
             self._copies[device] = self.ancestors.to(device)
         return self._copies[device]
 
@@ -187,7 +187,7 @@ class Taxonomy:
         """Return log-probabilities at every level, coarse to fine.
 
         A level that was scored keeps its own log-softmax; the others are the leaf probabilities summed over each
-        class's leaves. For metrics and answers, never for a loss.
+        class's leaves. This is for metrics and answers, never for a loss.
 
         Args:
             logits: level -> (N, classes of that level); the leaf level must be among them.
@@ -209,9 +209,10 @@ class Taxonomy:
         return sums.clamp_min(torch.finfo(sums.dtype).tiny).log()
 
     def lca_height(self, first: Tensor, second: Tensor) -> Tensor:
-        """Return (N,) int64: how many levels above the leaves the lowest common ancestor of two leaves lies.
+        """Return (N,) int64: how many levels above the leaves the lowest common ancestor of two leaves (N,) lies.
 
-        0 for the same leaf, L for leaves that share nothing. Computed from (N, L) rows, never from a K x K table.
+        It is 0 for the same leaf and L for leaves that share nothing. It is computed from (N, L) rows, never from a
+        K x K table.
         """
         ancestors = self.ancestors_on(first.device)
         return (ancestors[first] != ancestors[second]).sum(dim=1)

@@ -35,8 +35,8 @@ def peak_boxes(features: Tensor, side: float) -> Tensor:
 def spread_boxes(features: Tensor, spread: float, side_min: float, square: bool) -> Tensor:
     """Return boxes around the mean place of each map, reaching `spread` standard deviations to every side.
 
-    The map is read as weights: the sum of its positive channels. Unlike a mask's box it is no multiple of a cell, which
-    matters on the 5 x 5 grid of a small picture.
+    The map is read as weights: the sum of its positive channels. Unlike a mask's box, its sides are no
+    multiples of a cell, which matters on the 5 x 5 grid of a small picture.
 
     Args:
         features: (N, C, h, w).
@@ -67,8 +67,8 @@ class APN(Attention):
 
     Args:
         backbone: see Attention.
-        hidden: width of the layer between.
-        reduce_to: channels after a 1 x 1 convolution in front of it; 0 leaves the convolution out, as published.
+        hidden: width of the hidden layer.
+        reduce_to: channels after a 1 x 1 convolution before it; 0 leaves the convolution out, as published.
         grid: g, the side to which the map is pooled.
         square: one side for width and height, as published, or two.
         side_min, side_max: bounds of the sides, as fractions of the image.

@@ -1,4 +1,4 @@
-"""What every attention offers: it reads a feature map and says where to look closer.
+"""The base class of attentions: an attention reads a feature map and says where to look closer.
 
 Shape letters: N images, C channels, h, w grid.
 """
@@ -26,14 +26,11 @@ class Attention(nn.Module, ABC):
         """Map (N, C, h, w) -> (N, 4) xyxy inside 0..1."""
 
     def start_loss(self, boxes: Tensor, features: Tensor) -> Tensor | None:
-        """Return how far boxes lie from where learning should start; None where nothing is learnt.
+        """Return () how far boxes lie from where learning should start; None if the attention learns nothing.
 
         Args:
-            boxes: (N, 4), what `forward` answered.
+            boxes: (N, 4), the answer of `forward`.
             features: (N, C, h, w).
-
-        Returns:
-            () or None.
         """
         return None
 

@@ -1,4 +1,7 @@
-"""The middle of the picture: the control that every learnt attention must beat."""
+"""The centre of the image: the control that every learnt attention must beat.
+
+Shape letters: N images, C channels, h, w grid.
+"""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""What teaches an attention where to look: pure functions of the answers of two looks.
+"""Losses that teach an attention where to look, as functions of the answers of two scales.
 
 Shape letters: N images, K classes.
 """
@@ -21,7 +21,7 @@ def ranking_loss(coarse: Tensor, fine: Tensor, targets: Tensor, margin: float, o
         targets: (N,) int64; -1 is unknown.
         margin: by how much the finer scale is to be better.
         on: compare `probability` (of the true class), as published, or `log_probability`, whose gradient does not
-            vanish where an image is wrong or all but right.
+            vanish where an image is wrong or nearly right.
     """
     before, after = (RANKS[on](scores_of(targets, x.float().log_softmax(dim=1))) for x in (coarse.detach(), fine))
     return mean_of_known((before - after + margin).clamp_min(0), targets >= 0)

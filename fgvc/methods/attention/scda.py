@@ -1,4 +1,7 @@
-"""Where SCDA's mask lies: an attention that is never trained."""
+"""The box around SCDA's mask: an attention that is never trained.
+
+Shape letters: N images, C channels, h, w grid.
+"""
 
 from torch import Tensor
 
@@ -18,7 +21,7 @@ class SCDABox(Attention):
         backbone: see Attention.
         side_min: smallest side, as a fraction of the image.
         square: whether both sides are as long as the longer one.
-        margin: share of each side that is added on either side of it.
+        margin: share of its width or height that the box grows by at each edge.
 
     Raises:
         UsageError: a side outside 0..1 or a negative margin.

@@ -1,6 +1,6 @@
-"""What every head offers: it reads a backbone's features and names them at one or more levels of a taxonomy.
+"""The base classes of heads: a head reads a backbone's features and scores the classes of one or more levels.
 
-Shape letters: N images, K leaves, D width of the embedding.
+Shape letters: N images, K leaves, C classes of a level, D width of the embedding.
 """
 
 from abc import ABC, abstractmethod
@@ -35,7 +35,7 @@ def class_loss(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) ->
 def node_loss(logits: Tensor, labels: Tensor, taxonomy: Taxonomy, label_smoothing: float = 0.0) -> Tensor:
     """Return the mean of -log p(any leaf below the label) over the images with a label; 0 where none has one.
 
-    For a leaf this is the cross-entropy; where only the genus is known, the probability of the whole genus counts.
+    For a leaf this is the cross-entropy. If only the genus is known, the probability of the whole genus counts.
 
     Args:
         logits: (N, K) of the leaves.
@@ -58,19 +58,19 @@ class Head(nn.Module, ABC):
     Args:
         taxonomy: the classes.
         backbone: publishes the number of channels.
-        pooling: makes the pooling from that number.
+        pooling: makes the pooling from the number of channels.
         label_smoothing: see `class_loss`.
         prior_strength: tau of the logit adjustment: while training, tau * log(share of the class in the training
-            images) is added to the leaf logits, so that rare classes are not drowned (Menon et al., "Long-tail learning
-            via logit adjustment", ICLR 2021). 0 switches it off.
+            images) is added to the leaf logits, so that rare classes are learnt too (Aditya Krishna Menon and others,
+            "Long-tail learning via logit adjustment", ICLR 2021). 0 switches it off.
 
     Attributes:
         embedding_size: D.
-        phase: the training phase, set by the recognizer.
+        phase: the name of the training phase, set by the recognizer; see `Recognizer`.
     """
 
     phases: tuple[str, ...] = ()
-    """Names of training phases of its own, beside those of every recognizer."""
+    """Names of the head's own training phases, beside those of the recognizer."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class Head(nn.Module, ABC):
         self.log_prior: Tensor
 
     def set_class_counts(self, counts: Tensor) -> None:
-        """Take the number of training images per leaf, (K,), for the logit adjustment."""
+        """Set the number of training images per leaf, (K,), for the logit adjustment."""
         share = counts.clamp_min(1).float() / counts.clamp_min(1).sum()
         self.log_prior.copy_(share.log() * self.prior_strength)
 
@@ -100,17 +100,17 @@ class Head(nn.Module, ABC):
         """Features of N images -> Prediction; never needs labels."""
 
     def loss(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
-        """Return the named terms, to be summed: here, how improbable the leaves below each label are.
+        """Return the named terms, to be summed: here `classes`, see `node_loss`.
 
         Args:
-            prediction: what `forward` answered.
-            labels: (N,) int64 node ids; an inner node asks for any of its leaves, -1 leaves the image out.
+            prediction: the answer of `forward`.
+            labels: (N,) int64 node ids; for an inner node any of its leaves is right, -1 leaves the image out.
         """
         logits = self.adjusted(prediction.logits[self.taxonomy.leaf_level])
         return {"classes": node_loss(logits, labels, self.taxonomy, self.label_smoothing)}
 
     def frozen(self, phase: str, backbone: Backbone) -> Iterator[nn.Module]:
-        """Iterate over the parts of head and backbone that stand still in one of the head's own phases."""
+        """Iterate over the modules of head and backbone that stand still in one of the head's own phases."""
         return iter(())
 
     def level_loss(self, logits: Tensor, labels: Tensor, level: str) -> Tensor:
@@ -118,7 +118,7 @@ class Head(nn.Module, ABC):
 
         Args:
             logits: (N, C) of the level.
-            labels: (N,) int64 node ids; those that say nothing at this level are left out.
+            labels: (N,) int64 node ids; labels that are coarser than the level are left out.
             level: its name.
         """
         if level == self.taxonomy.leaf_level:
@@ -126,7 +126,7 @@ class Head(nn.Module, ABC):
         return class_loss(logits, self.taxonomy.targets(labels, level), self.label_smoothing)
 
     def adjusted(self, leaf_logits: Tensor) -> Tensor:
-        """Return leaf logits (N, K) with the logit adjustment, while training."""
+        """Return leaf logits (N, K); while training, the logit adjustment is added."""
         return leaf_logits + self.log_prior if self.training else leaf_logits
 
 

@@ -1,4 +1,7 @@
-"""The cosine classifier."""
+"""The cosine classifier.
+
+Shape letters: N images, C channels, h, w grid.
+"""
 
 import torch
 from torch import nn
@@ -18,7 +21,7 @@ class CosineHead(Head):
 
     Args:
         taxonomy, backbone, pooling, label_smoothing, prior_strength: see Head.
-        scale: start of the factor on the cosine.
+        scale: the factor on the cosine at the start of training.
         learn_scale: whether the factor is trained.
     """
 

@@ -1,4 +1,4 @@
-"""A part of the embedding for each level; a coarse level also reads the finer parts, but may not change them.
+"""FGN: each level has its part of the embedding. A coarse level also reads the finer parts, without their gradient.
 
 Dongliang Chang, Kaiyue Pang, Yixiao Zheng, Zhanyu Ma, Yi-Zhe Song, Jun Guo, "Your 'Flamingo' is My 'Bird':
 Fine-Grained, or Not", CVPR 2021.
@@ -18,7 +18,7 @@ from fgvc.taxonomy.tree import Taxonomy
 
 
 def read_parts(parts: Tensor) -> list[Tensor]:
-    """Return what each level reads, coarse to fine: its own part, then the finer parts without their gradient.
+    """Return the input of each level's classifier, coarse to fine: its own part, then the finer parts, detached.
 
     Args:
         parts: (N, L, W), coarse to fine.
@@ -35,9 +35,9 @@ def read_parts(parts: Tensor) -> list[Tensor]:
 class FGNHead(Head):
     """Pooling, a fully connected layer whose output is cut into one part per level, one classifier per level.
 
-    The gradient of coarse names would spoil features for fine ones, while fine features help to name coarsely: so the
-    finest classifier reads its own part only, and a coarser one its own part and the finer parts, whose gradient stops
-    there. The levels are scored apart, so their answers may contradict each other. The paper pools the maximum.
+    The gradient of coarse classes spoils the features of fine classes, while fine features help with coarse classes. So
+    the finest classifier reads only its own part; a coarser one also reads the finer parts, but its gradient does not
+    reach them. The levels are scored apart, so their answers may contradict each other. The paper pools the maximum.
     A training batch needs two images or more.
 
     Args:

@@ -1,4 +1,4 @@
-"""Every level is classified from the same features, and the levels are made to agree; only the leaves are taught.
+"""HAF: all levels are classified from the same features, only the leaves have labels, and the levels must agree.
 
 Ashima Garg, Depanshu Sani, Saket Anand, "Learning Hierarchy Aware Features for Reducing Mistake Severity", ECCV 2022.
 
@@ -30,7 +30,7 @@ def jensen_shannon(log_p: Tensor, log_q: Tensor) -> Tensor:
 
 
 def disagreement(log_coarse: Tensor, log_fine: Tensor, above: Tensor) -> Tensor:
-    """Return () how far a level lies from the sums over its children: the mean Jensen-Shannon divergence.
+    """Return () the mean Jensen-Shannon divergence between a level and the sums over its children.
 
     Args:
         log_coarse: (N, C) log-probabilities.
@@ -47,8 +47,8 @@ def closeness(log_p: Tensor, targets: Tensor, margin: float) -> Tensor:
 
     Args:
         log_p: (N, C) log-probabilities.
-        targets: (N,) int64; -1 is unknown, and in no pair.
-        margin: the divergence at which a pair is left in peace.
+        targets: (N,) int64; an unknown class, -1, is in no pair.
+        margin: the divergence from which on a pair costs nothing.
     """
     other = targets.roll(1)
     counts = (targets >= 0) & (other >= 0) & (targets != other)
@@ -69,17 +69,17 @@ def misalignment(coarse: Tensor, fine: Tensor, above: Tensor) -> Tensor:
 
 
 class HAFHead(Head):
-    """Pooling, a fully connected layer, per level a linear classifier without bias whose weights have length 1.
+    """Pooling, a fully connected layer, then for each level a linear classifier without bias, of weights of length 1.
 
-    The embedding is not normalised: its length is the factor on the cosine, learnt per image. The coarse levels are
-    not told their labels; they learn from the sums over their children. A divergence is at most log 2 = 0.69, so at
-    the paper's margin of 3 the hinge never lets go: the term is then 3 less the mean divergence of each coarse level,
-    and pairs are driven apart without end. A training batch needs two images or more.
+    The embedding is not normalised: its length is the factor on the cosine, learnt per image. The coarse levels do not
+    learn from their labels but from the sums over their children. A divergence is at most log 2 = 0.69, so the hinge is
+    never 0 at the paper's margin of 3: the term is then 3 less the mean divergence of each coarse level, and pairs are
+    pushed apart without end. A training batch needs two images or more.
 
     Args:
         taxonomy, backbone, pooling, label_smoothing, prior_strength: see Head.
         width: D.
-        margin: divergence at which two images of different coarse classes are left in peace.
+        margin: divergence from which on two images of different coarse classes cost nothing.
         consistency_weight: of `disagreement`, summed over the levels above the leaves; needs no label.
         margin_weight: of `closeness`, summed over the levels above the leaves.
         geometry_weight: of `misalignment`, summed over the levels above the leaves.
@@ -126,11 +126,11 @@ class HAFHead(Head):
         return Prediction({level: linear(embedding, normalize(weight)) for level, weight in scored}, embedding)
 
     def loss(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
-        """Return `classes` of the leaves, then `consistency`, `margin` and `geometry`, which one level leaves at 0.
+        """Return `classes` of the leaves, `consistency`, `margin` and `geometry`; the last three are 0 for one level.
 
         Args:
-            prediction: what `forward` answered.
-            labels: (N,) int64 node ids; `classes` asks for any leaf below an inner node, -1 is unknown.
+            prediction: the answer of `forward`.
+            labels: (N,) int64 node ids; in `classes` any leaf below an inner node is right, -1 is unknown.
         """
         levels = self.taxonomy.levels
         log_p = {level: prediction.logits[level].float().log_softmax(dim=1) for level in levels}

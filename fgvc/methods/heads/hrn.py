@@ -1,4 +1,4 @@
-"""One branch per level, summed from coarse to fine, and a loss over the whole tree.
+"""HRN: one branch per level, summed from coarse to fine, and a loss over the whole tree.
 
 Jingzhou Chen, Peng Wang, Jian Liu, Yuntao Qian, "Label Relation Graphs Enhanced Hierarchical Residual Network for
 Hierarchical Multi-Granularity Classification", CVPR 2022.
@@ -26,17 +26,17 @@ from fgvc.taxonomy.tree import Taxonomy
 def log_node_probabilities(scores: Mapping[str, Tensor], taxonomy: Taxonomy) -> Tensor:
     """Return the logarithm of the probability that each node is active, under the paper's model of the tree.
 
-    The tree is in one of M + 1 states: nothing is active, or one node and all its ancestors are. A state weighs as
-    much as the exponential of its nodes' scores, summed; the empty one weighs 1. Computed in one pass down the tree
-    and one up, in float32.
+    The tree is in one of M + 1 states: either nothing is active, or one node and all its ancestors are. The weight of a
+    state is the exponential of the sum of its nodes' scores; that of the empty state is 1. The probabilities are
+    computed in one pass down the tree and one up, in float32.
 
     Args:
         scores: level -> (N, classes of that level), any real numbers.
         taxonomy: the classes.
 
     Returns:
-        (N, M) in the order of the node ids. An inner node is at least as probable as its children together: what is
-        left is that of an object which is known to be of this node, and of no child of it.
+        (N, M) in the order of the node ids. An inner node is at least as probable as its children together; the rest is
+        the probability that the object belongs to the node but to none of its children.
     """
     states: list[Tensor] = []
     for level in taxonomy.levels:
@@ -63,7 +63,7 @@ def tree_loss(log_nodes: Tensor, labels: Tensor) -> Tensor:
 
 @dataclass
 class TreePrediction(Prediction):
-    """A Prediction with what the tree loss reads.
+    """A prediction of HRNHead, with the input of the tree loss.
 
     log_nodes: (N, M), see `log_node_probabilities`.
     """
@@ -72,23 +72,22 @@ class TreePrediction(Prediction):
 
 
 class HRNHead(Head):
-    """Per level a block of convolutions, pooling and fully connected layers; each level adds those above it to its own.
+    """For each level a block of convolutions, pooling and fully connected layers; each adds the outputs of those above.
 
-    The leaves are named by a softmax classifier of their own. The logits of a coarser level are the logarithms of its
-    nodes' probabilities in the tree. All branches go through the one pooling. A training batch needs two images or
-    more.
+    The leaves have a softmax classifier of their own. The logits of a coarser level are the logarithms of its
+    nodes' probabilities in the tree. All branches share one pooling. A training batch needs two images or more.
 
     Args:
         taxonomy, backbone, pooling, label_smoothing, prior_strength: see Head; both act on the softmax classifier.
-        width: channels and numbers inside a branch, between its layers.
-        embedding_width: D, numbers that a branch hands on.
-        sigmoid_scores: squeeze the scores into 0 .. 1 before the tree, as the published code does. Then a perfect score
-            weighs e where an unfit one weighs 1, so that all wrong paths together outweigh the right one: with 13
-            orders, 37 families and 200 species no image can be given more than 0.03 to 0.07 of its true species, and
-            the loss stays above 2.6 with next to no gradient.
+        width: channels and features between the layers of a branch.
+        embedding_width: D, the width of a branch's output.
+        sigmoid_scores: squeeze the scores into 0 .. 1 before the tree, as the published code does. Then the best score
+            weighs e and the worst 1, so all wrong paths together outweigh the right one: with 13 orders, 37 families
+            and 200 species the true species gets a probability of at most 0.03 to 0.07, and the loss stays above 2.6
+            with almost no gradient.
 
     Attributes:
-        embedding_size: D; the embedding is what the leaves are named by.
+        embedding_size: D; the embedding is the input of the leaves' classifier.
 
     Raises:
         UsageError: a width below 1.
@@ -136,7 +135,7 @@ class HRNHead(Head):
         """Return `tree`, over labels of any rank, and `classes`, the cross-entropy of the images whose leaf is known.
 
         Args:
-            prediction: what `forward` answered.
+            prediction: the answer of `forward`.
             labels: (N,) int64 node ids; -1 is unknown.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Hierarchical semantic embedding: each level's answer guides where the next finer level looks in the map.
+"""HSE, hierarchical semantic embedding: each level's answer guides where the next finer level looks in the map.
 
 Shape letters: N images, C channels, h, w grid, D width of a pooled map, E width of the semantic embedding, K classes.
 """
@@ -22,7 +22,7 @@ from fgvc.taxonomy.tree import Taxonomy
 
 @dataclass
 class HSEPrediction(Prediction):
-    """A prediction that keeps the answer of every classifier for its loss.
+    """A prediction of HSEHead, with the answer of every classifier for its loss.
 
     classifiers: level name -> the logits (N, K of that level) of its classifiers, whose mean is `logits[level]`.
     """
@@ -31,13 +31,13 @@ class HSEPrediction(Prediction):
 
 
 class Guide(nn.Module):
-    """Where a level should look, by what the level above it answered.
+    """Attention of a level over the map, guided by the answer of the level above.
 
     Args:
         parents: number of classes of the level above.
         channels: C of the map.
         embedding_width: E.
-        width: of the layer between; 1024 in the paper's code.
+        width: of the hidden layer; 1024 in the paper's code.
     """
 
     def __init__(self, parents: int, channels: int, embedding_width: int, width: int) -> None:
@@ -67,8 +67,8 @@ class Level(nn.Module):
 
     Args:
         size: K, the number of its classes.
-        raw: from trunk and map to the map of the raw branch.
-        guided: the same for the guided branch, or None at the coarsest level.
+        raw: the copy of the last stage of the raw branch; None where the branch reads the backbone's map.
+        guided: the same for the guided branch.
         guide: see Guide, or None at the coarsest level.
         pooling: makes the pooling of each branch.
         channels: C.
@@ -112,21 +112,22 @@ class HSEHead(Head):
     Tianshui Chen, Wenxi Wu, Yuefang Gao, Le Dong, Xiaonan Luo, Liang Lin, "Fine-Grained Representation Learning and
     Recognition by Exploiting Hierarchical Semantic Embedding", ACM MM 2018.
 
-    The coarsest level has one branch; each finer level a raw branch and one guided by the answer of the level above,
-    through which no gradient flows. Each branch owns a copy of the backbone's last stage; the finest raw branch is that
-    last stage itself. A level's answer is the mean of its classifiers (guided, raw, both side by side).
+    The coarsest level has one branch. Each finer level has a raw branch and a branch that is guided by the answer of
+    the level above; no gradient flows through that answer. Each branch owns a copy of the backbone's last stage; the
+    finest raw branch uses that last stage itself. A level's answer is the mean of its classifiers (guided, raw, and
+    both side by side).
 
-    Phases of its own, for PhaseSchedule: `level1` (the coarsest) ... `levelL` teach one level while the other levels
-    and the trunk stand still; the trunk learns in `level1`.
+    Phases of its own: `level1` (the coarsest) ... `levelL` train one level, while the other levels and the trunk stand
+    still; the trunk learns in `level1`.
 
     Args:
         taxonomy, backbone, label_smoothing, prior_strength: see Head.
         pooling: of each branch.
         embedding_width: E; 1024 in the paper's code.
-        guide_width: width of the layer between map and attention; 1024 in the paper's code.
-        share_last_stage: all branches read the backbone's map, at the cost of a plain head: the light form.
-        use_parents: whether a level is told what the level above answered; False keeps everything else, for comparison.
-        regularisation: weight of the divergence from the parents' scores handed down to their children.
+        guide_width: width of the hidden layer between map and attention; 1024 in the paper's code.
+        share_last_stage: the light form: all branches read the backbone's map, so it costs no more than a plain head.
+        use_parents: whether a level sees the answer of the level above; False is for comparison, all else stays.
+        regularisation: weight of the divergence between a level's answer and the scores of its classes' parents.
         temperature: T of that divergence.
 
     Raises:
@@ -191,8 +192,8 @@ class HSEHead(Head):
         """Return, for each level of the phase, its cross-entropies and its divergence from the level above.
 
         Args:
-            prediction: what `forward` answered.
-            labels: (N,) int64 node ids; a level that a label says nothing about is left out.
+            prediction: the answer of `forward`.
+            labels: (N,) int64 node ids; levels that are finer than a label are left out.
         """
         terms: dict[str, Tensor] = {}
         for number, level in enumerate(self.taxonomy.levels):
@@ -209,7 +210,7 @@ class HSEHead(Head):
         return terms
 
     def frozen(self, phase: str, backbone: Backbone) -> Iterator[nn.Module]:
-        """Iterate over the parts that stand still in a phase of one level."""
+        """Iterate over the modules that stand still in a phase of one level."""
         number = self.phases.index(phase)
         for other, level in enumerate(self.levels):
             if other != number:
@@ -225,7 +226,7 @@ def regularisation_loss(logits: Tensor, handed: Tensor, temperature: float) -> T
 
     Args:
         logits: (N, K).
-        handed: (N, K), each class's parent's score; no gradient reaches it.
+        handed: (N, K), the score of each class's parent; no gradient reaches it.
         temperature: T.
     """
     wanted = (handed.float() / temperature).log_softmax(dim=1)

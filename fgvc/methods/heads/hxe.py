@@ -1,4 +1,4 @@
-"""Hierarchical cross-entropy: how much each step down the tree counts.
+"""HXE, hierarchical cross-entropy: each step down the tree has a weight.
 
 Shape letters: N images, K leaves, L levels.
 """
@@ -20,7 +20,7 @@ from fgvc.taxonomy.tree import Taxonomy
 def step_weights(num_levels: int, alpha: float) -> Tensor:
     """Return (L,): exp(-alpha * depth) of the steps down the tree, coarsest first, divided by their mean.
 
-    The depth is that of the step's lower node, counted from the root: alpha above 0 makes coarse steps count more.
+    The depth is that of the step's lower node, counted from the root. With alpha above 0, coarse steps count more.
     """
     return num_levels * (-alpha * torch.arange(1, num_levels + 1, dtype=torch.float64)).softmax(dim=0)
 
@@ -49,7 +49,7 @@ def hierarchical_cross_entropy(log_p: Tensor, labels: Tensor, taxonomy: Taxonomy
 
 
 class HXEHead(LinearHead):
-    """LinearHead that learns by the hierarchical cross-entropy over the leaf logits.
+    """LinearHead with the hierarchical cross-entropy over the leaf logits as its loss.
 
     Luca Bertinetto, Romain Mueller, Konstantinos Tertikas, Sina Samangooei, Nicholas A. Lord, "Making Better Mistakes:
     Leveraging Class Hierarchies with Deep Networks", CVPR 2020. The published code divides the weights by their sum
@@ -58,7 +58,7 @@ class HXEHead(LinearHead):
 
     Args:
         taxonomy, backbone, pooling, prior_strength: see Head.
-        label_smoothing: share of the plain cross-entropy against all leaves alike, as in `node_loss`.
+        label_smoothing: share of the plain cross-entropy against the uniform distribution, as in `node_loss`.
         dropout: see LinearHead.
         alpha: how fast the weight falls with the depth; published runs use 0.1 to 0.5.
 
@@ -85,7 +85,7 @@ class HXEHead(LinearHead):
         """Return the mean loss () over the images with a label, as `classes`.
 
         Args:
-            prediction: what `forward` answered.
+            prediction: the answer of `forward`.
             labels: (N,) int64 node ids; an inner node counts the steps down to it, -1 leaves the image out.
         """
         log_p = self.adjusted(prediction.logits[self.taxonomy.leaf_level]).float().log_softmax(dim=1)

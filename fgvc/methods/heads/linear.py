@@ -1,4 +1,7 @@
-"""The plain classifier."""
+"""The plain classifier.
+
+Shape letters: N images, C channels, h, w grid.
+"""
 
 from torch import nn
 

@@ -13,8 +13,8 @@ from fgvc.taxonomy.tree import Taxonomy
 class PerLevelHead(LevelHead):
     """Pooling, dropout, then one linear layer for each level of the taxonomy, all on the same embedding.
 
-    Each level answers on its own, so a species may be named beside a genus that is not its own. On flat data it is
-    LinearHead.
+    Each level answers on its own, so the species and the genus of an answer may not belong together. For a tree of one
+    level it is LinearHead.
 
     Args:
         taxonomy, backbone, pooling, label_smoothing, prior_strength: see Head; the last acts on the leaf level.
@@ -22,7 +22,7 @@ class PerLevelHead(LevelHead):
         level_weights: L factors on the levels' losses, coarse to fine; None for 1 each.
 
     Raises:
-        UsageError: level_weights has not one number for each level, or a negative one.
+        UsageError: level_weights does not have one number for each level, or has a negative one.
     """
 
     def __init__(
@@ -47,8 +47,8 @@ class PerLevelHead(LevelHead):
         """Return the weighted cross-entropy () of each level, by the level's name.
 
         Args:
-            prediction: what `forward` answered.
-            labels: (N,) int64 node ids; an inner node teaches its own level and those above, -1 nothing.
+            prediction: the answer of `forward`.
+            labels: (N,) int64 node ids; an inner node counts at its own level and those above, -1 at none.
         """
         terms = self.level_losses(prediction, labels)
         return {level: weight * terms[level] for level, weight in self.level_weights.items()}

@@ -1,4 +1,4 @@
-"""Soft labels: the target is spread over the leaves, near relatives first.
+"""Soft labels: the target is spread over the leaves; near relatives get more of it.
 
 Shape letters: N images, K leaves, L levels.
 """
@@ -30,8 +30,8 @@ def soft_targets(leaves: Tensor, taxonomy: Taxonomy, beta: float) -> Tensor:
 def soft_label_loss(logits: Tensor, labels: Tensor, taxonomy: Taxonomy, beta: float) -> Tensor:
     """Return the mean over the images with a label of the cross-entropy to the soft target; 0 where none has one.
 
-    An inner node has no soft target: it costs -log p(any leaf below it), which is what the loss of a leaf tends to
-    as beta grows.
+    An inner node has no soft target; it costs -log p(any leaf below it). As beta grows, the loss of a leaf tends to
+    the same formula.
 
     Args:
         logits: (N, K) of the leaves.
@@ -51,14 +51,14 @@ class SoftLabelHead(LinearHead):
     """LinearHead that learns from soft labels.
 
     Luca Bertinetto, Romain Mueller, Konstantinos Tertikas, Sina Samangooei, Nicholas A. Lord, "Making Better Mistakes:
-    Leveraging Class Hierarchies with Deep Networks", CVPR 2020. On flat data it is label smoothing. There is no
-    `label_smoothing` beside it: the targets are soft already.
+    Leveraging Class Hierarchies with Deep Networks", CVPR 2020. For a tree of one level it is label smoothing. It has
+    no `label_smoothing`, since the targets are soft already.
 
     Args:
         taxonomy, backbone, pooling, prior_strength: see Head.
         dropout: see LinearHead.
-        beta: see `soft_targets`; the paper tries 4 (very soft) to 30 (nearly one-hot) on trees of 7
-            levels and more; the fewer the levels, the smaller the beta of the same softness.
+        beta: see `soft_targets`. The paper tries 4 (very soft) to 30 (nearly one-hot) on trees of 7 levels and more.
+            With fewer levels, a smaller beta is as soft.
 
     Raises:
         UsageError: beta is not above 0.
@@ -82,7 +82,7 @@ class SoftLabelHead(LinearHead):
         """Return `soft_label_loss` () as `classes`.
 
         Args:
-            prediction: what `forward` answered.
+            prediction: the answer of `forward`.
             labels: (N,) int64 node ids, see `soft_label_loss`.
         """
         logits = self.adjusted(prediction.logits[self.taxonomy.leaf_level])

@@ -17,8 +17,8 @@ from fgvc.taxonomy.tree import Taxonomy
 def tree_path_divergence(logits: list[Tensor], targets: list[Tensor]) -> Tensor:
     """Return the mean KL divergence () from the true path to the softmax over the logits of all levels together.
 
-    The target is uniform over the nodes of the path, so 0 is reached where each of them has 1 / L. A level at which
-    nothing is known takes no part for that image, neither in the target nor in the softmax: its logits stand still.
+    The target is uniform over the nodes of the path, so the divergence is 0 if each of them has 1 / L. A level that is
+    unknown for an image is left out for it, both of the target and of the softmax: its logits get no gradient.
 
     Args:
         logits: one (N, C) per level.
@@ -27,7 +27,7 @@ def tree_path_divergence(logits: list[Tensor], targets: list[Tensor]) -> Tensor:
     path = torch.stack(targets, dim=1)  # (N, L)
     known = path >= 0
     some = known.any(dim=1, keepdim=True)
-    # An image without a label keeps every level: a softmax over nothing has no gradient.
+    # An image without a label keeps every level: the gradient of a softmax over nothing is NaN.
     shut = ~known & some
     nodes = torch.cat([row.masked_fill(shut[:, d, None], -torch.inf) for d, row in enumerate(logits)], dim=1)  # (N, M)
     first = path.new_tensor([0, *(row.shape[1] for row in logits[:-1])]).cumsum(0)
@@ -38,16 +38,16 @@ def tree_path_divergence(logits: list[Tensor], targets: list[Tensor]) -> Tensor:
 
 
 class TreePathHead(LevelHead):
-    """Pooling, dropout, one linear layer per level, tied together by the tree-path KL.
+    """Pooling, dropout, one linear layer per level, and the tree-path KL as a loss that ties the levels together.
 
     Seulki Park, Youren Zhang, Stella X. Yu, Sara Beery, Jonathan Huang, "Visually Consistent Hierarchical Image
-    Classification" (H-CAST), ICLR 2025: its loss alone, over any backbone; not its network of segments.
+    Classification" (H-CAST), ICLR 2025. This is the paper's loss over any backbone, without its network of segments.
 
     Args:
         taxonomy, backbone, pooling, prior_strength: see Head; the last acts on the leaf level.
-        label_smoothing: of the levels' cross-entropies; the target of the path stays as it is.
+        label_smoothing: of the levels' cross-entropies; the target of the path is not smoothed.
         dropout: share of the embedding's entries dropped while training.
-        path_weight: factor on the tree-path KL; 0 leaves one classifier per level.
+        path_weight: factor on the tree-path KL; 0 gives PerLevelHead.
 
     Raises:
         UsageError: path_weight is negative.
@@ -72,8 +72,8 @@ class TreePathHead(LevelHead):
         """Return the cross-entropy () of each level, by the level's name, and the weighted `tree_path` ().
 
         Args:
-            prediction: what `forward` answered.
-            labels: (N,) int64 node ids; an inner node teaches its own level and those above, -1 nothing.
+            prediction: the answer of `forward`.
+            labels: (N,) int64 node ids; an inner node counts at its own level and those above, -1 at none.
         """
         *upper, leaf_level = self.taxonomy.levels
         logits = [*(prediction.logits[level] for level in upper), self.adjusted(prediction.logits[leaf_level])]

@@ -1,4 +1,7 @@
-"""Global average pooling."""
+"""Global average pooling.
+
+Shape letters: N images, C channels, h, w grid.
+"""
 
 from torch import Tensor
 

@@ -13,11 +13,11 @@ from torch.nn.functional import normalize
 from fgvc.errors import UsageError
 from fgvc.methods.pooling.base import Pooling
 
-EPSILON = 1e-6  # the slope of the square root at 0 stays finite
+EPSILON = 1e-6  # keeps the slope of the square root finite at 0
 
 
 def bilinear_attention(features: Tensor, maps: Tensor) -> Tensor:
-    """Average the features under each attention map, take signed square roots, bring the whole to length 1.
+    """Average the features under each attention map, take signed square roots, scale the whole to length 1.
 
     Computed in float32 or better, also under autocast.
 
@@ -26,7 +26,7 @@ def bilinear_attention(features: Tensor, maps: Tensor) -> Tensor:
         maps: (N, M, h, w).
 
     Returns:
-        (N, M C), the C numbers of the first map first; 0 where all maps are 0.
+        (N, M C), starting with the C numbers of the first map; 0 where all maps are 0.
     """
     kind = torch.promote_types(features.dtype, torch.float32)
     with torch.autocast(features.device.type, enabled=False):

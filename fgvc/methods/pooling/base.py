@@ -1,4 +1,7 @@
-"""What every pooling offers: it sums up a feature map as one vector per image."""
+"""The base class of poolings: a pooling turns a feature map into one vector per image.
+
+Shape letters: N images, C channels, h, w grid, D width of the vector.
+"""
 
 from abc import ABC, abstractmethod
 

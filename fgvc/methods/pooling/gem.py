@@ -1,4 +1,7 @@
-"""Generalised-mean pooling."""
+"""Generalised-mean pooling.
+
+Shape letters: N images, C channels, h, w grid.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +11,7 @@ from fgvc.methods.pooling.base import Pooling
 
 
 def generalised_mean(features: Tensor, power: Tensor, eps: float = 1e-6) -> Tensor:
-    """Return ((1 / hw) sum x^p)^(1/p) over positions, x cut at eps from below.
+    """Return ((1 / hw) sum x^p)^(1/p) over positions, where x is at least eps.
 
     Args:
         features: (N, C, h, w).
@@ -20,7 +23,7 @@ def generalised_mean(features: Tensor, power: Tensor, eps: float = 1e-6) -> Tens
     """
     with torch.autocast(features.device.type, enabled=False):
         wide = (features if features.dtype == torch.float64 else features.float()).clamp_min(eps)
-        # Divided by the largest value, powers neither overflow nor all vanish: the mean is homogeneous.
+        # The mean is homogeneous: after division by the largest value, powers neither overflow nor all vanish.
         peak = wide.detach().amax(dim=(2, 3), keepdim=True)
         mean = (wide / peak).pow(power).mean(dim=(2, 3)).pow(1 / power)
         return (mean * peak[..., 0, 0]).to(features.dtype)
@@ -34,7 +37,7 @@ class GeMPooling(Pooling):
 
     Args:
         in_channels: C, handed down by the head.
-        power: start of p, at least 1.
+        power: p at the start of training, at least 1.
         learn_power: whether p is trained.
 
     Raises:

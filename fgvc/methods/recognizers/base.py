@@ -1,4 +1,4 @@
-"""What every recognizer offers: images -> Prediction, and the loss of that prediction."""
+"""The base class of recognizers: images -> Prediction, and the loss of that prediction."""
 
 import math
 from abc import ABC, abstractmethod
@@ -77,10 +77,10 @@ class Recognizer(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
-        """Return the named terms of the current phase, to be summed; labels (N,) int64 node ids."""
+        """Return the named terms of the current phase, to be summed; labels (N,) int64 node ids, -1 unknown."""
 
     def measures(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
-        """Return named numbers () that are logged beside the loss and not trained on; labels (N,) int64 node ids."""
+        """Return named numbers () to be logged, which are not trained on; labels (N,) int64 node ids, -1 unknown."""
         return {}
 
     @property

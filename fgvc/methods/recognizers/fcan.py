@@ -1,4 +1,4 @@
-"""FCAN: draw where to look closer from a map of chances, and reward the places that helped.
+"""FCAN: draw where to look closer from a map of probabilities, and reward the places that helped.
 
 Shape letters: N images, S side of the source image, P parts, K places drawn per image and part, M = N K rows with the
 draws of an image side by side, L leaves, D width of an embedding, C channels, h, w grid of the map.
@@ -34,9 +34,9 @@ def cell_points(cells: Tensor, height: int, width: int) -> Tensor:
 
 
 def greedy_rewards(scores: Tensor, targets: Tensor) -> Tensor:
-    """Return (M, P): 1 where a step is right and, after the first, has a lower cross-entropy than the step before.
+    """Return (M, P): 1 where a part is right and, after the first, has a lower cross-entropy than the part before.
 
-    scores: (M, P, L) logits of the steps 1 .. P. targets: (M,) int64; where it is -1 the rewards mean nothing.
+    scores: (M, P, L) logits of the parts 1 .. P. targets: (M,) int64; where they are -1, the rewards mean nothing.
     """
     scores = scores.detach().float().log_softmax(dim=2)
     places = targets.clamp_min(0)[:, None].expand(scores.shape[:2])
@@ -60,7 +60,10 @@ def entropies(maps: Tensor) -> Tensor:
 
 
 def trespass(maps: Tensor, boxes: Tensor) -> Tensor:
-    """Return (): the chance, by maps (N, P, h, w) of log pi, to look into the windows (N, P, 4) of parts before."""
+    """Return () the probability to draw a cell in the box of a part before: summed over parts, the mean over images.
+
+    maps: (N, P, h, w) of log pi. boxes: (N, P, 4).
+    """
     height, width = maps.shape[2:]
     points = cell_points(torch.arange(height * width, device=maps.device), height, width)
     shares = (maps.exp().flatten(2)[:, :, None] * inside(points, boxes)[:, None]).sum(dim=3)  # (N, part, window)
@@ -89,11 +92,12 @@ class Glimpses(Prediction):
 
 
 class FCAN(Recognizer):
-    """Fully convolutional attention: one map of chances per part, a glimpse of fixed size at a place drawn from it.
+    """Fully convolutional attention: each part has a map of probabilities and looks at a place drawn from it.
 
     Xiao Liu, Tian Xia, Jiang Wang, Yi Yang, Feng Zhou, Yuanqing Lin, "Fully Convolutional Attention Networks for
-    Fine-Grained Recognition", 2016. The answer is the mean softmax of the whole image and the parts. In evaluation a
-    part looks at its most likely cell. The gradient reaches the attentions through log pi alone.
+    Fine-Grained Recognition", 2016. The glimpse of a part has a fixed size. The answer is the mean softmax of the whole
+    image and the parts. In evaluation a part looks at its most likely cell. The gradient reaches the attentions only
+    through log pi.
 
     Phases:
         all: everything learns.
@@ -109,16 +113,16 @@ class FCAN(Recognizer):
         head: makes a head for the whole image and for each part.
         part_sizes: side of each part's glimpse as a fraction of the image, largest first.
         crop_size: side, in pixels, at which glimpses are seen; by default image_size.
-        share_backbone: whether the backbone of the whole image reads the glimpses too, as published, or one more does.
-        num_samples: K, places drawn per image and part while training. The reward is compared with each part's running
-            mean where K is 1, else with the mean over an image's draws; a draw counts in that, so the gradient is
-            (K - 1) / K of the whole.
-        policy_weight: of the policy term; under Adam or AdamW it counts only beside one of the next two.
+        share_backbone: whether the backbone of the whole image reads the glimpses too, as published, or a second one.
+        num_samples: K, places drawn per image and part while training. The baseline of a reward is the part's running
+            mean if K is 1, else the mean over an image's draws; that includes the draw itself, so the gradient is
+            (K - 1) / K of the full one.
+        policy_weight: of the policy term; under Adam or AdamW it matters only relative to one of the next two.
         entropy_weight: of a bonus on each map's entropy; not in the paper.
-        diversity_weight: of a penalty on the chance to look where a part before it looked; not in the paper.
+        diversity_weight: of a penalty on the probability to look where a part before it looked; not in the paper.
 
     Raises:
-        UsageError: sizes outside (0, 1] or not largest first, or no draw.
+        UsageError: sizes outside (0, 1] or not largest first, or no sample.
     """
 
     phases: ClassVar[Mapping[str, PhasePlan]] = {
@@ -247,11 +251,11 @@ class FCAN(Recognizer):
         return greedy_rewards(scores, targets), targets >= 0
 
     def _baseline(self, rewards: Tensor, known: Tensor) -> Tensor:
-        """Return the baseline of rewards (M, P); the running one is from before them (mixup takes the loss twice)."""
+        """Return the baseline of rewards (M, P); they enter the running mean only afterwards."""
         if self.num_samples > 1:
             draws = rewards.view(-1, self.num_samples, rewards.shape[1])
             return draws.mean(dim=1).repeat_interleave(self.num_samples, dim=0)
-        before = self.baseline.clone()
+        before = self.baseline.clone()  # with mixup the loss is taken twice, so the baseline moves while it is in use
         rewards = rewards.to(before.dtype)
         self.baseline.lerp_(mean_of_known(rewards, known), (1 - BASELINE_MOMENTUM) * known.any().float())
         return before

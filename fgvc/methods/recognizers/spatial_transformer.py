@@ -1,4 +1,4 @@
-"""Spatial transformers: a network says where to crop, and the crops' own gradient teaches it.
+"""Spatial transformers: a network says where to crop, and learns from the gradient of the crops.
 
 Shape letters: N images, S side of the source image, K crops, L leaves, D width of an embedding, C channels, h, w grid
 of a map.
@@ -26,11 +26,11 @@ from fgvc.taxonomy.tree import Taxonomy
 
 
 def spread_positions(number: int, side: float) -> list[list[float]]:
-    """Return the centres (x, y) of squares spread over the image in rows, each in the middle of its share of the room.
+    """Return the centres (x, y) of squares that are spread evenly over the image, row by row.
 
     Args:
         number: K.
-        side: of the squares, as a fraction of the image; the room is where centres can lie.
+        side: of the squares, as a fraction of the image.
     """
     columns = math.ceil(math.sqrt(number))
     rows = math.ceil(number / columns)
@@ -39,7 +39,7 @@ def spread_positions(number: int, side: float) -> list[list[float]]:
 
 
 def raw_boxes(positions: Sequence[Sequence[float]], side: float, side_min: float, side_max: float) -> Tensor:
-    """Return (K, 3): what `regions.bounded_boxes` turns into squares of a side around positions (x, y)."""
+    """Return (K, 3): the input that `regions.bounded_boxes` maps to squares of a side around positions (x, y)."""
     room = (torch.tensor(positions, dtype=torch.float64) - side / 2) / (1 - side)
     share = 0.5 if side_min == side_max else (side - side_min) / (side_max - side_min)
     sides = torch.full((len(positions), 1), share, dtype=torch.float64)
@@ -53,7 +53,7 @@ class Localiser(nn.Module):
         channels: C.
         number: K.
         numbers: P, how many numbers a crop has: 2 for its centre, 3 with its side.
-        hidden: channels after the convolution, and width of the layer between.
+        hidden: channels after the convolution, and width of the hidden layer.
         grid: side to which the map is pooled.
     """
 
@@ -63,7 +63,7 @@ class Localiser(nn.Module):
         self.reduce = nn.Conv2d(channels, hidden, 1)
         self.hidden = nn.Linear(hidden * grid * grid, hidden)
         self.out = nn.Linear(hidden, number * numbers)
-        nn.init.zeros_(self.out.weight)  # every picture starts from the default positions
+        nn.init.zeros_(self.out.weight)  # all images start from the default positions
         nn.init.zeros_(self.out.bias)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -73,23 +73,23 @@ class Localiser(nn.Module):
 
 
 class SpatialTransformer(Recognizer):
-    """K crops, placed by a localiser that learns from the classification loss alone, and one classifier for all.
+    """K crops, placed by a localiser that learns only from the classification loss, and one classifier for all crops.
 
     Max Jaderberg, Karen Simonyan, Andrew Zisserman, Koray Kavukcuoglu, "Spatial Transformer Networks", NIPS 2015.
     The gradient reaches the boxes through the sampling positions. A box is bounded by construction and lies inside the
-    image. Phases: `head` trains the classifier alone, on crops that stand still.
+    image. The phase `head` trains only the classifier, on crops that stand still.
 
-    The published localiser learns at 1e-4 .. 1e-2 of the rate of the rest. A smaller gradient would not do that under
-    AdamW: it divides each parameter's step by the size of its gradients, and a constant factor falls out. So the factor
-    stands on the answer, raw = start + ratio * net(x), where no optimizer can undo it. Under Adam and AdamW the boxes
-    move at `localiser_lr_ratio` of the speed; under plain SGD, which feels it in the gradient too, at its square.
+    The published localiser learns at 1e-4 to 1e-2 of the rate of the rest. Scaling its gradient would have no effect
+    under AdamW, which divides each parameter's step by the size of its gradients. So the factor scales the answer,
+    raw = start + ratio * net(x), where no optimizer can undo it. Under Adam and AdamW the boxes move at
+    `localiser_lr_ratio` times the speed; under plain SGD, where it scales the gradient too, at its square.
 
     Args:
         taxonomy, image_size: see Recognizer.
         backbone: makes a backbone from the side of what it sees.
         pooling: makes the pooling of a crop's map.
         num_crops: K.
-        side: of the crops at the start, and as published for good, as a fraction of the image.
+        side: of the crops, as a fraction of the image; it stays as it is, as published, unless `learn_scale` is true.
         learn_scale: whether the side is learnt too, between `side_min` and `side_max`.
         positions: centres (x, y) where learning starts; by default spread over the image.
         crop_size: side, in pixels, at which crops are seen; by default image_size.
@@ -159,7 +159,7 @@ class SpatialTransformer(Recognizer):
         return {"classes": node_loss(logits, labels, self.taxonomy, self.label_smoothing)}
 
     def measures(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
-        """Return how far the centres are from the default positions, as a mean distance in sides of the image."""
+        """Return `moved` (): the mean distance of the centres from their start, in sides of the image."""
         if prediction.boxes is None:
             return {}
         away = prediction.boxes - bounded_boxes(self.start, self.side_min, self.side_max)

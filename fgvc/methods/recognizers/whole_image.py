@@ -1,4 +1,7 @@
-"""The plain recognizer: look at the whole image once."""
+"""The plain recognizer: look at the whole image once.
+
+Shape letters: N images, S side of the source image.
+"""
 
 from torch import Tensor
 

@@ -1,4 +1,4 @@
-"""WS-DAN and CAL: attention maps crop and drop the training images, and find where to look closer afterwards.
+"""WS-DAN and CAL: attention maps crop and drop parts of the training images, and later say where to look closer.
 
 Shape letters: N images, S side of the source image, s side that is seen, K leaves, D width of an embedding, M attention
 maps, h, w grid of a map.
@@ -37,7 +37,7 @@ def drawn_maps(maps: Tensor, number: int) -> Tensor:
 
 
 def peak_masks(maps: Tensor, shares: Tensor | float, size: int) -> Tensor:
-    """Return (N, s, s) bool: where a map, brought to s x s, lies above a share of its maximum.
+    """Return (N, s, s) bool: where a map, resized to s x s, is above a share of its maximum.
 
     Args:
         maps: (N, h, w).
@@ -58,7 +58,7 @@ def padded_boxes(masks: Tensor, padding: float) -> Tensor:
 
 
 def centre_distance(embeddings: Tensor, centres: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean squared distance to the class centres, each of length 1; over known images, 0 where none is.
+    """Return () the mean squared distance to the centres, scaled to length 1, over known images; 0 where none is known.
 
     Args:
         embeddings: (N, D).
@@ -71,9 +71,9 @@ def centre_distance(embeddings: Tensor, centres: Tensor, targets: Tensor) -> Ten
 
 @torch.no_grad()
 def move_centres(centres: Tensor, embeddings: Tensor, targets: Tensor, rate: float) -> None:
-    """Move, in place, the centre of each class seen by rate * (mean embedding of its images - centre).
+    """Move, in place, the centre of each class in the batch by rate * (mean embedding of its images - centre).
 
-    This is the paper's update. Code in circulation subtracts the centre brought to length 1 instead: the mean of unit
+    This is the paper's update. Code in circulation subtracts the centre scaled to length 1 instead. The mean of unit
     vectors is shorter than that, so such a centre shrinks until it points the wrong way.
 
     Args: see `centre_distance`.
@@ -89,35 +89,36 @@ def move_centres(centres: Tensor, embeddings: Tensor, targets: Tensor, rate: flo
 class Attended(Prediction):
     """A view of WS-DAN.
 
-    effect: (N, K) logits less those under random attention; None where they were not asked for.
+    effect: (N, K) logits less those under random attention; None without `counterfactual`, and in evaluation.
     """
 
     effect: Tensor | None = None
 
 
 class WSDAN(Recognizer):
-    """Attention maps pooled bilinearly; trained on the image, on a crop and on the image with a part dropped.
+    """Attention maps with bilinear pooling, trained on the image, on a crop and on the image with a part dropped.
 
     Tao Hu, Honggang Qi, Qingming Huang, Yan Lu, "See Better Before Looking Closer: Weakly Supervised Data Augmentation
-    Network for Fine-Grained Visual Classification", 2019. Crops are cut from the source image. After training there is
-    one crop, from the mean of the maps, nothing is random, and the answer is the mean softmax of image and crop.
+    Network for Fine-Grained Visual Classification", 2019. Crops are cut from the source image. In evaluation nothing is
+    random: there is one crop, from the mean of the maps, and the answer is the mean softmax of image and crop.
 
     With `counterfactual` it is CAL: Yongming Rao, Guangyi Chen, Jiwen Lu, Jie Zhou, "Counterfactual Attention Learning
     for Fine-Grained Visual Categorization and Re-identification", ICCV 2021.
 
-    The class centres are a buffer of K * M * channels floats that is part of the checkpoint: 52 MB for 200 classes and
-    a ResNet-50, 2.6 GB for 10,000 (`centre_weight: 0` leaves it out). With several processes DDP hands the first one's
-    buffers to all before each forward, so the centres follow the images of the first process.
+    The class centres are a buffer of K * M * channels floats in the checkpoint: 52 MB for 200 classes and a ResNet-50,
+    2.6 GB for 10,000 (`centre_weight: 0` leaves it out). With several processes DDP copies the buffers of the first to
+    all before each forward, so the centres follow the images of the first process.
 
     Args:
         taxonomy, image_size: see Recognizer.
         backbone: makes the backbone from the image size.
         num_attentions: M.
         feature_scale: factor on the embedding, of length 1, before the classifier, which has no bias.
-        crop_threshold: the crop of a training image holds all above this share of its map's maximum, drawn between two.
+        crop_threshold: the crop of a training image contains all cells above a share of the map's maximum; the share is
+            drawn between these two.
         crop_padding: share of the image's side that is added to the crop on each side.
-        drop_threshold: what lies above this share, drawn between two, is dropped: it gets the backbone's mean colour.
-        answer_threshold, answer_padding: the same for the crop after training.
+        drop_threshold: cells above a share, drawn between these two, are dropped: they get the backbone's mean colour.
+        answer_threshold, answer_padding: the same for the crop in evaluation.
         counterfactual: also classify by the difference to random attention.
         centre_weight: weight of the squared distance between the image's embedding and the centre of its class.
         centre_rate: beta, see `move_centres`.
@@ -208,7 +209,7 @@ class WSDAN(Recognizer):
         return Attended({self.taxonomy.leaf_level: logits}, embedding, boxes, effect=effect), maps
 
     def _chosen(self, maps: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Maps (N, M, h, w) -> crop boxes (N, 1, 4) and, while training, the mask of what is dropped (N, s, s)."""
+        """Maps (N, M, h, w) -> crop boxes (N, 1, 4) and, while training, masks (N, s, s) of what is dropped."""
         if not self.training:
             masks = peak_masks(maps.mean(dim=1), self.answer_threshold, self.image_size)
             return padded_boxes(masks, self.answer_padding), None
