@@ -79,7 +79,7 @@ def test_the_temperature_is_1_where_nothing_can_be_known():
 
 
 @pytest.mark.parametrize("count", [10, 20, 30])
-def test_few_images_move_the_temperature_little_and_only_beyond_the_error_of_their_gain(count):
+def test_few_images_move_the_temperature_little_and_only_where_held_out_ones_gain(count):
     logits, targets = drawn_from(1.6, size=count)
     fitted = fit_temperature(logits, targets)
     alone = min((slow_nll(logits, targets, 1.02**i), 1.02**i) for i in range(-150, 151))[1]
@@ -96,13 +96,13 @@ def test_few_images_move_the_temperature_little_and_only_beyond_the_error_of_the
         ]
     assert fitted.gain == pytest.approx(np.mean(gains), abs=1e-6)
     assert fitted.error == pytest.approx(np.std(gains, ddof=1) / math.sqrt(count), abs=1e-6)
-    assert (fitted.value == 1) == (np.mean(gains) <= np.std(gains, ddof=1) / math.sqrt(count))
+    assert (fitted.value == 1) == (np.mean(gains) <= 0)
 
 
 def test_small_sets_are_calibrated_no_worse_than_by_nothing_or_by_the_best_likelihood():
     """20 small sets each of networks that are too sure, honest and too unsure, drawn from one larger set."""
     means = {"ours": [], "nothing": [], "likelihood": []}
-    for temperature in (0.8, 1.0, 1.3):
+    for temperature in (0.65, 1.0, 1.5):
         logits, targets = drawn_from(temperature, size=6000)
         draw = np.random.default_rng(0)
         for _ in range(20):
@@ -123,10 +123,10 @@ def test_what_was_fitted_is_told_in_a_sentence():
             "species", "val"
         )
 
-    kept = told(Temperature(1.0, 0.004, 0.02, 24))
+    kept = told(Temperature(1.0, -0.004, 0.02, 24))
     assert kept == (
         "calibrated on 48 val images: the species temperature stays 1 "
-        "(held-out likelihood +0.004 per image, error 0.020)"
+        "(held-out likelihood -0.004 per image, error 0.020)"
     )
     assert told(Temperature(1.4, 0.05, 0.02, 24)) == (
         "calibrated on 48 val images: species calibration error 0.200 -> 0.100"
