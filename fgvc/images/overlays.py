@@ -16,7 +16,7 @@ Frame = tuple[int, int, int, int]
 HEAT = ((0.0, "#1b1446"), (0.25, "#6b1f7c"), (0.5, "#bf3a62"), (0.75, "#f4813f"), (1.0, "#fbe38e"))
 
 
-def fitted(whole: Image.Image, box: Box, side: int) -> Image.Image:
+def cut_out(whole: Image.Image, box: Box, side: int) -> Image.Image:
     """Cut a box (fractions) out of a picture and bring its longer side to `side` pixels."""
     x1, y1, x2, y2 = (min(max(x, 0.0), 1.0) * n for x, n in zip(box, whole.size * 2, strict=True))
     x1, y1 = min(x1, whole.width - 1), min(y1, whole.height - 1)

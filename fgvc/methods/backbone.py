@@ -4,6 +4,8 @@ Shape letters: N images, S side of the image, C channels, h, w grid.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +19,18 @@ from fgvc.errors import FgvcError, UsageError, did_you_mean
 from fgvc.methods.last_stage import LastStage, cut, layout_of, to_map
 
 _RESERVED = frozenset({"num_classes", "features_only", "pretrained", "checkpoint_path", "cache_dir"})
+
+_verify_cuts = ContextVar("verify_cuts", default=True)
+
+
+@contextmanager
+def unverified_cuts() -> Iterator[None]:
+    """Let backbones cut off their last stage without comparing numbers: see `cut`."""
+    token = _verify_cuts.set(False)
+    try:
+        yield
+    finally:
+        _verify_cuts.reset(token)
 
 
 class Features(NamedTuple):
@@ -122,7 +136,7 @@ class Backbone(nn.Module):
         """
         modules = dict(self.net.named_modules())
         if self._cut is None:
-            self._cut = cut(self.net, self.image_size)
+            self._cut = cut(self.net, self.image_size, verify=_verify_cuts.get())
             modules[self._cut[0]].register_forward_hook(self._keep)
         exempt: set[str] = getattr(self.net, "no_weight_decay", set)()
         return LastStage({name: modules[name] for name in self._cut[1]}, self._layout, exempt)

@@ -4,7 +4,8 @@ The tree is data: a name is looked up among fgvc's own classes and nothing else,
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, get_type_hints
 
@@ -14,7 +15,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.overrides import TorchFunctionMode
 
 from fgvc.errors import FgvcError, UsageError, did_you_mean
-from fgvc.methods.backbone import Backbone
+from fgvc.methods.backbone import Backbone, unverified_cuts
 from fgvc.methods.recognizers.base import Recognizer
 from fgvc.methods.slots import known_classes
 from fgvc.model_file.argument_types import fits, words
@@ -24,13 +25,18 @@ from fgvc.taxonomy.tree import Taxonomy
 Plain = dict[str, Any]
 
 
-class Unfilled(TorchFunctionMode):
-    """While it is entered, networks are made without drawing their random start: the weights of a file follow.
+@contextmanager
+def unfilled() -> Iterator[None]:
+    """Make networks without drawing their random start: the weights of a file follow.
 
-    This spares most of the time of making one. A copied last stage, which is compared with the network's own when it is
-    made, is taken as equal: it was when the model was trained.
+    This spares most of the time of making one. The cut of a last stage is not verified: it was when the model was
+    trained.
     """
+    with _Undrawn(), unverified_cuts():
+        yield
 
+
+class _Undrawn(TorchFunctionMode):
     _DRAWN = frozenset(
         {Tensor.normal_, Tensor.uniform_, Tensor.erfinv_, nn.init.normal_, nn.init.uniform_, nn.init.trunc_normal_}
         | {nn.init.kaiming_normal_, nn.init.kaiming_uniform_, nn.init.xavier_normal_, nn.init.xavier_uniform_}
@@ -40,7 +46,7 @@ class Unfilled(TorchFunctionMode):
         """Leave a tensor as it is in place of drawing it."""
         if func in self._DRAWN:
             return args[0] if args else kwargs["tensor"]
-        return True if func is torch.allclose else func(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
 
 
 def to_plain(config: Any, where: str = "recognizer") -> Any:
@@ -114,7 +120,7 @@ def tensors_of(plain: Mapping[str, Any], taxonomy: Taxonomy, image_size: int, mo
 
     hook = register_module_parameter_registration_hook(_counted)
     try:
-        with torch.device("meta"), Unfilled():
+        with torch.device("meta"), unfilled():
             return build(plain, taxonomy, image_size, weights="none").state_dict()
     finally:
         hook.remove()

@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from fgvc.errors import FgvcError, UsageError
 from fgvc.files.run_folder import followed
 from fgvc.model_file import schema
-from fgvc.model_file.foreign_files import DESCRIPTION, WEIGHTS, kind_of, no_model_at
+from fgvc.model_file.foreign_files import DESCRIPTION, WEIGHTS, describe_bytes, no_model_at
 from fgvc.model_file.migrations import FORMAT, migrate
 
 UNFINISHED = ".unfinished"
@@ -162,7 +162,7 @@ def _described(home: Path, path: Path) -> Stored:
     try:
         with _checked(home, path).open("rb") as file:
             content = file.read()
-        if kind := kind_of(content[:64]):
+        if kind := describe_bytes(content[:64]):
             raise ModelFileError(f"{path}: {kind}")
         parsed = schema.parse(content.decode(errors="surrogateescape"))
     except (OSError, ValueError) as error:
@@ -199,7 +199,7 @@ def _checked(home: Path, path: Path) -> Path:
 def _odd(path: Path, error: Exception) -> str:
     with path.open("rb") as file:
         head = file.read(64)
-    if kind := kind_of(head):
+    if kind := describe_bytes(head):
         return kind
     if head[8:9] == b"{":
         return f"cut short or damaged ({error}); copy it again"

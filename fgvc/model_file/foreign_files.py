@@ -9,7 +9,7 @@ _OTHERS = ("config.json", "pytorch_model.bin")
 _GIVE = "give a run folder or the model folder inside it"
 
 
-def kind_of(head: bytes) -> str | None:
+def describe_bytes(head: bytes) -> str | None:
     """Say what a file is by its first bytes, and what to do about it; None where nothing is known of them."""
     if not head:
         return "empty; copy it again"
@@ -51,7 +51,7 @@ def _single(path: Path) -> str:
         return f"a checkpoint, which only training reads; {_GIVE}"
     try:
         with path.open("rb") as file:
-            kind = kind_of(file.read(64))
+            kind = describe_bytes(file.read(64))
     except OSError:
         kind = None
     return f"{kind or 'a file, and a model is a folder'}; {_GIVE}"

@@ -14,10 +14,9 @@ from fgvc.confidence.vouching import Vouching
 from fgvc.errors import UsageError
 from fgvc.images.resizing import EvalResize
 from fgvc.methods.recognizers.base import Recognizer
-from fgvc.model_file import folder as model_folder
-from fgvc.model_file.architecture import Plain, Unfilled, build, tensors_of
+from fgvc.model_file.architecture import Plain, build, tensors_of, unfilled
 from fgvc.model_file.folder import ModelFileError as ModelFileError
-from fgvc.model_file.folder import Stored
+from fgvc.model_file.folder import Stored, read, tensors, write
 from fgvc.model_file.foreign_files import DESCRIPTION as DESCRIPTION
 from fgvc.model_file.migrations import without_nan
 from fgvc.taxonomy.tree import Taxonomy
@@ -68,7 +67,7 @@ def save(model: Model, folder: str | Path) -> Path:
         "provenance": without_nan(model.provenance),
         "vouching": model.vouching and model.vouching.to_plain(),
     }
-    model_folder.write(target, described, lambda path: save_file(state, path))
+    write(target, described, lambda path: save_file(state, path))
     return target
 
 
@@ -78,7 +77,7 @@ def load(folder: str | Path) -> Model:
     Raises:
         ModelFileError: no model there, or one that is damaged, newer than this fgvc, or names what is not fgvc's.
     """
-    stored = model_folder.read(folder)
+    stored = read(folder)
     described, state = stored.described, _state(stored)
     counts = described["vouching"]
     try:
@@ -86,7 +85,7 @@ def load(folder: str | Path) -> Model:
         resize = EvalResize(**described["input"]).check()
         parts = described["architecture"], taxonomy, described["image_size"]
         _compare(tensors_of(*parts, most=len(state)), state, stored.weights)
-        with Unfilled():
+        with unfilled():
             recognizer = build(*parts, weights="none")
     except UsageError as error:
         raise ModelFileError(f"{stored.description}: {error}") from None
@@ -107,7 +106,7 @@ def read_weights(recognizer: Recognizer, folder: str | Path) -> None:
     Raises:
         ModelFileError: no model there, or its classes or weights are others.
     """
-    stored = model_folder.read(folder)
+    stored = read(folder)
     if Taxonomy.from_plain(stored.described["taxonomy"]) != recognizer.taxonomy:
         raise ModelFileError(
             f"{stored.home}: the model knows other classes than the data; test it on data with its classes"
@@ -123,7 +122,7 @@ def read_temperatures(folder: str | Path) -> tuple[dict[str, float], str]:
     Raises:
         ModelFileError: no model there, or a damaged one.
     """
-    described = model_folder.read(folder).described
+    described = read(folder).described
     split = described["provenance"].get("calibration", {}).get("split", "")
     return {level: float(value) for level, value in described["temperatures"].items()}, split
 
@@ -134,12 +133,12 @@ def read_state(folder: str | Path) -> tuple[State, Taxonomy]:
     Raises:
         ModelFileError: no model there, or a damaged one.
     """
-    stored = model_folder.read(folder)
+    stored = read(folder)
     return _state(stored), Taxonomy.from_plain(stored.described["taxonomy"])
 
 
 def _state(stored: Stored) -> State:
-    model_folder.tensors(stored)  # says in words what is wrong with the file
+    tensors(stored)  # says in words what is wrong with the file
     try:
         state: State = load_file(stored.weights)
     except (OSError, SafetensorError) as error:

@@ -3,6 +3,8 @@
 `.NAME.part.jsonl` beside the output: a line about the run, then a line per answer, handed to the system as soon as it
 is known. The output is made from it at the end. Answers themselves are not kept in memory: a million pictures cost
 24 MB there, a hash and an offset for each that was answered before and an offset for each of this run.
+
+Not SQLite: it took 152 lines for these 201 (the aim was half) and 31 to 58 us an answer, not 19 (100,000 answers).
 """
 
 import json
@@ -142,7 +144,7 @@ class Journal:
         return begin
 
     def _read(self, terms: dict[str, Any], restart: bool) -> int:
-        """Take in what a stopped run left, and return how many of its bytes are whole lines worth keeping."""
+        """Read the answers of a stopped run, and return how many bytes its whole lines have."""
         end = 0
         hashes, offsets = array("Q"), array("q")
         for line in self._reader:

@@ -17,7 +17,7 @@ from fgvc.errors import FgvcError, UsageError
 from fgvc.images.decoding import ImageError
 from fgvc.images.pictures import Picture, Square, expand, in_threads, is_single, square_of
 from fgvc.images.regions import within
-from fgvc.model_file import model as model_file
+from fgvc.model_file import model
 from fgvc.model_file.model import Model
 from fgvc.prediction.results import Guess, Result, Results, vouched
 from fgvc.taxonomy.names import nodes_named
@@ -37,7 +37,7 @@ def load(path: str | Path, device: str = "auto") -> "Predictor":
         UsageError: no such device.
     """
     chosen = _device(device)
-    return Predictor(model_file.load(path), chosen)
+    return Predictor(model.load(path), chosen)
 
 
 class Predictor:

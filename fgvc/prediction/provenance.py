@@ -1,15 +1,15 @@
 """`NAME.provenance.json` beside a table of predictions: which model, which versions, which command made it."""
 
+import hashlib
 import json
 import platform
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from fgvc.files.origin import now, versions
 from fgvc.files.whole_files import open_whole
-from fgvc.model_file import folder as model_folder
+from fgvc.model_file.folder import read, sha256
 
 WORDS = 50
 """A command with more words (a shell has written out `photos/*.jpg`) is cut there."""
@@ -26,10 +26,10 @@ def hashes_of(model: Path) -> dict[str, str]:
     Raises:
         ModelFileError: no model there.
     """
-    stored = model_folder.read(model)
+    stored = read(model)
     return {
-        stored.weights.name: model_folder.sha256(stored),
-        stored.description.name: sha256(stored.description.read_bytes()).hexdigest(),
+        stored.weights.name: sha256(stored),
+        stored.description.name: hashlib.sha256(stored.description.read_bytes()).hexdigest(),
     }
 
 

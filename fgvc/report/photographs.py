@@ -10,7 +10,7 @@ from PIL import Image
 from fgvc.files.answer_table import Answers
 from fgvc.images.boxes import Box
 from fgvc.images.decoding import ImageError, decode
-from fgvc.images.overlays import boxed, fitted
+from fgvc.images.overlays import boxed, cut_out
 
 SIDE, QUALITY = 160, 78
 COLOURS = ("#f0a830", "#17a398", "#e4572e", "#8e6bbf")
@@ -40,7 +40,7 @@ def thumbnails(answers: Answers, rows: Sequence[int], folder: Path) -> tuple[dic
 
 
 def _address(photograph: Image.Image, boxes: Sequence[Box]) -> str:
-    small = fitted(photograph, (0.0, 0.0, 1.0, 1.0), min(SIDE, max(photograph.size)))
+    small = cut_out(photograph, (0.0, 0.0, 1.0, 1.0), min(SIDE, max(photograph.size)))
     small = boxed(small, [("", box, COLOURS[i % len(COLOURS)]) for i, box in enumerate(boxes)])
     data = io.BytesIO()
     small.save(data, format="JPEG", quality=QUALITY, optimize=True)

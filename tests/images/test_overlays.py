@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fgvc.images.overlays import boxed, fitted, heat_colours, overlaid
+from fgvc.images.overlays import boxed, cut_out, heat_colours, overlaid
 
 RED, TEAL = (228, 87, 46), (23, 163, 152)
 
@@ -32,13 +32,13 @@ def places(picture, colour):
     ],
 )
 def test_a_crop_keeps_its_proportions_and_has_the_side_wanted(box, side, size):
-    assert fitted(ramp(), box, side).size == size
+    assert cut_out(ramp(), box, side).size == size
 
 
 def test_a_crop_holds_the_pixels_of_its_box_at_full_sharpness():
-    cut = np.asarray(fitted(ramp(), (1 / 3, 0.5, 2 / 3, 1.0), 30)).astype(int)
+    cut = np.asarray(cut_out(ramp(), (1 / 3, 0.5, 2 / 3, 1.0), 30)).astype(int)
     assert np.array_equal(cut, np.asarray(ramp())[30:60, 30:60])
-    closer = np.asarray(fitted(ramp(), (1 / 3, 0.5, 2 / 3, 1.0), 300)).astype(int)
+    closer = np.asarray(cut_out(ramp(), (1 / 3, 0.5, 2 / 3, 1.0), 300)).astype(int)
     assert abs(closer[150, 150, 0] - 45) <= 1 and abs(closer[150, 150, 1] - 45) <= 1
     assert closer[..., 0].min() in (29, 30, 31) and closer[..., 0].max() in (58, 59, 60)
 

@@ -13,7 +13,7 @@ from fgvc.methods.pooling.gem import GeMPooling
 from fgvc.methods.recognizers.base import Recognizer
 from fgvc.methods.recognizers.whole_image import WholeImage
 from fgvc.methods.slots import known_classes
-from fgvc.model_file.architecture import Unfilled, build, tensors_of, to_plain
+from fgvc.model_file.architecture import build, tensors_of, to_plain, unfilled
 
 CONFIG = {
     "class_path": "fgvc.methods.recognizers.whole_image.WholeImage",
@@ -151,7 +151,7 @@ def test_every_recognizer_and_head_is_made_without_numbers_and_without_its_rando
     found = tensors_of(plain, TAXONOMY, 64, most=len(expected))
     assert {name: (value.shape, value.dtype) for name, value in found.items()} == expected
     assert all(value.is_meta for value in found.values())
-    with Unfilled():
+    with unfilled():
         bare = build(plain, TAXONOMY, 64, weights="none")
     bare.load_state_dict(real.state_dict())
     for (name, value), (other, own) in zip(real.named_buffers(), bare.named_buffers(), strict=True):
@@ -159,7 +159,7 @@ def test_every_recognizer_and_head_is_made_without_numbers_and_without_its_rando
 
 
 def test_networks_are_drawn_again_once_unfilled_is_left():
-    with Unfilled():
+    with unfilled():
         kept = torch.zeros(9).normal_()
     assert torch.equal(kept, torch.zeros(9)) and torch.zeros(9).normal_().abs().sum() > 0
 

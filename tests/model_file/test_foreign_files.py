@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fgvc.model_file.foreign_files import kind_of, no_model_at
+from fgvc.model_file.foreign_files import describe_bytes, no_model_at
 
 GIVE = "give a run folder or the model folder inside it"
 
@@ -16,19 +16,23 @@ def test_the_first_bytes_tell_what_a_file_is(tmp_path):
     torch.save({"a": 1}, tmp_path / "new.pt")
     torch.save({"a": 1}, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
     pickled = "a pickle; fgvc reads safetensors only, for a pickle can run anything"
-    assert kind_of((tmp_path / "new.pt").read_bytes()) == kind_of((tmp_path / "old.pt").read_bytes()) == pickled
-    assert all(kind_of(pickle.dumps([1], protocol)) == pickled for protocol in (2, 3, 4, 5))
+    assert (
+        describe_bytes((tmp_path / "new.pt").read_bytes())
+        == describe_bytes((tmp_path / "old.pt").read_bytes())
+        == pickled
+    )
+    assert all(describe_bytes(pickle.dumps([1], protocol)) == pickled for protocol in (2, 3, 4, 5))
     page = "a web page; the download went wrong: fetch the file itself"
-    assert kind_of(b"\n  <!DOCTYPE html><html>") == kind_of(b"<html lang=de>") == page
+    assert describe_bytes(b"\n  <!DOCTYPE html><html>") == describe_bytes(b"<html lang=de>") == page
     pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
-    assert kind_of(pointer) == "a git-lfs pointer in place of the file; run git lfs pull"
-    assert kind_of(b"") == "empty; copy it again"
+    assert describe_bytes(pointer) == "a git-lfs pointer in place of the file; run git lfs pull"
+    assert describe_bytes(b"") == "empty; copy it again"
 
 
 def test_a_safetensors_file_is_taken_for_nothing_else(tmp_path):
     save_file({"a": torch.zeros(2)}, tmp_path / "a.safetensors")
-    assert kind_of((tmp_path / "a.safetensors").read_bytes()) is None
-    assert kind_of(b'{"format": 3}') is None
+    assert describe_bytes((tmp_path / "a.safetensors").read_bytes()) is None
+    assert describe_bytes(b'{"format": 3}') is None
 
 
 def folder(path: Path, *names: str) -> Path:

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from fgvc.images.boxes import Box
 from fgvc.images.decoding import Pixels
 from fgvc.images.lettering import BLUE, GREY, INK, PAPER, RAIL, as_words, font_for, write
-from fgvc.images.overlays import boxed, fitted, heat_colours, overlaid
+from fgvc.images.overlays import boxed, cut_out, heat_colours, overlaid
 from fgvc.prediction.explain.explanation import WHOLE, Explanation, HeatMap
 from fgvc.prediction.results import Guess
 
@@ -61,7 +61,7 @@ def draw(photograph: Pixels, explanation: Explanation, name: str = "photograph")
     side = (WIDTH - GAP * (columns - 1)) // columns
     panels = [
         Panel(
-            _inset(fitted(whole, box, side), view.heat),
+            _inset(cut_out(whole, box, side), view.heat),
             view.name,
             _zoom(box, explanation.seen),
             mark,
@@ -77,7 +77,7 @@ def draw(photograph: Pixels, explanation: Explanation, name: str = "photograph")
 def _overview(
     whole: Image.Image, boxes: Sequence[tuple[str, Box, str]], explanation: Explanation, name: str
 ) -> list[Panel]:
-    small = fitted(whole, WHOLE, HALF)
+    small = cut_out(whole, WHOLE, HALF)
     size = f"{whole.width} x {whole.height}"
     panels = [Panel(boxed(small, boxes), name, size, guesses=explanation.top, answer=explanation.lineage)]
     if explanation.heat is not None:
