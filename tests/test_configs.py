@@ -3,6 +3,7 @@
 import importlib
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import yaml
 from fakes.tiny_run import CPU, NET, data_flags, make_photos, read_csv
 
 from fgvc.__main__ import main
+from fgvc.data.sources.base import DataSource
+from fgvc.methods.slots import known_classes
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 METHODS, DATA, WHOLE = (sorted(CONFIGS.glob(pattern)) for pattern in ("methods/*.yaml", "data/*.yaml", "*.yaml"))
@@ -129,3 +132,16 @@ def test_no_config_names_a_machine_or_the_network():
     for config in CONFIGS.rglob("*.yaml"):
         text = config.read_text()
         assert "http" not in text and not any(f" {root}" in text for root in ("/home", "/mnt", "/data", "/root"))
+
+
+BY_DEFAULT = {"AveragePooling", "Backbone", "BAPPooling", "SCDAPooling"}
+"""Parts that no YAML names: defaults, WS-DAN's own pooling, and the pooling beside `SCDABox` of scda.yaml."""
+
+
+def test_every_class_of_a_slot_is_named_by_a_config():
+    text = "\n".join(path.read_text(encoding="utf-8") for path in (*METHODS, *DATA, *WHOLE))
+    named = set(re.findall(r"class_path: *(\w+)", text)) | set(
+        re.findall(r"(?:head|attention|pooling): *(\w+)$", text, re.M)
+    )
+    sources = {source.__name__ for source in DataSource.__subclasses__() if source.__module__.startswith("fgvc.")}
+    assert set(known_classes()) | sources <= named | BY_DEFAULT

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from fgvc.errors import FgvcError, UsageError
-from fgvc.model_file import model as model_file
+from fgvc.model_file.model import load
 
 MEASURES = {"full_path": 100.0, "inconsistency": 100.0, "severity": 1.0, "hd@1": 1.0, "hd@5": 1.0}
 """Name in test.json -> factor; shares are told in percent."""
@@ -34,7 +34,7 @@ def main(words: Sequence[str] | None = None) -> int:
     header: list[str] = []
     for method, runs in methods(args.runs).items():
         found = [numbers(run) for run in runs]
-        model = model_file.load(runs[0])
+        model = load(runs[0])
         levels = model.taxonomy.levels
         if header != (header := ["method", "seeds", *levels, *MEASURES, "M parameters", "images/s"]):
             print(f"| {' | '.join(header)} |\n{'|---' * len(header)}|")

@@ -41,9 +41,8 @@ from fgvc.config import quiet
 from fgvc.errors import FgvcError
 from fgvc.images.pictures import square_of
 from fgvc.images.resizing import EvalResize
-from fgvc.model_file import model as model_file
 from fgvc.model_file.architecture import build
-from fgvc.model_file.model import Model
+from fgvc.model_file.model import Model, save
 from fgvc.taxonomy.tree import Taxonomy
 
 CLASSES = 200
@@ -175,7 +174,7 @@ def saved_model(backbone: str, size: int, folder: Path) -> Path:
         },
     }
     recognizer = build(plain, Taxonomy.flat([str(number) for number in range(CLASSES)]), size)
-    model_file.save(Model(recognizer.eval(), plain, EvalResize(size)), folder / "model")
+    save(Model(recognizer.eval(), plain, EvalResize(size)), folder / "model")
     return folder
 
 

@@ -19,7 +19,7 @@ from fgvc.prediction.journal import Journal
 from fgvc.prediction.output import to_file, to_stdout
 from fgvc.prediction.provenance import hashes_of, save
 from fgvc.prediction.results import Result
-from fgvc.prediction.tables import parquet_table, writers
+from fgvc.prediction.tables import writers
 from fgvc.prediction.tables.columns import LAYOUTS, Columns
 from fgvc.prediction.tally import SHEET_PICTURES, Tally
 
@@ -117,10 +117,8 @@ def _check(arguments: argparse.Namespace) -> str:
     if output and output.is_dir():
         raise UsageError(f"{output}: a folder; give a file in it, e.g. {output / 'predictions.csv'}")
     kind = arguments.format or (writers.kind_of(output) if output else "csv")
-    if kind == "parquet":
-        if not output:
-            raise UsageError("--format parquet: does not go to stdout; give --output FILE.parquet")
-        parquet_table.check_installed(str(output))
+    if kind == "parquet" and not output:
+        raise UsageError("--format parquet: does not go to stdout; give --output FILE.parquet")
     if arguments.sheet:
         check_picture(arguments.sheet)
     for path in (arguments.output, arguments.sheet):

@@ -21,7 +21,7 @@ Options = Callable[[jsonargparse.ArgumentParser], None]
 
 
 def parse(
-    command: str, about: str, words: Sequence[str], add_options: Options
+    command: str, about: str, words: Sequence[str], add_options: Options | None = None
 ) -> tuple[jsonargparse.Namespace, Callable[[], FineGrainedData]]:
     """Parse the words of a command that works on data.
 
@@ -33,7 +33,8 @@ def parse(
         command: what the user typed, for messages.
         about: one paragraph for `--help`.
         words: what follows the command.
-        add_options: adds the command's own options to the parser; each takes a value, or is a `store_true`.
+        add_options: adds the command's own options to the parser, if it has any; each takes a value, or is a
+            `store_true`.
 
     Returns:
         The parsed options, and a function that opens the data, which may take long. Their splits are those of a
@@ -43,7 +44,8 @@ def parse(
         UsageError: a word that means nothing; one line.
     """
     parser = _parser(command, about)
-    add_options(parser)
+    if add_options is not None:
+        add_options(parser)
     if not words:
         raise UsageError(
             f"{command}: give a folder of photographs, a table, a run folder, or --config DATA; "

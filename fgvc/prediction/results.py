@@ -85,7 +85,7 @@ class Results(list[Result]):
             layout: `wide`, one row per picture, or `long`, one row per picture and guess.
 
         Raises:
-            UsageError: another suffix or layout, or Parquet where pyarrow is missing.
+            UsageError: another suffix or layout, .
             FgvcError: the file cannot be written.
         """
         kind = writers.kind_of(Path(path))

@@ -15,9 +15,8 @@ from fgvc.__main__ import main as fgvc_main
 from fgvc.commands.explain import main, names_for
 from fgvc.errors import UsageError
 from fgvc.images.resizing import EvalResize
-from fgvc.model_file import model as model_file
 from fgvc.model_file.architecture import build
-from fgvc.model_file.model import Model, ModelFileError
+from fgvc.model_file.model import Model, ModelFileError, save
 
 RA_CNN = {
     "class_path": "RACNN",
@@ -34,7 +33,7 @@ def closer(tmp_path_factory):
     """A model of three scales, saved as a run would."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("runs") / "closer"
-    model_file.save(Model(build(RA_CNN, TAXONOMY, 96).eval(), RA_CNN, EvalResize(128)), folder / "model")
+    save(Model(build(RA_CNN, TAXONOMY, 96).eval(), RA_CNN, EvalResize(128)), folder / "model")
     return str(folder)
 
 

@@ -6,9 +6,8 @@ import torch
 
 from fgvc.confidence.vouching import GRID, Vouching
 from fgvc.images.resizing import EvalResize
-from fgvc.model_file import model as model_file
 from fgvc.model_file.architecture import build
-from fgvc.model_file.model import Model
+from fgvc.model_file.model import Model, save
 from fgvc.taxonomy.tree import Taxonomy
 
 LEAVES = [
@@ -47,5 +46,5 @@ def tiny_model(
 
 def saved(folder: Path, **keys) -> Path:
     """Save a tiny model as a run would and return the run folder."""
-    model_file.save(tiny_model(**keys), folder / "model")
+    save(tiny_model(**keys), folder / "model")
     return folder

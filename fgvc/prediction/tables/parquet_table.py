@@ -1,23 +1,11 @@
-"""Write a table as Parquet, a group of rows at a time. pyarrow comes with the extra `tables`."""
+"""Write a table as Parquet, a group of rows at a time."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import IO, Any
 
-from fgvc.errors import UsageError
-
 ROWS = 8192
 """How many rows are in memory at once; they become one row group."""
-
-
-def check_installed(name: str) -> None:
-    """Raise UsageError where pyarrow is missing; `name` is what asked for Parquet."""
-    try:
-        import pyarrow.parquet  # noqa: F401
-    except ImportError:
-        raise UsageError(
-            f'{name}: writing Parquet needs pyarrow; pip install "fgvc[tables]", or write .csv or .jsonl'
-        ) from None
 
 
 def write(rows: Iterable[Sequence[Any]], kinds: Mapping[str, str], file: IO[bytes]) -> None:

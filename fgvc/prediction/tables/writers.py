@@ -21,15 +21,13 @@ def kind_of(path: Path) -> str:
     """Return which of `WRITERS` the suffix of a file asks for.
 
     Raises:
-        UsageError: none of them, or Parquet where pyarrow is missing.
+        UsageError: none of them.
     """
     kind = path.suffix.lower().removeprefix(".")
     if kind not in WRITERS:
         known = [f".{kind}" for kind in WRITERS]
         near = did_you_mean(path.suffix.lower(), known)
         raise UsageError(f"{path}: results are written as {', '.join(known)}, not {path.suffix!r}{near}")
-    if kind == "parquet":
-        parquet_table.check_installed(str(path))
     return kind
 
 

@@ -5,11 +5,11 @@ from fakes.tiny_model import TAXONOMY, tiny_model
 
 from benchmarks.accuracy import levels_table
 from fgvc.errors import UsageError
-from fgvc.model_file import model as model_file
+from fgvc.model_file.model import save
 
 
 def make_run(folder, species, hd):
-    model_file.save(tiny_model(), folder / "model")
+    save(tiny_model(), folder / "model")
     values = {f"test/{level}/top1": 0.9 for level in TAXONOMY.levels} | {"test/species/top1": species}
     values |= {"test/full_path": species, "test/hd@1": hd, "test/crm/hd@1": hd / 2}
     (folder / "test.json").write_text(json.dumps(values))

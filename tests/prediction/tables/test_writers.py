@@ -1,7 +1,6 @@
 import csv
 import io
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -99,12 +98,3 @@ def test_the_suffix_says_what_is_written():
         kind_of(Path("out.cvs"))
     known = ".csv, .json, .jsonl, .parquet"
     assert str(caught.value) == f"out.cvs: results are written as {known}, not '.cvs'; did you mean '.csv'?"
-
-
-def test_parquet_without_pyarrow_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    with pytest.raises(UsageError) as caught:
-        kind_of(Path("out.parquet"))
-    assert str(caught.value) == (
-        'out.parquet: writing Parquet needs pyarrow; pip install "fgvc[tables]", or write .csv or .jsonl'
-    )
