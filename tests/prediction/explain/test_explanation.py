@@ -142,7 +142,7 @@ def test_boxes_are_plain_data_in_pixels():
     assert [view["top"][0]["label"] for view in plain["views"]] == [view.top[0].label for view in found.views]
     assert (plain["width"], plain["height"], plain["label"]) == (80, 40, found.label)
     assert set(plain) == {
-        *("path", "label", "score", "lineage", "lineage_scores", "top", "boxes", "error"),
+        *("path", "label", "score", "lineage", "lineage_scores", "top", "boxes", "error", "warning"),
         *("width", "height", "views", "picture"),
     }
 
