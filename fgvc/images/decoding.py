@@ -78,8 +78,8 @@ def decode_with_warning(
 ) -> tuple[Pixels, str | None]:
     """Read a photograph as `decode` does, and say what is wrong with a file that can be read all the same.
 
-    JPEG and PNG tell of damage: a JPEG by the complaints of libjpeg, a PNG by the checksums of its chunks. About
-    half of the damages of a JPEG give another valid stream, and BMP, GIF, PPM, TIFF, WebP have no checksums: there
+    JPEG and PNG tell of damage: a JPEG by the complaints of libjpeg, a PNG by the checksums of its chunks. A tenth
+    to a half of the damages of a JPEG give another valid stream, and BMP, GIF, PPM, TIFF, WebP have no checksums: there
     damage is an ImageError or is not noticed.
 
     Args:

@@ -200,7 +200,7 @@ def pixels_of(picture: Picture, at_least: int | None = None) -> Pixels:
     """Read one picture.
 
     Args:
-        picture: see `Picture`.
+        picture: see `Picture`; or a file that is open for reading bytes.
         at_least: how many pixels of the shorter side are needed, see `decode`; None for all there are.
 
     Returns:
@@ -215,6 +215,9 @@ def pixels_of(picture: Picture, at_least: int | None = None) -> Pixels:
 
 def pixels_with_warning(picture: Picture, at_least: int | None = None) -> tuple[Pixels, str | None]:
     """Read one picture as `pixels_of` does, and say what is wrong with its file, see `decode_with_warning`."""
+    if _is_file(picture):
+        _check_file(picture, type(picture).__name__)
+        picture = _content(picture)
     if isinstance(picture, np.ndarray) and picture.ndim in (2, 3):
         return _rgb(picture), None
     if isinstance(picture, Image.Image):
