@@ -18,8 +18,8 @@ from fgvc.files.lines import print_lines
 from fgvc.files.whole_files import check_output
 
 ABOUT = """Decode every photograph of every split that a training would see, with all cores, and tell what is wrong:
-unreadable or tiny or one-coloured pictures, the same content in two splits or under two labels, missing labels, classes
-without training images. The exit code is 1 if there is any problem."""
+unreadable, damaged, tiny or one-coloured pictures, the same content in two splits or under two labels, missing labels,
+classes without training images. The exit code is 1 if there is any problem."""
 
 
 def main(words: list[str]) -> int:

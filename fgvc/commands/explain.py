@@ -10,7 +10,7 @@ from fgvc.config import quiet
 from fgvc.errors import UsageError
 from fgvc.files.whole_files import open_whole, save_picture
 from fgvc.images.decoding import ImageError
-from fgvc.images.pictures import Picture, check_inputs, pictures_of, pixels_of
+from fgvc.images.pictures import Picture, check_inputs, pictures_of, pixels_with_warning
 from fgvc.prediction.results import write_json
 from fgvc.prediction.tally import Tally
 
@@ -110,10 +110,10 @@ def _draw(predictor: "Predictor", picture: Picture, target: Path, top_k: int, he
     from fgvc.prediction.explain.explanation import Explanation, explain
 
     try:
-        photograph = pixels_of(picture)
+        photograph, warning = pixels_with_warning(picture)
     except ImageError as error:
         return Explanation(str(picture), error=str(error))
     explanation = explain(predictor, photograph, top_k, heat)
-    explanation.path, explanation.picture = str(picture), target.name
+    explanation.path, explanation.picture, explanation.warning = str(picture), target.name, warning
     save_picture(draw(photograph, explanation, Path(str(picture)).name), target)
     return explanation

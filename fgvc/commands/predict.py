@@ -75,7 +75,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fgvc predict",
         description="Name what is in photographs. A picture that cannot be read keeps its row, with the reason in the "
-        "column `error`; the exit code is then 1.",
+        "column `error`; the exit code is then 1. What is wrong with a picture that is read all the same stands in the "
+        "column `warning`.",
     )
     parser.add_argument("model", metavar="MODEL", type=Path, help="a run folder or a model folder")
     parser.add_argument(

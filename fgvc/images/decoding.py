@@ -10,6 +10,7 @@ import logging
 import re
 import stat
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -36,9 +37,11 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """EXIF orientation -> the turn that makes a picture upright."""
+END_OF_JPEG = b"\xff\xd9"
+MENDED = "the end of the file is missing, no pixel is lost; copy or download it again"
 
-# A file is read or refused by an ImageError, so that warnings of Pillow and libtiff say nothing new. They are silenced
-# here, because worker processes import this file too.
+# Warnings of Pillow are about metadata, and Python's warnings cannot be caught thread by thread: what is wrong with the
+# pixels is told by `decode_with_warning`. They are silenced here, because worker processes import this file too.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 with contextlib.suppress(OSError, AttributeError):  # a Pillow without libtiff, or one that hides it
@@ -67,6 +70,28 @@ def decode(source: str | Path | bytes, name: str | None = None, at_least: int | 
     Raises:
         ImageError: missing, no file, empty, too large, truncated, or no picture.
     """
+    return decode_with_warning(source, name, at_least)[0]
+
+
+def decode_with_warning(
+    source: str | Path | bytes, name: str | None = None, at_least: int | None = None
+) -> tuple[Pixels, str | None]:
+    """Read a photograph as `decode` does, and say what is wrong with a file that can be read all the same.
+
+    JPEG and PNG tell of damage: a JPEG by the complaints of libjpeg, a PNG by the checksums of its chunks. A tenth
+    to a half of the damages of a JPEG give another valid stream, and BMP, GIF, PPM, TIFF, WebP have no checksums: there
+    damage is an ImageError or is not noticed.
+
+    Args:
+        source, name, at_least: see `decode`.
+
+    Returns:
+        (H, W, 3) uint8 RGB, and one line without the file's name; None where nothing is wrong.
+
+    Raises:
+        ImageError: see `decode`. A JPEG that lacks its end marker only is read, with a warning, unless it is
+            progressive: there whole scans may be missing too.
+    """
     label = name or ("<bytes>" if isinstance(source, bytes) else str(source))
     label = label if label.isprintable() else repr(label)
     data = source if isinstance(source, bytes) else _read(Path(source), label)
@@ -78,17 +103,24 @@ def decode(source: str | Path | bytes, name: str | None = None, at_least: int | 
         with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
             _check_size(picture, data, label)
             part = 1 if at_least is None else _reduction(picture, at_least)
-            if picture.format == "JPEG" and picture.mode in ("RGB", "L"):
-                with contextlib.suppress(ValueError):  # damaged: Pillow decides what can be saved
-                    return _fast_jpeg(picture, data, part)
+            complaint = None
+            if picture.format in ("JPEG", "MPO") and picture.mode in ("RGB", "L"):
+                try:
+                    return _fast_jpeg(picture, data, part), None
+                except ValueError as error:  # damaged: Pillow decides what can be saved
+                    complaint = str(error)
+                if complaint.startswith("Premature end of JPEG file") and not picture.info.get("progressive"):
+                    with contextlib.suppress(ValueError):
+                        return _fast_jpeg(picture, data + END_OF_JPEG, part), MENDED
             if part > 1:
                 picture.draft(None, (picture.width // part, picture.height // part))
-            return from_pillow(picture)
+            pixels = from_pillow(picture)
+            return pixels, _in_words(complaint) if complaint else _found_beside(picture, data)
     except UnidentifiedImageError:
         raise ImageError(f"{label}: not a picture (it begins {data[:8]!r}); remove it or save it as JPEG") from None
     except Image.DecompressionBombError as error:
-        pixels = re.search(r"\d+", str(error))
-        raise ImageError(_too_large(label, int(pixels[0]) if pixels else MAX_PIXELS)) from None
+        size = re.search(r"\d+", str(error))
+        raise ImageError(_too_large(label, int(size[0]) if size else MAX_PIXELS)) from None
     except ImageError:
         raise
     except Exception as error:  # damaged bytes raise whatever Pillow's readers stumble over, struct.error among it
@@ -124,6 +156,38 @@ def _fast_jpeg(picture: Image.Image, data: bytes, part: int) -> Pixels:
     pixels: Pixels = simplejpeg.decode_jpeg(data, "RGB", min_height=height, min_width=width)
     turn = _turn(picture)
     return pixels if turn is None else np.array(Image.fromarray(pixels).transpose(turn))
+
+
+def _found_beside(picture: Image.Image, data: bytes) -> str | None:
+    """Say what is wrong with a file that Pillow has read without complaint."""
+    if picture.format == "PNG":
+        return _damage_of_png(data)
+    if picture.format == "JPEG" and picture.mode == "CMYK":
+        try:
+            simplejpeg.decode_jpeg(data, "CMYK", min_height=1, min_width=1)
+        except ValueError as error:
+            return _in_words(str(error)) if "Corrupt JPEG data" in str(error) else None
+    return None
+
+
+def _damage_of_png(data: bytes) -> str | None:
+    """Compare the checksum of each chunk: its length, its kind, its body and the CRC of kind and body."""
+    view, start = memoryview(data), 8
+    while start + 12 <= len(data):
+        end = start + 8 + int.from_bytes(view[start : start + 4], "big")
+        kind = bytes(view[start + 4 : start + 8])
+        if end + 4 > len(data):
+            break
+        if zlib.crc32(view[start + 4 : end]) != int.from_bytes(view[end : end + 4], "big"):
+            return _in_words(f"the checksum of a chunk {kind.decode('ascii', 'backslashreplace')} is wrong")
+        if kind == b"IEND":
+            return None
+        start = end + 4
+    return MENDED
+
+
+def _in_words(complaint: str) -> str:
+    return f"damaged picture ({complaint}), parts of it may be wrong; copy or download it again"
 
 
 def _read(path: Path, label: str) -> bytes:

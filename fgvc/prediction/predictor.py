@@ -15,7 +15,7 @@ from torch import Tensor
 from fgvc.confidence.vouching import refusal, threshold
 from fgvc.errors import FgvcError, UsageError
 from fgvc.images.decoding import ImageError
-from fgvc.images.pictures import Picture, Square, expand, in_threads, is_single, square_of
+from fgvc.images.pictures import Picture, Square, expand, in_threads, is_single, path_of, square_of
 from fgvc.images.regions import within
 from fgvc.model_file import model
 from fgvc.model_file.model import Model
@@ -66,8 +66,9 @@ class Predictor:
         """Name what is in one picture or in many.
 
         Args:
-            images: a path, the bytes of a file, a (H, W, 3) RGB or (H, W) grey uint8 array, a Pillow picture; or a
-                folder (its pictures at any depth, sorted); or any iterable of these.
+            images: a path, the bytes of a file, a file opened as "rb", a (H, W, 3) RGB or (H, W) grey uint8 array, a
+                Pillow picture; or a folder (its pictures at any depth, sorted), a (N, H, W, 3) uint8 array, a table
+                with a column `path`; or any iterable of these.
             top_k: how many guesses to give.
             batch_size: how many pictures the network sees at once.
             precision: the share of answers that must be right, e.g. 0.95: each Result then has the deepest name that
@@ -133,6 +134,7 @@ class Predictor:
         Raises:
             UsageError: no name, or one that the model does not know or that several of its classes share.
         """
+        names = [names] if isinstance(names, str) else names
         written = dict(names) if isinstance(names, Mapping) else dict.fromkeys(names, "allow")
         if not written:
             raise UsageError("allow: no class is named; give at least one")
@@ -151,8 +153,12 @@ class Predictor:
             of the images, or None.
 
         Raises:
+            UsageError: something else, e.g. floats in 0..1.
             FgvcError: the network answers something that is no number.
         """
+        if not isinstance(images, Tensor) or images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
+            what = f"{tuple(images.shape)}, {images.dtype}" if isinstance(images, Tensor) else type(images).__name__
+            raise UsageError(f"scores: {what}; give a tensor (N, 3, S, S), torch.uint8, RGB in 0..255")
         with torch.inference_mode():
             prediction = self._recognizer(images.to(self.device))
             scores = self.probabilities(prediction.logits)
@@ -216,7 +222,7 @@ class Predictor:
         try:
             return square_of(picture, self.model.resize)
         except ImageError as error:
-            return Result(str(picture) if isinstance(picture, str | Path) else None, error=str(error))
+            return Result(path_of(picture), error=str(error))
 
     def _results(self, batch: list[Square], top_k: int) -> Iterator[Result]:
         pixels = torch.from_numpy(np.stack([square.pixels for square in batch]))
@@ -224,7 +230,7 @@ class Predictor:
         if boxes is not None:
             boxes = within(boxes, torch.from_numpy(np.stack([square.view for square in batch])))
         for square, result in zip(batch, self.answers(scores, boxes, top_k), strict=True):
-            result.path = square.path
+            result.path, result.warning = square.path, square.warning
             yield result
 
 

@@ -36,6 +36,7 @@ class Result:
     top: the best leaves, best first.
     boxes: where the model looked, xyxy as fractions of the upright photograph; None where it sees the whole.
     error: why there is no answer.
+    warning: what is wrong with a file that could be read all the same, see `decode_with_warning`.
     answer, answer_level, answer_score: where a precision was asked for, the deepest name of the lineage that can be
         vouched for, its level and its probability; "unknown", None, None where none can.
     """
@@ -48,6 +49,7 @@ class Result:
     top: list[Guess] = field(default_factory=list)
     boxes: list[Box] | None = None
     error: str | None = None
+    warning: str | None = None
     answer: str | None = None
     answer_level: str | None = None
     answer_score: float | None = None
@@ -61,7 +63,7 @@ class Result:
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> "Result":
-        """Return what `to_dict` was called on."""
+        """Return what `to_dict` was called on; an older fgvc wrote no `warning`."""
         boxes = None if plain["boxes"] is None else [(x1, y1, x2, y2) for x1, y1, x2, y2 in plain["boxes"]]
         return cls(**{**plain, "top": [Guess(**guess) for guess in plain["top"]], "boxes": boxes})
 

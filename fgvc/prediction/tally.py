@@ -16,8 +16,8 @@ SHEET_PICTURES = 48
 class Tally:
     """What the summary and the sheet need to know of the results that pass by.
 
-    total: how many there will be, where that is known. seen, failed: so far. taken: how many of them an earlier run
-    had answered. shown: those for the sheet.
+    total: how many there will be, where that is known. seen, failed, warned: so far. taken: how many of them an earlier
+    run had answered. shown: those for the sheet.
     """
 
     total: int | None
@@ -25,6 +25,8 @@ class Tally:
     failed: int = 0
     taken: int = 0
     first_error: str = ""
+    warned: int = 0
+    first_warning: str = ""
     seconds: float = 0.0
     shown: list[Result] = field(default_factory=list)
 
@@ -37,6 +39,9 @@ class Tally:
                 self.first_error = self.first_error or result.error
             elif self._is_chosen(self.seen):
                 self.shown.append(result)
+            if result.warning:
+                self.warned += 1
+                self.first_warning = self.first_warning or f"{result.path}: {result.warning}"
             self.seen += 1
             yield result
         self.seconds = time.perf_counter() - start
@@ -52,8 +57,9 @@ class Tally:
         return {"pictures": self.seen, "failed": self.failed, "taken_over": self.taken}
 
     def summary(self, written: list[str]) -> str:
-        """Return one line: how many, how many failed and why the first did, how fast, and where the answers are."""
+        """Return one line: how many, how many failed or are damaged, why the first is, how fast, and where they are."""
         speed = (self.seen - self.taken) / max(self.seconds, 1e-9)
         failed = f"{self.failed} failed" + (f" (first: {self.first_error})" if self.failed else "")
+        failed += f", {self.warned} with a warning (first: {self.first_warning})" if self.warned else ""
         plural = "" if self.seen == 1 else "s"
         return f"{self.seen} picture{plural}, {failed}, {speed:.1f} images/s -> {', '.join(written)}"

@@ -31,7 +31,7 @@ from fgvc.prediction.tally import SHEET_PICTURES, Tally
 
 HEADER = [
     *("path", "label", "score", "family", "family_score", "genus", "genus_score", "species", "species_score"),
-    *("top2_label", "top2_score", "top3_label", "top3_score", "error"),
+    *("top2_label", "top2_score", "top3_label", "top3_score", "warning", "error"),
 ]
 
 
@@ -103,6 +103,29 @@ def test_an_unreadable_picture_keeps_its_row_and_the_exit_code_is_1(run, photos,
     assert [bool(row["label"]) for row in rows] == [True, False, True]
     assert "bird 1.png: not a picture" in rows[1]["error"] and rows[1]["score"] == ""
     assert "3 pictures, 1 failed (first: " in err
+
+
+@pytest.mark.parametrize("suffix", ["csv", "json", "jsonl", "parquet"])
+@pytest.mark.parametrize("layout", ["wide", "long"])
+def test_a_damaged_picture_is_answered_and_its_warning_written(run, photos, tmp_path, capsys, suffix, layout):
+    whole = photos / "whole.jpg"
+    Image.open(photos / "bird 0.png").save(whole, quality=95)
+    (photos / "cut.jpg").write_bytes(whole.read_bytes()[:-2])
+    words = ["--output", str(tmp_path / f"out.{suffix}"), "--layout", layout]
+    assert main([run, str(photos / "cut.jpg"), str(whole), *words]) == 0
+    err = capsys.readouterr().err
+    warning = "the end of the file is missing, no pixel is lost; copy or download it again"
+    assert f"2 pictures, 0 failed, 1 with a warning (first: {photos / 'cut.jpg'}: {warning}), " in err
+    rows = parquet.read_table(tmp_path / "out.parquet").to_pylist() if suffix == "parquet" else None
+    text = None if rows else (tmp_path / f"out.{suffix}").read_text()
+    if suffix == "csv":
+        rows = table(text)
+    elif suffix == "json":
+        rows = json.loads(text)
+    elif suffix == "jsonl":
+        rows = [json.loads(line) for line in text.splitlines()]
+    told = {(Path(row["path"]).name, row["warning"] or None) for row in rows}
+    assert told == {("cut.jpg", warning), ("whole.jpg", None)}
 
 
 def test_a_folder_without_pictures_is_a_failure(run, tmp_path, capsys):
@@ -374,7 +397,7 @@ def test_long_has_a_row_per_guess_in_every_format(run, photos, tmp_path, capsys)
     words = [run, str(photos), "--top_k", "2", "--layout", "long"]
     assert main(words) == 1
     rows = table(capsys.readouterr().out)
-    assert list(rows[0]) == ["path", "rank", "label", "score", "family", "genus", "species", "error"]
+    assert list(rows[0]) == ["path", "rank", "label", "score", "family", "genus", "species", "warning", "error"]
     assert [row["rank"] for row in rows] == ["1", "2", "", "1", "2"]
     assert all((row["family"], row["genus"], row["label"]) in LEAVES for row in rows if row["rank"])
     assert main([*words, "--output", str(tmp_path / "out.parquet")]) == 1

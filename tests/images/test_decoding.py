@@ -7,6 +7,7 @@ import sys
 import time
 import tracemalloc
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -16,7 +17,7 @@ from PIL import Image, ImageFile, ImageOps
 
 from fgvc.errors import UsageError
 from fgvc.images import decoding as images
-from fgvc.images.decoding import ImageError, decode
+from fgvc.images.decoding import MENDED, ImageError, decode, decode_with_warning
 from fgvc.images.resizing import EvalResize, resize, resize_for_eval
 
 PHOTOS = Path(__file__).parents[2].parent / "shared" / "CUB_200_2011" / "images"
@@ -295,8 +296,101 @@ def test_photographs_have_pillows_pixels():
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"mode": "L"}, {"mode": "CMYK"}])
 def test_a_truncated_jpeg_is_refused_wherever_it_ends(options):
     data = encoded(SMOOTH, format="JPEG", quality=95, **options)
-    for length in (*range(30, len(data), len(data) // 8), len(data) - 20, len(data) - 1):
+    for length in (*range(30, len(data), len(data) // 8), len(data) - 20, len(data) - 3):
         assert "damaged" in message_of(data[:length])
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+@pytest.mark.parametrize("options", [{}, {"subsampling": 0}, {"mode": "L"}])
+def test_a_jpeg_without_its_end_marker_is_whole_and_that_is_said(options, lost):
+    data = encoded(SMOOTH, format="JPEG", quality=95, **options)
+    for at_least in (None, 30):
+        pixels, warning = decode_with_warning(data[:-lost], "bird.jpg", at_least)
+        np.testing.assert_array_equal(pixels, decode(data, at_least=at_least))
+        assert warning == MENDED
+
+
+def test_a_progressive_jpeg_without_its_end_may_lack_scans_and_is_refused():
+    data = encoded(SMOOTH, format="JPEG", quality=95, progressive=True)
+    assert "truncated" in message_of(data[: data.rindex(b"\xff\xda")])  # all scans but the last one
+    assert "truncated" in message_of(data[:-2])
+
+
+DETAILED = cv2.resize(RNG.integers(0, 256, (40, 60, 3), dtype=np.uint8), (300, 200), interpolation=cv2.INTER_CUBIC)
+
+
+def damaged(data: bytes, at: int | None = None) -> bytes:
+    """Overwrite twenty bytes in the middle."""
+    at = len(data) // 2 if at is None else at
+    return data[:at] + random.Random(6).randbytes(20) + data[at + 20 :]
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"mode": "L"}, {"mode": "CMYK"}, {"exif": 6}])
+def test_twenty_bytes_overwritten_in_a_jpeg_are_told(options):
+    options = dict(options)
+    if "exif" in options:
+        exif = Image.Exif()
+        exif[0x0112] = options.pop("exif")
+        options["exif"] = exif
+    data = encoded(DETAILED, format="JPEG", quality=92, **options)
+    assert decode_with_warning(data)[1] is None
+    pixels, warning = decode_with_warning(damaged(data))
+    assert warning.startswith("damaged picture (Corrupt JPEG data: ") and warning.isprintable()
+    assert warning.endswith("), parts of it may be wrong; copy or download it again")
+    with opened(damaged(data)) as picture:  # the pixels are those that Pillow saves, as before
+        np.testing.assert_array_equal(pixels, np.asarray(ImageOps.exif_transpose(picture).convert("RGB")))
+    np.testing.assert_array_equal(decode(damaged(data)), pixels)
+    assert (pixels != decode(data)).any()
+
+
+def test_most_damages_are_told_and_no_whole_file():
+    data = encoded(DETAILED, format="JPEG", quality=92)
+    told = 0
+    for at in np.linspace(700, len(data) - 25, 100).astype(int).tolist():
+        try:
+            told += decode_with_warning(damaged(data, at))[1] is not None
+        except ImageError:
+            told += 1
+    assert told >= 50
+    for quality in (1, 30, 75, 100):
+        for size in ((1, 1), (7, 9), (64, 64)):
+            for options in ({}, {"progressive": True}, {"mode": "L"}, {"mode": "CMYK"}):
+                whole = encoded(cv2.resize(NOISE, size), format="JPEG", quality=quality, **options)
+                assert decode_with_warning(whole)[1] is None
+
+
+def test_the_first_frame_of_a_camera_file_is_looked_at():
+    buffer = io.BytesIO()
+    Image.fromarray(DETAILED).save(
+        buffer, "MPO", save_all=True, append_images=[Image.fromarray(DETAILED[::-1].copy())], quality=92
+    )
+    data = buffer.getvalue()
+    pixels, warning = decode_with_warning(data)
+    assert warning is None
+    np.testing.assert_array_equal(pixels, np.asarray(opened(data)))
+    assert "Corrupt JPEG data" in decode_with_warning(damaged(data, len(data) // 4))[1]
+
+
+def test_the_checksums_and_the_end_of_a_png_are_looked_at():
+    data = encoded(NOISE, format="PNG")
+    assert decode_with_warning(data)[1] is None and decode_with_warning(data + b"more")[1] is None
+    for lost in (1, 4, 12):
+        pixels, warning = decode_with_warning(data[:-lost])
+        np.testing.assert_array_equal(pixels, NOISE)
+        assert warning == MENDED
+    wrong = data[:-16] + bytes(4) + data[-12:]  # the checksum of the pixels, whose own are right
+    pixels, warning = decode_with_warning(wrong)
+    np.testing.assert_array_equal(pixels, NOISE)
+    assert warning.startswith("damaged picture (the checksum of a chunk IDAT is wrong)")
+
+
+def test_warnings_of_many_threads_stay_with_their_files():
+    data = encoded(DETAILED, format="JPEG", quality=92)
+    files = [data, damaged(data), data[:-2], damaged(data, len(data) // 3)] * 25
+    alone = [decode_with_warning(file)[1] for file in files[:4]] * 25
+    with ThreadPoolExecutor(8) as pool:
+        assert [warning for _, warning in pool.map(decode_with_warning, files)] == alone
+    assert len(set(alone)) == 4
 
 
 def test_a_truncated_or_altered_png_is_refused():
@@ -317,7 +411,7 @@ JPEG = encoded(SMOOTH, format="JPEG", quality=95)
         (b"This page is not available.", "not a picture (it begins b'This pag'); remove it or save it as JPEG"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a picture (it begins b'%!PS-Ado')"),
         (JPEG[: len(JPEG) // 2], "damaged picture (image file is truncated ("),
-        (JPEG[:-2], "damaged picture (image file is truncated ("),
+        (JPEG[:-3], "damaged picture (image file is truncated ("),
         (JPEG[:20], "not a picture (it begins b'\\xff\\xd8\\xff\\xe0\\x00\\x10JF')"),
     ],
     ids=["zero bytes", "text", "PostScript", "half", "no end", "a header"],

@@ -1,16 +1,22 @@
+import csv
+import io
 import os
 import signal
 import threading
 import time
-from pathlib import Path
+import zipfile
+from pathlib import Path, PurePath
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
+import torch
 from PIL import Image
 
 from fgvc.errors import UsageError
 from fgvc.images.decoding import ImageError
-from fgvc.images.pictures import expand, in_threads, pixels_of, square_of
+from fgvc.images.pictures import expand, in_threads, is_single, pixels_of, square_of
 from fgvc.images.resizing import EvalResize
 
 
@@ -118,3 +124,177 @@ def test_a_square_is_read_at_the_size_that_it_needs(tmp_path):
     # 32 means of 15 columns each, of the centred 480.
     assert square.pixels[16, :, 0] == pytest.approx(ramp[80:560].reshape(32, 15).mean(axis=1), abs=2)
     assert square_of(ramp[:, None].repeat(640, axis=1), how).path is None
+
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (2, 6, 8, 3), dtype=np.uint8)
+
+
+def png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two pictures, a list of them as text, and as CSV."""
+    for i in (0, 1):
+        (tmp_path / f"{i}.png").write_bytes(png(PIXELS[i]))
+    (tmp_path / "list.txt").write_text(f"{tmp_path / '0.png'}\n{tmp_path / '1.png'}\n")
+    yield tmp_path
+    while OPENED:
+        OPENED.pop().close()
+
+
+OPENED = []
+
+
+def opened(*arguments, **options):
+    OPENED.append(Path(arguments[0]).open(*arguments[1:], **options))  # noqa: SIM115 - the fixture closes it
+    return OPENED[-1]
+
+
+def written(folder: Path) -> io.BytesIO:
+    """A buffer that a picture was just saved to: its position is the end."""
+    buffer = io.BytesIO()
+    Image.fromarray(PIXELS[0]).save(buffer, "PNG")
+    return buffer
+
+
+class OnlyRead:
+    """A stream such as those of web servers: it can be read, not sought."""
+
+    def __init__(self, content: bytes) -> None:
+        self.read = io.BytesIO(content).read
+
+
+def paths(folder: Path) -> list[str]:
+    return [str(folder / "0.png"), str(folder / "1.png")]
+
+
+ONE, TWO = PIXELS[:1], PIXELS
+TAKEN_AS = {
+    "str": (lambda f: paths(f)[0], ONE),
+    "path": (lambda f: f / "0.png", ONE),
+    "pure path": (lambda f: PurePath(f / "0.png"), ONE),
+    "entry of a folder": (lambda f: sorted(os.scandir(f), key=lambda entry: entry.name)[0], ONE),
+    "bytes": (lambda f: png(PIXELS[0]), ONE),
+    "file opened as rb": (lambda f: opened(f / "0.png", "rb"), ONE),
+    "unbuffered file": (lambda f: opened(f / "0.png", "rb", buffering=0), ONE),
+    "BytesIO": (lambda f: io.BytesIO(png(PIXELS[0])), ONE),
+    "BytesIO at its end": (written, ONE),
+    "stream": (lambda f: OnlyRead(png(PIXELS[0])), ONE),
+    "array": (lambda f: PIXELS[0], ONE),
+    "Pillow": (lambda f: Image.fromarray(PIXELS[0]), ONE),
+    "batch": (lambda f: PIXELS, TWO),
+    "batch of none": (lambda f: PIXELS[:0], PIXELS[:0]),
+    "folder": (lambda f: f, TWO),
+    "folder as pure path": (lambda f: PurePath(f), TWO),
+    "list of paths": (paths, TWO),
+    "generator of paths": (lambda f: (path for path in paths(f)), TWO),
+    "stripped lines": (lambda f: [line.strip() for line in opened(f / "list.txt")], TWO),
+    "list of files": (lambda f: [opened(path, "rb") for path in paths(f)], TWO),
+    "array of paths": (lambda f: np.array(paths(f)), TWO),
+    "array of path objects": (lambda f: np.array([Path(path) for path in paths(f)], dtype=object), TWO),
+    "values of a dict": (lambda f: dict(enumerate(paths(f))).values(), TWO),
+    "mixed": (lambda f: (f / "0.png", [PIXELS[1]]), TWO),
+    "column of pandas": (lambda f: pd.Series(paths(f)), TWO),
+    "column of pyarrow": (lambda f: pa.chunked_array([paths(f)]), TWO),
+    "table of pandas": (lambda f: pd.DataFrame({"label": ["a", "b"], "path": paths(f)}), TWO),
+    "table of pyarrow": (lambda f: pa.table({"label": ["a", "b"], "path": paths(f)}), TWO),
+    "empty list": (lambda f: [], PIXELS[:0]),
+}
+
+
+@pytest.mark.parametrize("kind", TAKEN_AS)
+def test_what_is_taken_is_read_as_the_pictures_that_it_is(folder, kind):
+    make, expected = TAKEN_AS[kind]
+    pixels = [pixels_of(picture) for picture in expand(make(folder))]
+    assert len(pixels) == len(expected)
+    for one, wanted in zip(pixels, expected, strict=True):
+        np.testing.assert_array_equal(one, wanted)
+    alone = not isinstance(make(folder), list | tuple) and len(expected) == 1
+    assert is_single(make(folder)) == alone
+
+
+LIST_OF = "give paths, folders, the bytes of files, files opened as 'rb', (H, W, 3) uint8 arrays or Pillow pictures, "
+STRIPPED = "[line.strip() for line in it]"
+NO_PATH = "is a table without a column 'path'; "
+REFUSED = {
+    "None": (lambda f: None, f"NoneType is no picture; {LIST_OF}"),
+    "int": (lambda f: 3, f"int is no picture; {LIST_OF}"),
+    "float": (lambda f: 0.5, f"float is no picture; {LIST_OF}"),
+    "dict": (lambda f: {"a.jpg": 1}, f"dict is no picture; {LIST_OF}"),
+    "class": (lambda f: Path, f"type is no picture; {LIST_OF}"),
+    "bytearray": (lambda f: bytearray(8), f"bytearray is no picture; {LIST_OF}"),
+    "memoryview": (lambda f: memoryview(b"12"), f"memoryview is no picture; {LIST_OF}"),
+    "tensor of floats": (lambda f: torch.rand(3, 8, 8), f"Tensor is no picture; {LIST_OF}"),
+    "batch of tensors": (lambda f: torch.zeros(2, 8, 8, 3, dtype=torch.uint8), f"Tensor is no picture; {LIST_OF}"),
+    "text file": (
+        lambda f: opened(f / "list.txt"),
+        f"TextIOWrapper is open as text; open a picture as 'rb', or give {STRIPPED}",
+    ),
+    "StringIO": (lambda f: io.StringIO("a.jpg\n"), "StringIO is open as text"),
+    "closed file": (
+        lambda f: closed(f / "0.png"),
+        "BufferedReader cannot be read as a picture (read of closed file); ",
+    ),
+    "file opened as wb": (lambda f: opened(f / "new", "wb"), "BufferedWriter cannot be read as a picture (read); "),
+    "archive": (lambda f: zipfile.ZipFile(f / "a.zip", "w"), "ZipFile cannot be read as a picture ("),
+    "lines of a file": (
+        lambda f: (line for line in ["a.jpg\n"]),
+        f"'a.jpg\\n' ends in a line break, as the lines of a text file do; give {STRIPPED}",
+    ),
+    "list of lines": (lambda f: ["a.jpg", "b.jpg\n"], "item 1: 'b.jpg\\n' ends in a line break"),
+    "empty path": (lambda f: "", "an empty path is no picture; for the folder you are in, give '.'"),
+    "list with None": (lambda f: [f / "0.png", [None]], f"item 1: item 0: NoneType is no picture; {LIST_OF}"),
+    "floats": (lambda f: PIXELS[0] / 255, "an array of shape (6, 8, 3), float64; a picture is (H, W, 3) RGB or"),
+    "batch of floats": (lambda f: PIXELS / 255, "an array of shape (2, 6, 8, 3), float64; "),
+    "channels first": (lambda f: PIXELS[0].transpose(2, 0, 1), "an array of shape (3, 6, 8), uint8; "),
+    "batch of channels first": (lambda f: PIXELS.transpose(0, 3, 1, 2), "an array of shape (2, 3, 6, 8), uint8; "),
+    "five axes": (lambda f: PIXELS[None], "an array of shape (1, 2, 6, 8, 3), uint8; "),
+    "numbers": (lambda f: np.arange(5), "an array of shape (5,), int64; "),
+    "empty array": (lambda f: PIXELS[0][:0], "an array of shape (0, 8, 3), uint8; "),
+    "list with an array": (lambda f: [PIXELS[0], PIXELS[0] / 255], "item 1: an array of shape (6, 8, 3), float64; "),
+    "table of pandas": (
+        lambda f: pd.DataFrame({"label": ["a", "b"], "file": paths(f)}),
+        f"DataFrame {NO_PATH}give its column of paths: table['file']",
+    ),
+    "table of pyarrow": (
+        lambda f: pa.table({"label": ["a", "b"], "file": paths(f)}),
+        f"Table {NO_PATH}give its column of paths: table['file']",
+    ),
+    "table without paths": (lambda f: pd.DataFrame({"x": [1], "y": [2.5]}), f"DataFrame {NO_PATH}its columns are x, y"),
+    "table with two": (
+        lambda f: pd.DataFrame([["a", "b"]], columns=["path", "path"]),
+        f"DataFrame {NO_PATH}its columns are path, path",
+    ),
+    "rows of a CSV": (lambda f: csv.DictReader(["path", "a.jpg"]), f"dict is no picture; {LIST_OF}"),
+}
+
+
+def closed(path: Path):
+    file = path.open("rb")
+    file.close()
+    return file
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_is_no_picture_is_refused_in_one_line(folder, kind):
+    make, message = REFUSED[kind]
+    given = make(folder)
+    with pytest.raises(UsageError) as caught:
+        pictures = expand(given)
+        next(pictures)
+        assert kind in ("lines of a file", "rows of a CSV")  # an iterator shows its items as they come
+        list(pictures)
+    assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
+    if kind not in ("lines of a file", "rows of a CSV"):
+        with pytest.raises(UsageError):
+            expand(make(folder))  # before any picture is asked for
+
+
+@pytest.mark.parametrize("given", [None, ["a.jpg"], PIXELS, {"a": 1}])
+def test_a_list_is_not_one_picture(given):
+    with pytest.raises(UsageError, match="not one picture"):
+        pixels_of(given)

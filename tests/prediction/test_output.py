@@ -30,7 +30,9 @@ def journal_of(path):
 
 def test_stdout_gets_each_answer_and_odd_names_as_they_are(capfdbinary):
     to_stdout(answers("a.jpg", os.fsdecode(b"caf\xe9.jpg")), "csv", COLUMNS)
-    assert capfdbinary.readouterr().out == b"path,label,score,error\na.jpg,bird,0.500000,\ncaf\xe9.jpg,bird,0.500000,\n"
+    assert capfdbinary.readouterr().out == (
+        b"path,label,score,warning,error\na.jpg,bird,0.500000,,\ncaf\xe9.jpg,bird,0.500000,,\n"
+    )
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
@@ -63,7 +65,9 @@ def test_the_file_is_made_once_all_answers_are_there(tmp_path):
                 yield Result(path, "bird", 0.5)
 
         to_file(journal.answered(pictures, predict), output, "csv", COLUMNS, journal)
-    assert output.read_bytes() == b"path,label,score,error\ncaf\xe9.jpg,bird,0.500000,\nb.jpg,bird,0.500000,\n"
+    assert output.read_bytes() == (
+        b"path,label,score,warning,error\ncaf\xe9.jpg,bird,0.500000,,\nb.jpg,bird,0.500000,,\n"
+    )
 
 
 def test_ctrl_c_keeps_the_answers_and_says_so(tmp_path):

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from fakes.tiny_model import LEAVES, TAXONOMY, certified, saved, tiny_model
@@ -231,11 +232,57 @@ def test_whether_there_are_boxes_is_known_before_any_picture(predictor):
         (np.zeros((8, 8, 3), np.float32), "float32"),
         (np.zeros((3, 8, 8), np.uint8), r"\(3, 8, 8\)"),
         (np.zeros((0, 8, 3), np.uint8), r"\(0, 8, 3\)"),
+        (io.StringIO("a.jpg"), "StringIO is open as text"),
+        ("", "an empty path"),
     ],
 )
 def test_what_is_no_picture_is_refused_in_one_line(predictor, wrong, said):
     with pytest.raises(UsageError, match=said):
         predictor.predict(wrong)
+    with pytest.raises(UsageError, match=said):
+        predictor.predict_iter(wrong)  # before the first answer is asked for
+
+
+def test_an_open_file_a_table_and_an_array_of_pictures_are_answered_as_their_paths(predictor, folder):
+    paths = [str(folder / "a/1.png"), str(folder / "b.png")]
+    expected = [result.top for result in predictor.predict(paths)]
+    with (folder / "a/1.png").open("rb") as file:
+        assert predictor.predict(file).top == predictor.predict(paths[0]).top
+    table = predictor.predict(pa.table({"path": paths, "label": ["x", "y"]}))
+    assert [(result.path, result.top) for result in table] == list(zip(paths, expected, strict=True))
+    batch = np.stack([noise(2), noise(0)])  # as `folder` writes them
+    assert [result.top for result in predictor.predict(batch)] == expected
+
+
+def test_a_damaged_picture_is_answered_with_a_warning(predictor, tmp_path):
+    buffer = io.BytesIO()
+    Image.fromarray(noise(1)).save(buffer, "JPEG", quality=95)
+    whole = buffer.getvalue()
+    (tmp_path / "cut.jpg").write_bytes(whole[:-2])
+    result = predictor.predict(tmp_path / "cut.jpg")
+    assert result.warning == "the end of the file is missing, no pixel is lost; copy or download it again"
+    assert result.top == predictor.predict(whole).top and predictor.predict(whole).warning is None
+    assert Result.from_dict(result.to_dict()) == result
+    older = {key: x for key, x in result.to_dict().items() if key != "warning"}
+    assert Result.from_dict(older).warning is None
+
+
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        (torch.rand(1, 3, 32, 32), r"\(1, 3, 32, 32\), torch.float32"),
+        (torch.zeros(3, 32, 32, dtype=torch.uint8), r"\(3, 32, 32\)"),
+        (np.zeros((1, 3, 32, 32), np.uint8), "ndarray"),
+    ],
+)
+def test_scores_of_what_is_no_batch_of_bytes_are_refused(predictor, images, said):
+    with pytest.raises(UsageError, match=f"scores: {said}"):
+        predictor.scores(images)
+
+
+def test_one_allowed_name_may_be_a_text():
+    predictor = Predictor(tiny_model())
+    assert predictor.allow(LEAVES[0][2]) == predictor.allow([LEAVES[0][2]]) == 1
 
 
 def test_numbers_below_one_are_refused_before_any_work(predictor):
@@ -319,7 +366,7 @@ def test_load_says_what_is_wrong(tmp_path):
 def test_a_result_becomes_plain_data():
     plain = Predictor(Model(TwoLevels([0.0, 0.0], [0.0] * 5), {}, EvalResize(8))).predict(noise(0), top_k=2).to_dict()
     assert type(plain["boxes"][0]) is list and type(plain["top"][0]) is dict
-    assert set(plain) == {"path", "label", "score", "lineage", "lineage_scores", "top", "boxes", "error"}
+    assert set(plain) == {"path", "label", "score", "lineage", "lineage_scores", "top", "boxes", "error", "warning"}
     vouched = Predictor(tiny_model(vouching=certified(0.5))).predict(noise(0), precision=0.9).to_dict()
     assert set(vouched) == {*plain, "answer", "answer_level", "answer_score"}
     assert isinstance(Results([Result("x", error="gone")]).to_dicts()[0], dict)

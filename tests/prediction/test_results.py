@@ -29,13 +29,13 @@ def test_csv_has_one_row_per_picture_and_parses_back(tmp_path):
         assert list(csv.reader(file)) == [
             [
                 *("path", "label", "score", "family", "family_score", "species", "species_score"),
-                *("top2_label", "top2_score", "boxes", "error"),
+                *("top2_label", "top2_score", "boxes", "warning", "error"),
             ],
             [
                 *("a b/1.jpg", 'the "Barn" Owl', "0.750000", "Owls, true", "0.800000", 'the "Barn" Owl', "0.750000"),
-                *("Kauz", "0.125000", "[[0.0, 0.25, 0.5, 1.0]]", ""),
+                *("Kauz", "0.125000", "[[0.0, 0.25, 0.5, 1.0]]", "", ""),
             ],
-            ["naïve.jpg", *[""] * 9, "naïve.jpg: the file is empty"],
+            ["naïve.jpg", *[""] * 10, "naïve.jpg: the file is empty"],
         ]
     assert b"\r" not in (tmp_path / "out.csv").read_bytes()
 
@@ -102,7 +102,7 @@ def test_the_layout_and_parquet_can_be_asked_for(tmp_path):
 def test_no_results_are_an_empty_table(tmp_path):
     for name in ("out.csv", "out.json", "out.jsonl"):
         Results().save(tmp_path / name)
-    assert (tmp_path / "out.csv").read_text() == "path,label,score,error\n"
+    assert (tmp_path / "out.csv").read_text() == "path,label,score,warning,error\n"
     assert json.loads((tmp_path / "out.json").read_text()) == []
     assert (tmp_path / "out.jsonl").read_text() == ""
 

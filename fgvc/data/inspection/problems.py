@@ -24,8 +24,8 @@ Digests = npt.NDArray[np.uint64]
 class Problem(NamedTuple):
     """One thing to mend.
 
-    problem: `unreadable`, `tiny`, `blank`, `in_two_splits`, `two_labels`, `no_label`, `class_not_in_train` or
-        `class_without_images`.
+    problem: `unreadable`, `damaged`, `tiny`, `blank`, `in_two_splits`, `two_labels`, `no_label`,
+        `class_not_in_train` or `class_without_images`.
     split: where it is.
     path: the file; "" for a problem of a class.
     label: the name of its class; "" where it has none.

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fgvc.datatypes import Prediction
 from fgvc.images.boxes import Box
-from fgvc.images.decoding import Pixels
+from fgvc.images.pictures import Picture, pixels_with_warning
 from fgvc.images.regions import within
 from fgvc.images.resizing import resize_for_eval
 from fgvc.prediction.explain.heat_map import Heat, heat_maps
@@ -88,19 +88,22 @@ class Explanation(Result):
         return [round(x * side, 1) for x, side in zip(box, sides, strict=True)]
 
 
-def explain(predictor: Predictor, photograph: Pixels, top_k: int = 3, heat: bool = True) -> Explanation:
+def explain(predictor: Predictor, photograph: Picture, top_k: int = 3, heat: bool = True) -> Explanation:
     """Name what is in a photograph and tell how.
 
     Args:
         predictor: the model.
-        photograph: (H, W, 3) uint8 RGB, upright.
+        photograph: (H, W, 3) uint8 RGB, upright, or what else is one picture for `Predictor.predict`.
         top_k: guesses per view.
         heat: whether to make the heat maps too.
 
     Raises:
+        ImageError: the picture cannot be read.
+        UsageError: no single picture.
         FgvcError: the network's scores are not numbers.
     """
-    square, seen = resize_for_eval(photograph, predictor.model.resize)
+    pixels, warning = pixels_with_warning(photograph)
+    square, seen = resize_for_eval(pixels, predictor.model.resize)
     images = torch.from_numpy(square).permute(2, 0, 1)[None].to(predictor.device)
     recognizer = predictor.model.recognizer
     if heat:
@@ -114,12 +117,13 @@ def explain(predictor: Predictor, photograph: Pixels, top_k: int = 3, heat: bool
     boxes = None if prediction.boxes is None else within(_on_cpu(prediction.boxes), frame)
     explanation = Explanation(
         **vars(predictor.answers(scores, boxes, top_k)[0]),
-        width=photograph.shape[1],
-        height=photograph.shape[0],
+        width=pixels.shape[1],
+        height=pixels.shape[0],
         seen=_box(frame),
         heat=_first(found.whole),
         views=[_view(n, v, predictor, frame, top_k, found.views.get(n)) for n, v in prediction.views.items()],
     )
+    explanation.warning = warning
     for i, (name, box) in enumerate(explanation.named_boxes()):
         if name is None:
             heat_map = None if found.boxes is None else _first(found.boxes[:, i])

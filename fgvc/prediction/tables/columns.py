@@ -7,7 +7,7 @@ from fgvc.errors import UsageError
 
 LAYOUTS = ("wide", "long")
 """wide: one row per picture, the further guesses in columns of their own. long: one row per picture and guess."""
-_TAKEN = ("path", "label", "score", "boxes", "error", "answer", "answer_level", "answer_score")
+_TAKEN = ("path", "label", "score", "boxes", "error", "warning", "answer", "answer_level", "answer_score")
 
 
 class Columns(NamedTuple):
@@ -48,14 +48,14 @@ class Columns(NamedTuple):
                 kinds |= {f"top{rank}_label": "text", f"top{rank}_score": "score"}
         if self.boxed:
             kinds["boxes"] = "boxes"
-        return {**kinds, "error": "text"}
+        return {**kinds, "warning": "text", "error": "text"}
 
     def rows(self, result: Mapping[str, Any]) -> list[list[Any]]:
         """Return the rows of a picture, given as `Result.to_dict` gives it; None where there is nothing to say."""
         before = [result["path"]]
         if self.vouched:
             before += [result.get("answer"), result.get("answer_level"), result.get("answer_score")]
-        after = [result["boxes"]] * self.boxed + [result["error"]]
+        after = [result["boxes"]] * self.boxed + [result.get("warning"), result["error"]]
         if self.layout == "long":
             return [[*before, *cells, *after] for cells in self._guesses(result["top"])]
         cells = [result["label"], result["score"]]

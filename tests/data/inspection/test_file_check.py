@@ -41,6 +41,20 @@ def test_a_picture_of_one_colour_is_blank(tmp_path, contrast, blank):
     )
 
 
+def test_a_damaged_picture_is_told_and_known_by_its_bytes(tmp_path):
+    noise(60, 60).save(tmp_path / "a.jpg", quality=95)
+    whole = (tmp_path / "a.jpg").read_bytes()
+    middle = len(whole) // 2
+    altered = whole[:middle] + bytes(range(20)) + whole[middle + 20 :]
+    for content in (altered, whole[:-2]):
+        (tmp_path / "a.jpg").write_bytes(content)
+        wanted = int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
+        digest, problem, detail = look(str(tmp_path / "a.jpg"), 99)
+        assert (digest, problem) == (wanted, "damaged")
+        assert detail.endswith("; copy or download it again")
+    assert look(str(tmp_path / "a.jpg"), 99)[2].startswith("the end of the file is missing")
+
+
 def broken(folder):
     noise(40, 40).save(folder / "whole.png")
     (folder / "empty.jpg").write_bytes(b"")

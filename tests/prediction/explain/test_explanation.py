@@ -1,12 +1,15 @@
+import io
 import json
 
 import numpy as np
 import pytest
 import torch
 from fakes.tiny_model import TAXONOMY, tiny_model
+from PIL import Image
 
 from fgvc.datatypes import Prediction
-from fgvc.errors import FgvcError
+from fgvc.errors import FgvcError, UsageError
+from fgvc.images.decoding import MENDED
 from fgvc.images.regions import crop_and_resize
 from fgvc.images.resizing import EvalResize
 from fgvc.methods.backbone import Backbone, Features
@@ -78,6 +81,20 @@ def photograph(height=40, width=80):
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
+def test_a_file_is_explained_as_its_pixels_with_its_warning(tmp_path):
+    buffer = io.BytesIO()
+    Image.fromarray(photograph()).save(buffer, "PNG")
+    (tmp_path / "cut.png").write_bytes(buffer.getvalue()[:-12])
+    predictor = Predictor(tiny_model())
+    expected = explain(predictor, photograph(), heat=False)
+    assert explain(predictor, buffer, heat=False) == expected
+    cut = explain(predictor, tmp_path / "cut.png", heat=False)
+    assert cut.to_dict() == {**expected.to_dict(), "warning": MENDED}
+    for given, said in ((None, "NoneType is not one"), ([photograph()], "list is"), (photograph() / 255, "float64")):
+        with pytest.raises(UsageError, match=said):
+            explain(predictor, given)
+
+
 def test_it_says_what_predict_says_and_more():
     predictor = Predictor(tiny_model({"species": 2.0}))
     result, found = predictor.predict(photograph(), top_k=4), explain(predictor, photograph(), top_k=4)
@@ -142,7 +159,7 @@ def test_boxes_are_plain_data_in_pixels():
     assert [view["top"][0]["label"] for view in plain["views"]] == [view.top[0].label for view in found.views]
     assert (plain["width"], plain["height"], plain["label"]) == (80, 40, found.label)
     assert set(plain) == {
-        *("path", "label", "score", "lineage", "lineage_scores", "top", "boxes", "error"),
+        *("path", "label", "score", "lineage", "lineage_scores", "top", "boxes", "error", "warning"),
         *("width", "height", "views", "picture"),
     }
 
