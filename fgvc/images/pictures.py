@@ -18,7 +18,7 @@ from PIL import Image
 
 from fgvc.errors import UsageError
 from fgvc.images.decoding import SUFFIXES, ImageError, Pixels, decode, from_pillow
-from fgvc.images.folders import pictures_below
+from fgvc.images.folders import PassedOver, pictures_below
 from fgvc.images.resizing import EvalResize, resize_for_eval
 
 Picture = str | Path | bytes | npt.NDArray[np.uint8] | Image.Image
@@ -39,11 +39,11 @@ def is_single(images: Any) -> bool:
     return isinstance(images, bytes | Image.Image)
 
 
-def expand(images: Any) -> Iterator[Picture]:
+def expand(images: Any, passed: PassedOver | None = None) -> Iterator[Picture]:
     """Yield the single pictures of a picture, a folder, or anything iterable of these, in order.
 
     A folder stands for its pictures at any depth, in the order of their paths, without hidden files. A folder without
-    pictures is yielded itself, so that reading it fails and it is not lost.
+    pictures is yielded itself, so that reading it fails and it is not lost. `passed` counts the other files of folders.
 
     Raises:
         UsageError: something that is no picture.
@@ -51,13 +51,13 @@ def expand(images: Any) -> Iterator[Picture]:
     if is_single(images):
         yield images
     elif isinstance(images, str | Path):
-        below = pictures_below(Path(images))
+        below = pictures_below(Path(images), passed)
         yield next(below, Path(images))
         yield from below
     # A tensor is refused: nothing tells the order of its axes and the range of its values.
     elif isinstance(images, Iterable) and not isinstance(images, Mapping | bytearray) and not hasattr(images, "numpy"):
         for image in images:
-            yield from expand(image)
+            yield from expand(image, passed)
     else:
         raise UsageError(
             f"{type(images).__name__} is no picture; give paths, folders, bytes, (H, W, 3) uint8 arrays or "
@@ -162,17 +162,18 @@ def check_inputs(inputs: list[str]) -> None:
             raise UsageError(f"{name}: no such picture or folder")
 
 
-def pictures_of(inputs: list[str]) -> tuple[Iterable[Picture], int | None]:
+def pictures_of(inputs: list[str], passed: PassedOver | None = None) -> tuple[Iterable[Picture], int | None]:
     """Return the pictures that a command line names, and their number; None where stdin lists them.
 
-    Folders are walked twice, so that their names need not be in memory.
+    Folders are walked twice, so that their names need not be in memory. `passed` counts their other files while the
+    pictures are taken.
     """
-    return _named(inputs), None if "-" in inputs else sum(1 for _ in _named(inputs))
+    return _named(inputs, passed), None if "-" in inputs else sum(1 for _ in _named(inputs))
 
 
-def _named(inputs: list[str]) -> Iterator[Picture]:
+def _named(inputs: list[str], passed: PassedOver | None = None) -> Iterator[Picture]:
     for name in inputs:
-        yield from expand(_listed_on_stdin() if name == "-" else name)
+        yield from expand(_listed_on_stdin() if name == "-" else name, passed)
 
 
 def _listed_on_stdin() -> Iterator[Path]:
