@@ -75,7 +75,8 @@ def test_a_folder_that_is_linked_twice_is_read_once_or_twice_and_a_loop_ends(tmp
 
 @pytest.mark.parametrize(
     ("kind", "suffix"),
-    [("JPEG", ".jfif"), ("JPEG", ".jpe"), ("MPO", ".mpo"), ("PNG", ""), ("WEBP", ".x"), ("TIFF", ".dat"), ("BMP", ".dib"),
+    [("JPEG", ".jfif"), ("JPEG", ".jpe"),
+     ("MPO", ".mpo"), ("PNG", ""), ("WEBP", ".x"), ("TIFF", ".dat"), ("BMP", ".dib"),
      ("GIF", ".1"), ("PPM", ".pnm")],
 )  # fmt: skip
 def test_a_file_without_a_known_suffix_counts_by_its_content(tmp_path, kind, suffix):

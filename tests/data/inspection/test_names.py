@@ -14,7 +14,8 @@ def test_good_names_are_not_suspicious():
 def test_each_kind_is_told_once():
     tree = Taxonomy(
         ("genus", "species"),
-        [("Larus", "Herring Gull"), ("Larus", "herring_gull"), ("larus", "Herring Gull"), ("None", "x"), ("Anas", "Anas"),
+        [("Larus", "Herring Gull"), ("Larus", "herring_gull"), ("larus", "Herring Gull"), ("None", "x"),
+         ("Anas", "Anas"),
          ("Anas", "val")],
     )  # fmt: skip
     assert kinds(tree) == [

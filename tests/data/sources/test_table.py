@@ -244,8 +244,8 @@ def test_near_columns_of_every_role_are_told_and_others_stay_allowed(tmp_path):
 def test_a_label_that_says_nothing_is_known_is_refused(tmp_path, word):
     text = f"path,label\na.jpg,x\nb.jpg,{word}\n"
     assert said(text, tmp_path) == (
-        f"{tmp_path / 'birds.csv'} row 3: {word!r} in column 'label' is no name; name a class or remove the row, or give "
-        f"real_labels: [{word!r}] if it is a class"
+        f"{tmp_path / 'birds.csv'} row 3: {word!r} in column 'label' is no name; name a class or remove the row, or "
+        f"give real_labels: [{word!r}] if it is a class"
     )
     source = Table(table(tmp_path, text), real_labels=[word], test_fraction=0)
     assert set(source.taxonomy.names("class")) == {word, "x"}
