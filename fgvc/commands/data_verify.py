@@ -1,8 +1,9 @@
 """`fgvc data verify DATA`: decode every photograph and tell what is wrong."""
 
+import itertools
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import jsonargparse
@@ -11,15 +12,19 @@ from fgvc.config import quiet
 from fgvc.config.data_cli import parse
 from fgvc.data.inspection import stats
 from fgvc.data.inspection.findings import Findings, write_csv
-from fgvc.data.inspection.problems import problems
+from fgvc.data.inspection.names import name_of_parent, suspicious_names
+from fgvc.data.inspection.problems import Problem, problems
 from fgvc.data.inspection.split_records import records_of
+from fgvc.data.sources.base import DataSource
 from fgvc.errors import UsageError, did_you_mean
-from fgvc.files.lines import print_lines
+from fgvc.files.lines import print_lines, printable
 from fgvc.files.whole_files import check_output
+from fgvc.taxonomy.tree import Taxonomy
 
 ABOUT = """Decode every photograph of every split that a training would see, with all cores, and tell what is wrong:
 unreadable, damaged, tiny or one-coloured pictures, the same content in two splits or under two labels, missing labels,
-classes without training images. The exit code is 1 if there is any problem."""
+classes without training images, suspicious names of classes, photographs in a format that is not read. The exit code is
+1 if there is any problem."""
 
 
 def main(words: list[str]) -> int:
@@ -39,7 +44,10 @@ def main(words: list[str]) -> int:
     read = _splits(options.splits, records)
     start = time.perf_counter()
     findings = Findings()
-    watched = findings.watched(problems(records, data.taxonomy, options.min_side, read))
+    suspicious = list(suspicious_names(data.taxonomy))
+    named = [problem for problem in suspicious if problem.problem not in data.source.on_purpose]
+    found = itertools.chain(problems(records, data.taxonomy, options.min_side, read), named, _not_read(data.source))
+    watched = findings.watched(found)
     if options.output:
         write_csv(watched, options.output)
     else:
@@ -48,6 +56,9 @@ def main(words: list[str]) -> int:
     print_lines(findings.table())
     for split in read:
         print_lines(stats.coarse_labels(split, records[split].labels, data.taxonomy))
+    print_lines(_notes(data.taxonomy, [problem for problem in suspicious if problem not in named]))
+    if data.source.passed_over is not None and data.source.passed_over.counts:
+        print(printable(data.source.passed_over.line()), file=sys.stderr)
     total = sum(len(records[split]) for split in read)
     seconds = time.perf_counter() - start
     count = sum(findings.counts.values())
@@ -55,6 +66,20 @@ def main(words: list[str]) -> int:
     written = f" -> {options.output}" if options.output else ""
     print(f"{summary}, {seconds:.1f} s, {total / max(seconds, 1e-9):.1f} images/s{written}", file=sys.stderr)
     return 1 if count else 0
+
+
+def _not_read(source: DataSource) -> Iterator[Problem]:
+    """Yield the photographs in a format that fgvc does not read."""
+    for path, kind in source.passed_over.photographs if source.passed_over is not None else ():
+        yield Problem("format_not_read", "", path, "", f"{kind} is not read; save it as JPEG")
+
+
+def _notes(taxonomy: Taxonomy, allowed: Sequence[Problem]) -> Iterator[str]:
+    """Yield what is told of names without being a problem: what the source allows, and what uneven trees have."""
+    for problem in allowed:
+        yield f"note: {problem.label}: {problem.detail} (allowed)"
+    if repeated := name_of_parent(taxonomy):
+        yield f"note: {len(repeated)} names repeat the one above them, e.g. {repeated[0]}"
 
 
 def _options(parser: jsonargparse.ArgumentParser) -> None:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from fgvc.config import quiet
 from fgvc.errors import UsageError
+from fgvc.files.lines import printable
 from fgvc.files.whole_files import open_whole, save_picture
 from fgvc.images.decoding import ImageError
+from fgvc.images.folders import PassedOver
 from fgvc.images.pictures import Picture, check_inputs, pictures_of, pixels_with_warning
 from fgvc.prediction.results import write_json
 from fgvc.prediction.tally import Tally
@@ -29,7 +31,8 @@ def main(argv: list[str]) -> int:
     """
     arguments = _parser().parse_args(argv)
     _check(arguments)
-    pictures = list(pictures_of(arguments.inputs)[0])
+    passed = PassedOver()
+    pictures = list(pictures_of(arguments.inputs, passed)[0])
     _spare_inputs(pictures, arguments.output)
     quiet.libraries()
     from fgvc.prediction.predictor import load  # seconds: after what can be refused without it
@@ -39,6 +42,8 @@ def main(argv: list[str]) -> int:
     explanations = tally.watched(_explained(predictor, pictures, arguments), "explaining")
     with open_whole(arguments.output / TABLE) as file:
         write_json(explanations, file, predictor.taxonomy.levels, arguments.top_k)
+    if passed.counts:
+        print(printable(passed.line()), file=sys.stderr)
     print(tally.summary([str(arguments.output)]), file=sys.stderr)
     return 1 if tally.failed else 0
 

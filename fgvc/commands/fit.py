@@ -9,6 +9,7 @@ from fgvc.config.run_cli import RunCLI
 from fgvc.config.words import fit_words
 from fgvc.errors import FgvcError, UsageError
 from fgvc.files import run_folder
+from fgvc.files.lines import printable
 from fgvc.files.origin import environment
 from fgvc.model_file.architecture import to_plain
 from fgvc.model_file.model import Model, save
@@ -77,6 +78,8 @@ def build(cli: RunCLI, run: Run) -> None:
     if processes.is_first():
         for report in dict.fromkeys(str(one.report) for one in cli.model.recognizer.backbones() if one.report):
             print(report, file=sys.stderr)
+        if data.source.passed_over is not None and data.source.passed_over.counts:
+            print(printable(data.source.passed_over.line()), file=sys.stderr)
     if run.weights_from and processes.is_first():  # DDP tells the others
         told = init_from(cli.model.recognizer, run.weights_from, run.bare)
         print(f"start from {run.weights_from}: {told}", file=sys.stderr)

@@ -9,10 +9,12 @@ from typing import Any
 
 from fgvc.config import quiet
 from fgvc.errors import UsageError
+from fgvc.files.lines import printable
 from fgvc.files.whole_files import check_picture, save_picture
 from fgvc.images import contact_sheet
 from fgvc.images.contact_sheet import Tile
 from fgvc.images.decoding import ImageError
+from fgvc.images.folders import PassedOver
 from fgvc.images.pictures import Picture, check_inputs, pictures_of, pixels_of
 from fgvc.prediction.allowed_classes import AllowedClasses
 from fgvc.prediction.journal import Journal
@@ -42,7 +44,8 @@ def main(argv: list[str]) -> int:
         print(allowed.restrict(predictor), file=sys.stderr)
         if arguments.precision is not None:
             print("--precision was counted without --allow: here it is no promise", file=sys.stderr)
-    pictures, total = pictures_of(arguments.inputs)
+    passed = PassedOver()
+    pictures, total = pictures_of(arguments.inputs, passed)
     tally = Tally(total)
 
     def predict(unknown: Iterable[Picture]) -> Iterator[Result]:
@@ -67,6 +70,8 @@ def main(argv: list[str]) -> int:
     if arguments.sheet and (tiles := _tiles(tally.shown)):
         save_picture(contact_sheet.contact_sheet(tiles), arguments.sheet)
         written.append(str(arguments.sheet))
+    if passed.counts:
+        print(printable(passed.line()), file=sys.stderr)
     print(tally.summary(written), file=sys.stderr)
     return 1 if tally.failed and not arguments.keep_going else 0
 

@@ -1,24 +1,70 @@
-"""Find the pictures below a folder."""
+"""Find the pictures below a folder, and count the files that are passed over."""
 
 import os
+import re
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fgvc.errors import UsageError
 from fgvc.images.decoding import SUFFIXES
 
+HEAD = 16
+"""Bytes at the beginning of a file that tell its format."""
 
-def pictures_below(folder: Path) -> Iterator[Path]:
+_PICTURE = re.compile(
+    rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|RIFF....WEBP|GIF8[79]a|II[*+]\0|MM\0[*+]|BM....\0\0\0\0|P[4-6]\s[\d#]", re.DOTALL
+)
+_UNREAD = re.compile(rb"....ftyp(?:(avif|avis)|(hei[cmsx]|hev[cmsx]|mif1|msf1))", re.DOTALL)
+
+
+@dataclass
+class PassedOver:
+    """The files below folders that are no pictures fgvc reads; hidden files do not count.
+
+    counts: suffix -> files. first: the first file. photographs: (path, format) of those in HEIC or AVIF.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    first: str = ""
+    photographs: list[tuple[str, str]] = field(default_factory=list)
+
+    def add(self, path: str, photograph: str) -> None:
+        """Count a file; `photograph` is HEIC or AVIF, or "" for anything else."""
+        self.counts[os.path.splitext(path)[1] or "without a suffix"] += 1  # noqa: PTH122 - there may be millions
+        self.first = self.first or path
+        if photograph:
+            self.photographs.append((path, photograph))
+
+    def line(self) -> str:
+        """Return what was passed over in one line, or "" where nothing was. A photograph is named before others."""
+        if not self.counts:
+            return ""
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in self.counts.most_common(8))
+        first = self.photographs[0][0] if self.photographs else self.first
+        total, rest = self.counts.total(), ", ..." if len(self.counts) > 8 else ""
+        files = "1 file that is no picture" if total == 1 else f"{total} files that are no pictures"
+        return f"passed over {files} fgvc reads: {kinds}{rest}; first {first}"
+
+
+def pictures_below(folder: Path, passed: PassedOver | None = None) -> Iterator[Path]:
     """Yield the picture files below a folder, at any depth, sorted; links are followed, each folder is read once.
+
+    Args:
+        folder: where to look.
+        passed: counts the other files, as they are met.
 
     Raises:
         UsageError: a folder that may not be read.
     """
-    return (folder / name for name in names_below(str(folder), once=True))
+    return (folder / name for name in names_below(str(folder), True, passed))
 
 
-def names_below(top: str, once: bool) -> Iterator[str]:
+def names_below(top: str, once: bool, passed: PassedOver | None = None) -> Iterator[str]:
     """Yield the paths of the picture files below a folder, at any depth, relative to it; links are followed.
+
+    A file is a picture by its suffix, and is then not opened; one of another suffix by its first bytes.
 
     The order is that of the names in each folder. Memory holds the names of one folder and of those that it lies in. A
     link that leads nowhere is a picture, too: the decoder says what is wrong with it.
@@ -27,6 +73,7 @@ def names_below(top: str, once: bool) -> Iterator[str]:
         top: the folder.
         once: read a folder only the first time, where several links lead to it. Otherwise it is read for each of them,
             except below itself, so that a loop of links ends.
+        passed: counts the other files, as they are met.
 
     Raises:
         UsageError: a folder that may not be read.
@@ -47,6 +94,13 @@ def names_below(top: str, once: bool) -> Iterator[str]:
                 break
             if os.path.splitext(entry.name)[1].lower() in SUFFIXES:  # noqa: PTH122 - there may be millions
                 yield prefix + entry.name
+                continue
+            head = _head(entry)
+            if _PICTURE.match(head):
+                yield prefix + entry.name
+            elif passed is not None:
+                unread = _UNREAD.match(head)
+                passed.add(entry.path, "" if unread is None else "AVIF" if unread[1] else "HEIC")
         else:
             waiting.pop()
             above.pop()
@@ -72,6 +126,17 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # a link to itself
         return False
+
+
+def _head(entry: os.DirEntry[str]) -> bytes:
+    """Return the first bytes of a file; none of a pipe, which would never end, or of a file that cannot be read."""
+    try:
+        if not entry.is_file():
+            return b""
+        with open(entry.path, "rb", buffering=0) as file:  # noqa: PTH123 - os.scandir gives strings
+            return file.read(HEAD)
+    except OSError:
+        return b""
 
 
 def _open(folder: str) -> tuple[tuple[int, int], list[os.DirEntry[str]]]:

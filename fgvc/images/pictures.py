@@ -18,7 +18,7 @@ from PIL import Image
 
 from fgvc.errors import UsageError
 from fgvc.images.decoding import MAX_BYTES, SUFFIXES, ImageError, Pixels, decode_with_warning, from_pillow
-from fgvc.images.folders import pictures_below
+from fgvc.images.folders import PassedOver, pictures_below
 from fgvc.images.resizing import EvalResize, resize_for_eval
 
 Picture = str | os.PathLike[Any] | bytes | npt.NDArray[np.uint8] | Image.Image
@@ -44,35 +44,35 @@ def is_single(images: Any) -> bool:
     return isinstance(images, bytes | Image.Image) or _is_file(images)
 
 
-def expand(images: Any) -> Iterator[Picture]:
+def expand(images: Any, passed: PassedOver | None = None) -> Iterator[Picture]:
     """Return the single pictures of a picture, a folder, a table, or anything iterable of these, in order.
 
     A folder stands for its pictures at any depth, in the order of their paths, without hidden files. A folder without
-    pictures is yielded itself, so that reading it fails and it is not lost. A file that is open for reading bytes is
-    one picture, read from its beginning. An array (N, H, W, 3) is N pictures. A table (pandas, polars, pyarrow,
-    datasets) stands for the paths in its column `path`.
+    pictures is yielded itself, so that reading it fails and it is not lost. `passed` counts the other files of folders.
+    A file that is open for reading bytes is one picture, read from its beginning. An array (N, H, W, 3) is N pictures.
+    A table (pandas, polars, pyarrow, datasets) stands for the paths in its column `path`.
 
     Raises:
         UsageError: something that is no picture; at once, but for what only an iterator can tell while it is read.
     """
     _check(images)
-    return _pictures(images)
+    return _pictures(images, passed)
 
 
-def _pictures(images: Any) -> Iterator[Picture]:
+def _pictures(images: Any, passed: PassedOver | None) -> Iterator[Picture]:
     if _is_file(images):
         yield _content(images)
     elif is_single(images):
         yield images
     elif isinstance(images, str | os.PathLike):
         folder = _path(images)
-        below = pictures_below(folder)
+        below = pictures_below(folder, passed)
         yield next(below, folder)
         yield from below
     else:
         listed = images if _columns(images) is None else images["path"]
         for image in listed.to_pylist() if hasattr(listed, "to_pylist") else listed:
-            yield from expand(image)
+            yield from expand(image, passed)
 
 
 def _check(images: Any, where: str = "") -> None:
@@ -283,17 +283,18 @@ def check_inputs(inputs: list[str]) -> None:
             raise UsageError(f"{name}: no such picture or folder")
 
 
-def pictures_of(inputs: list[str]) -> tuple[Iterable[Picture], int | None]:
+def pictures_of(inputs: list[str], passed: PassedOver | None = None) -> tuple[Iterable[Picture], int | None]:
     """Return the pictures that a command line names, and their number; None where stdin lists them.
 
-    Folders are walked twice, so that their names need not be in memory.
+    Folders are walked twice, so that their names need not be in memory. `passed` counts their other files while the
+    pictures are taken.
     """
-    return _named(inputs), None if "-" in inputs else sum(1 for _ in _named(inputs))
+    return _named(inputs, passed), None if "-" in inputs else sum(1 for _ in _named(inputs))
 
 
-def _named(inputs: list[str]) -> Iterator[Picture]:
+def _named(inputs: list[str], passed: PassedOver | None = None) -> Iterator[Picture]:
     for name in inputs:
-        yield from expand(_listed_on_stdin() if name == "-" else name)
+        yield from expand(_listed_on_stdin() if name == "-" else name, passed)
 
 
 def _listed_on_stdin() -> Iterator[Path]:

@@ -176,3 +176,24 @@ def test_help_of_the_command_and_of_its_words(capsys):
     assert end.value.code == 0
     assert out.startswith("usage: fgvc data verify FOLDER|TABLE|RUN|--config DATA [--KEY VALUE ...]\n")
     assert "--min_side" in out and "--data.val_fraction" in out
+
+
+def test_photographs_that_are_not_read_are_told(photos, capsys):
+    odd = photos / "train/Larus/Larus canus/x.heic"
+    odd.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    (photos / "train/Larus/notes.txt").write_text("words")
+    code = main(["data", "verify", str(photos)])
+    out, err = capsys.readouterr()
+    assert code == 1
+    assert out.splitlines()[1:] == [f"format_not_read        1  {odd}: HEIC is not read; save it as JPEG"]
+    assert f"passed over 2 files that are no pictures fgvc reads: 1 .heic, 1 .txt; first {odd}" in err.splitlines()
+
+
+def test_what_a_flag_allows_is_a_note(photos, capsys):
+    (photos / "train/Larus").rename(photos / "train/none")
+    (photos / "train/Sterna").rename(photos / "train/None")
+    for split in ("val", "test"):
+        shutil.rmtree(photos / split)
+    words = ["verify", str(photos), "--data.source.similar_labels", "true", "--data.source.test_fraction", "0"]
+    code, out, _ = said(capsys, *words, "--data.val_fraction", "0")
+    assert code == 1 and out[-1].startswith("note: none: differs from 'None' only in case") and "no_name" in out[1]

@@ -315,3 +315,14 @@ def test_what_a_weight_file_filled_is_always_printed(photos, folder, capsys):
     assert fit(photos, "few", f"{BACKBONE}.weights", "few.safetensors") == 2
     assert capsys.readouterr().err.startswith("fgvc: backbone weights: few.safetensors fills ")
     assert not Path("runs/few").exists()
+
+
+def test_files_passed_over_are_told_once_at_the_start(photos, folder, capsys):
+    notes = photos / "train/notes.txt"
+    notes.write_text("words")
+    try:
+        assert fit(photos, "noted") == 0
+    finally:
+        notes.unlink()
+    told = f"passed over 1 file that is no picture fgvc reads: 1 .txt; first {notes}"
+    assert capsys.readouterr().err.splitlines().count(told) == 1

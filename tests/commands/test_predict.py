@@ -443,8 +443,8 @@ def test_the_provenance_names_model_command_and_counts(run, photos, tmp_path, ca
 
 
 def test_a_file_that_vanishes_between_listing_and_reading_keeps_its_row(run, photos, capsys, monkeypatch):
-    def listed(inputs):
-        pictures, total = pictures_of(inputs)
+    def listed(inputs, passed):
+        pictures, total = pictures_of(inputs, passed)
         found = list(pictures)
         (photos / "bird 1.png").unlink()
         return found, total
@@ -503,3 +503,17 @@ def test_a_folder_that_may_not_be_written_is_one_line(run, photos, capsys):
             folder.chmod(0o755)
     assert code == 1
     assert capsys.readouterr() == ("", f"fgvc: {folder / 'out.csv'}: cannot be written (Permission denied)\n")
+
+
+def test_files_of_a_folder_are_read_by_content_or_named(run, photos, capsys):
+    for suffix, kind in ((".jfif", "JPEG"), (".jpe", "JPEG"), (".mpo", "MPO")):
+        Image.new("RGB", (60, 40), "red").save(photos / f"z{suffix}", kind)
+    (photos / "x.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    (photos / "notes.txt").write_text("words")
+    assert main([run, str(photos)]) == 0
+    out, err = capsys.readouterr()
+    assert [Path(row["path"]).name for row in table(out)][-3:] == ["z.jfif", "z.jpe", "z.mpo"]
+    told = f"passed over 2 files that are no pictures fgvc reads: 1 .txt, 1 .heic; first {photos / 'x.heic'}"
+    assert told in err.splitlines() and "6 pictures, 0 failed" in err
+    assert main([run, str(photos / "sub")]) == 0
+    assert "passed over" not in capsys.readouterr().err

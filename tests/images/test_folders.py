@@ -1,10 +1,13 @@
+import os
 import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from fgvc.errors import UsageError
-from fgvc.images.folders import names_below, pictures_below
+from fgvc.images.decoding import decode
+from fgvc.images.folders import PassedOver, names_below, pictures_below
 
 
 def put(root: Path, *names: str):
@@ -68,3 +71,34 @@ def test_a_folder_that_is_linked_twice_is_read_once_or_twice_and_a_loop_ends(tmp
     assert list(names_below(str(tmp_path / "all"), once=True)) == ["a/1.jpg", "a/deep/2.jpg"]
     twice = ["a/1.jpg", "a/deep/2.jpg", "b/1.jpg", "b/deep/2.jpg"]
     assert list(names_below(str(tmp_path / "all"), once=False)) == twice
+
+
+@pytest.mark.parametrize(
+    ("kind", "suffix"),
+    [("JPEG", ".jfif"), ("JPEG", ".jpe"),
+     ("MPO", ".mpo"), ("PNG", ""), ("WEBP", ".x"), ("TIFF", ".dat"), ("BMP", ".dib"),
+     ("GIF", ".1"), ("PPM", ".pnm")],
+)  # fmt: skip
+def test_a_file_without_a_known_suffix_counts_by_its_content(tmp_path, kind, suffix):
+    Image.new("RGB", (9, 7), "red").save(tmp_path / f"a{suffix}", kind)
+    passed = PassedOver()
+    assert [path.name for path in pictures_below(tmp_path, passed)] == [f"a{suffix}"]
+    assert decode(tmp_path / f"a{suffix}").shape == (7, 9, 3)
+    assert passed.line() == ""
+
+
+def test_what_is_passed_over_is_counted_and_named(tmp_path):
+    put(tmp_path, "a.txt", "b.txt", ".DS_Store")
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/c.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    (tmp_path / "d/d.avif").write_bytes(b"\0\0\0\x1cftypavif\0\0\0\0avifmif1")
+    (tmp_path / "d/BMW").write_bytes(b"BMW is a maker of cars")
+    os.mkfifo(tmp_path / "pipe")
+    passed = PassedOver()
+    assert list(pictures_below(tmp_path, passed)) == []
+    assert passed.counts == {".txt": 2, ".HEIC": 1, ".avif": 1, "without a suffix": 2}
+    assert passed.photographs == [(str(tmp_path / "d/c.HEIC"), "HEIC"), (str(tmp_path / "d/d.avif"), "AVIF")]
+    assert passed.line() == (
+        "passed over 6 files that are no pictures fgvc reads: 2 .txt, 2 without a suffix, 1 .HEIC, 1 .avif; "
+        f"first {tmp_path / 'd/c.HEIC'}"
+    )

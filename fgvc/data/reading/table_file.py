@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fgvc.errors import UsageError, did_you_mean
+from fgvc.taxonomy.suspicious import spelling
 
 DELIMITERS = (",", ";", "\t")
 
@@ -17,11 +18,13 @@ class Rows(NamedTuple):
     path: the file.
     numbers: the row number of each row as a spreadsheet shows it; the header is row 1.
     cells: column name -> one stripped text per row, "" where there is nothing.
+    header: the names of all columns.
     """
 
     path: Path
     numbers: list[int]
     cells: dict[str, list[str]]
+    header: list[str]
 
     def at(self, index: int) -> str:
         """Return `file row 7` for an error."""
@@ -47,8 +50,29 @@ def read_rows(path: str | Path, needed: Iterable[str], optional: Iterable[str] =
 def _chosen(path: Path, header: list[str], needed: list[str], optional: list[str]) -> list[str]:
     for name in needed:
         if name not in header:
-            raise UsageError(f"{path}: no column {name!r}; it has {header}{did_you_mean(name, header)}")
+            raise UsageError(f"{path}: no column {name!r}; it has {header}{_near_hint(name, header)}")
+        if header.count(name) > 1:
+            raise UsageError(f"{path}: {header.count(name)} columns are called {name!r}; give each a name of its own")
     return list(dict.fromkeys([*needed, *(name for name in optional if name in header)]))
+
+
+def near(name: str, header: Iterable[str]) -> list[str]:
+    """Return the columns that differ from a name only in case, blanks, underscores, hyphens or one letter."""
+    plain = spelling(name)
+    return [other for other in header if other != name and _distance_is_one(plain, spelling(other))]
+
+
+def _distance_is_one(one: str, other: str) -> bool:
+    """Whether two words are equal, or one letter more, less, other or swapped with its neighbour apart."""
+    short, long = sorted((one, other), key=len)
+    start = next((i for i, pair in enumerate(zip(short, long, strict=False)) if pair[0] != pair[1]), len(short))
+    a, b = short[start:], long[start:]
+    return a == b or a == b[1:] or a[1:] == b[1:] or (a[:2] == b[1::-1] and a[2:] == b[2:])
+
+
+def _near_hint(name: str, header: list[str]) -> str:
+    close = near(name, header)
+    return f"; did you mean {' or '.join(map(repr, close))}?" if close else did_you_mean(name, header)
 
 
 def _read_csv(path: Path, needed: list[str], optional: list[str]) -> Rows:
@@ -75,7 +99,7 @@ def _read_csv(path: Path, needed: list[str], optional: list[str]) -> Rows:
         raise UsageError(f"{path} line {reader.line_num}: broken CSV ({error})") from None
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
-    return Rows(path, numbers, {header[column]: text for text, column in zip(texts, columns, strict=True)})
+    return Rows(path, numbers, {header[column]: text for text, column in zip(texts, columns, strict=True)}, header)
 
 
 def _delimiter(first_line: str, needed: list[str]) -> str:
@@ -100,7 +124,7 @@ def _read_parquet(path: Path, needed: list[str], optional: list[str]) -> Rows:
         reason = next(itertools.chain(str(error).splitlines(), [""]))
         raise UsageError(f"{path}: not a readable Parquet file ({reason})") from None
     cells = {name: [_text(value) for value in table.column(name).to_pylist()] for name in columns}
-    return Rows(path, list(range(2, table.num_rows + 2)), cells)
+    return Rows(path, list(range(2, table.num_rows + 2)), cells, header)
 
 
 def _text(value: object) -> str:

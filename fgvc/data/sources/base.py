@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from fgvc.data.records import Records
 from fgvc.images.boxes import Box
+from fgvc.images.folders import PassedOver
 from fgvc.taxonomy.tree import Taxonomy
 
 
@@ -35,6 +36,12 @@ class DataSource(ABC):
 
     head_parts: tuple[str, ...] = ()
     """Which of the annotated points belong to the head, where most marks of a species sit."""
+
+    passed_over: PassedOver | None = None
+    """The files of its folders that are no pictures fgvc reads; None for a source that lists its files."""
+
+    on_purpose: frozenset[str] = frozenset()
+    """Kinds of suspicious names, see `fgvc.data.inspection.names`, that its arguments allow."""
 
     @property
     @abstractmethod

@@ -1,5 +1,6 @@
 """Your own photographs, sorted into one folder per class."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from fgvc.data.sources.base import DataSource
 from fgvc.data.splitting import SPLIT_NAMES, name_keys, stratified_split
 from fgvc.errors import UsageError, did_you_mean
 from fgvc.images.decoding import SUFFIXES
-from fgvc.images.folders import is_folder, names_below, visible
+from fgvc.images.folders import PassedOver, is_folder, names_below, visible
 from fgvc.taxonomy.growing import grow, node_of_path, plain_name
+from fgvc.taxonomy.suspicious import check_similar, looks_like_split
 from fgvc.taxonomy.tree import Taxonomy
 
 
@@ -22,7 +24,9 @@ class ImageFolder(DataSource):
     Either `root/train/<class>/...`, with `root/val` and `root/test` where you have them (`valid` and `validation` are
     understood), or `root/<class>/...`, from which a test part is cut: reproducible, balanced over the classes, and
     chosen by the names of the files. A `train` folder alone is cut in the same way. Pictures may lie at any depth below
-    their class folder. Hidden files and files that are no pictures are ignored.
+    their class folder. A file without a known suffix counts by its content. Hidden files are ignored, and other files
+    that are no pictures are counted in `passed_over`. Folders that look like splits (`Training`, `dev`, `train2017`)
+    and are not read as such are refused.
 
     Args:
         root: the folder.
@@ -33,10 +37,13 @@ class ImageFolder(DataSource):
             of a class, or of a coarser node for pictures that are known to that rank only.
         test_fraction: the part cut off for the test where there is no folder for it; 0 cuts none.
         seed: changes which pictures are cut off.
+        splits: split -> its folder below root where these have other names, e.g. {train: Training, test: Testing}.
+        splits_as_classes: take folders that are called like splits for classes.
+        similar_labels: allow classes whose names differ only in case, blanks, hyphens or Unicode form.
 
     Raises:
-        UsageError: no such folder, no class folders or pictures, fewer nested folders than levels, or a class in val or
-            test that train does not have.
+        UsageError: no such folder, no class folders or pictures, fewer nested folders than levels, a class in val or
+            test that train does not have, folders that look like splits, or two spellings of one class.
     """
 
     def __init__(
@@ -46,12 +53,21 @@ class ImageFolder(DataSource):
         taxonomy: str | None = None,
         test_fraction: float = 0.2,
         seed: int = 0,
+        splits: dict[str, str] | None = None,
+        splits_as_classes: bool = False,
+        similar_labels: bool = False,
     ) -> None:
         if levels and taxonomy:
             raise UsageError("image folder: give `levels` (nested folders) or `taxonomy` (a CSV), not both")
         self.root = Path(root)
-        folders = _split_folders(self.root)
-        files = {split: _class_files(self.root, folder, split == "train") for split, folder in folders.items()}
+        allowed = {"split_name": splits_as_classes, "similar_names": similar_labels}
+        self.on_purpose = frozenset(kind for kind, is_allowed in allowed.items() if is_allowed)
+        self.passed_over = PassedOver()
+        folders = _split_folders(self.root, splits, splits_as_classes)
+        files = {
+            split: _class_files(self.root, folder, split == "train", self.passed_over)
+            for split, folder in folders.items()
+        }
         depth = len(levels or ["class"])
         classes = {split: [_class_path(file, folders[split], depth) for file in files[split]] for split in files}
         deepest = max(map(len, classes["train"]))
@@ -64,6 +80,8 @@ class ImageFolder(DataSource):
             self._taxonomy = Taxonomy.from_csv(taxonomy)
             nodes = {path: self._find(path[0], taxonomy) for paths in classes.values() for path in sorted(set(paths))}
         else:
+            if not similar_labels:
+                check_similar(str(self.root), Counter(classes["train"]))
             self._taxonomy = grow(levels or ["class"], classes["train"])
             nodes = node_of_path(self._taxonomy)
         self._records = {
@@ -105,36 +123,76 @@ class ImageFolder(DataSource):
         }
 
 
-def _split_folders(root: Path) -> dict[str, str]:
+def _split_folders(root: Path, given: dict[str, str] | None, as_classes: bool) -> dict[str, str]:
     """Return split -> folder name below root, in the order train, val, test; {"train": ""} for a single folder."""
     if not root.is_dir():
         raise UsageError(f"{root}: no such folder of photographs")
+    if given is not None and as_classes:
+        raise UsageError("image folder: give `splits` (which folders are splits) or `splits_as_classes`, not both")
+    if as_classes:
+        return {"train": ""}
+    names = [entry.name for entry in visible(root) if is_folder(entry)]
+    if given is not None:
+        return _given_splits(root, given, names)
     folders: dict[str, str] = {}
-    for name in (entry.name for entry in visible(root) if is_folder(entry)):
+    for name in names:
         split = SPLIT_NAMES.get(name.lower())
         if split in folders:
             raise UsageError(f"{root}: both {folders[split]!r} and {name!r} mean the {split} split; keep one")
         if split:
             folders[split] = name
+    _refuse_likely_splits(root, names, folders)
     if folders and "train" not in folders:
         raise UsageError(f"{root}: has {sorted(folders.values())} but no 'train' folder to learn from")
     return {split: folders[split] for split in ("train", "val", "test") if split in folders} or {"train": ""}
 
 
-def _class_files(root: Path, folder: str, complete: bool) -> list[str]:
+def _given_splits(root: Path, given: dict[str, str], names: Sequence[str]) -> dict[str, str]:
+    for split, name in given.items():
+        if split not in ("train", "val", "test"):
+            raise UsageError(f"splits: no split {split!r}; give folders for train, val, test")
+        if name not in names:
+            raise UsageError(f"splits: {root} has no folder {name!r} for {split}{did_you_mean(name, names)}")
+    if "train" not in given or len(set(given.values())) < len(given):
+        raise UsageError(f"splits: {given}; name a folder for train, and another one for each further split")
+    return {split: given[split] for split in ("train", "val", "test") if split in given}
+
+
+def _refuse_likely_splits(root: Path, names: Sequence[str], folders: dict[str, str]) -> None:
+    """Refuse folders that look like splits, at the root or below a lone folder, and that would not be read as such."""
+    way_out = "or splits_as_classes: true if they are classes"
+    likely = [name for name in names if looks_like_split(name) and name not in folders.values()]
+    if likely:
+        raise UsageError(
+            f"{root}: {likely} look like splits, but splits are read from train, val (valid, validation) and test; "
+            f"rename them, say which is which with splits: {{train: FOLDER, val: FOLDER, test: FOLDER}}, {way_out}"
+        )
+    if len(names) == 1 and not folders:
+        below = root / names[0]
+        likely = [entry.name for entry in visible(below) if is_folder(entry) and looks_like_split(entry.name)]
+        if likely:
+            raise UsageError(
+                f"{root}: holds only {names[0]!r}, in which {likely} look like splits; give root: {below}, {way_out}"
+            )
+
+
+def _class_files(root: Path, folder: str, complete: bool, passed: PassedOver) -> list[str]:
     """Return the sorted paths of the pictures below root/folder, relative to root; check the layout."""
     top = root / folder
-    walk = tqdm(names_below(str(top), once=False), desc=f"reading {top}", unit=" pictures", delay=3, leave=False)
-    below = sorted(walk)
+    names = names_below(str(top), False, passed)
+    below = sorted(tqdm(names, desc=f"reading {top}", unit=" pictures", delay=3, leave=False))
+    others = f"; {passed.line()}" if passed.counts else ""
     loose = next((file for file in below if "/" not in file), None)
     if loose:
         raise UsageError(f"{top}: {loose!r} lies outside the class folders; put each picture into {top}/<class>/")
     if not below:
-        raise UsageError(f"{top}: no pictures; looked for {' '.join(sorted(SUFFIXES))} in {top}/<class>/")
+        raise UsageError(f"{top}: no pictures; looked for {' '.join(sorted(SUFFIXES))} in {top}/<class>/{others}")
     filled = {file.split("/", 1)[0] for file in below}
     for entry in visible(top) if complete else ():
         if is_folder(entry) and entry.name not in filled:
-            raise UsageError(f"{entry.path}: class folder without pictures; looked for {' '.join(sorted(SUFFIXES))}")
+            raise UsageError(
+                f"{entry.path}: class folder without pictures; looked for {' '.join(sorted(SUFFIXES))}{others}"
+            )
     return [f"{folder}/{file}" if folder else file for file in below]
 
 

@@ -1,17 +1,19 @@
 """Your own photographs, listed in a CSV or Parquet table: path, label at any rank, split, group."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from fgvc.data.reading.table_file import Rows, read_rows
+from fgvc.data.reading.table_file import Rows, near, read_rows
 from fgvc.data.records import Records
 from fgvc.data.sources.base import DataSource
 from fgvc.data.splitting import SPLIT_NAMES, name_keys, stratified_split
 from fgvc.errors import UsageError, did_you_mean
 from fgvc.taxonomy.growing import grow, node_of_path, plain_name
+from fgvc.taxonomy.suspicious import check_similar, means_not_known
 from fgvc.taxonomy.tree import Taxonomy
 
 FILES_LOOKED_FOR = 5
@@ -39,9 +41,12 @@ class Table(DataSource):
         taxonomy: a CSV with one class per row and one column per level, coarse to fine.
         test_fraction: the part cut off for the test where there is no split column; 0 cuts none.
         seed: changes which rows are cut off.
+        real_labels: words such as `none` or `-` that name a class on purpose; otherwise such a cell is refused.
+        similar_labels: allow classes whose names differ only in case, blanks, hyphens or Unicode form.
 
     Raises:
-        UsageError: a missing file or column, or a cell that means nothing; the row is named as a spreadsheet counts.
+        UsageError: a missing file or column, a column that is nearly called `split` or `group`, two spellings of one
+            class, or a cell that means nothing; the row is named as a spreadsheet counts.
     """
 
     def __init__(
@@ -56,12 +61,17 @@ class Table(DataSource):
         taxonomy: str | None = None,
         test_fraction: float = 0.2,
         seed: int = 0,
+        real_labels: list[str] | None = None,
+        similar_labels: bool = False,
     ) -> None:
         if levels and taxonomy:
             raise UsageError("table: give `levels` (columns of the table) or `taxonomy` (a CSV), not both")
         label_columns = levels or [label_column]
         asked = [name for name in (split_column, group_column) if name]
         rows = read_rows(path, [path_column, *label_columns, *asked], ["split", "group"])
+        _check_columns(rows, split=split_column, group=group_column)
+        allowed = {"no_name": bool(real_labels), "similar_names": similar_labels}
+        self.on_purpose = frozenset(kind for kind, is_allowed in allowed.items() if is_allowed)
         self.root = Path(root) if root is not None else rows.path.parent
         files = _files(rows, path_column, self.root)
         splits = _splits(rows, "split" if split_column is None else split_column)
@@ -70,7 +80,10 @@ class Table(DataSource):
             self._taxonomy = Taxonomy.from_csv(taxonomy)
             labels = _find_labels(rows, label_column, self._taxonomy)
         else:
+            _check_names(rows, label_columns, real_labels or [])
             self._taxonomy, labels = _grow_labels(rows, label_columns, levels or ["class"], splits)
+            if not similar_labels:
+                check_similar(path, {self._taxonomy.path(node): n for node, n in Counter(labels).items()})
         if splits is None:
             splits = _cut_test(rows, files, labels, self._groups, test_fraction, seed)
         elif self._groups is not None:
@@ -92,6 +105,30 @@ class Table(DataSource):
     def groups(self, split: str) -> npt.NDArray[np.int64] | None:
         """Return one group id per record, or None where the table has no group column."""
         return None if self._groups is None else self._groups[self._positions[split]]
+
+
+def _check_columns(rows: Rows, **asked: str | None) -> None:
+    """Refuse a column that is nearly called as one that is read where it is there and is not asked for."""
+    for name, column in asked.items():
+        close = near(name, rows.header) if column is None and name not in rows.header else []
+        if close:
+            raise UsageError(
+                f"{rows.path}: column {close[0]!r} is not read; did you mean {name!r}? Rename it, or give "
+                f'{name}_column: {close[0]}; {name}_column: "" ignores it'
+            )
+
+
+def _check_names(rows: Rows, columns: Sequence[str], real: Sequence[str]) -> None:
+    """Refuse cells that say that nothing is known, where they would become a class."""
+    for column in columns:
+        suspects = {cell for cell in set(rows.cells[column]) if means_not_known(cell) and cell not in real}
+        for i, cell in enumerate(rows.cells[column] if suspects else ()):
+            if cell in suspects:
+                todo = "leave the cell empty" if column != columns[0] else "name a class or remove the row"
+                raise UsageError(
+                    f"{rows.at(i)}: {cell!r} in column {column!r} is no name; {todo}, or give real_labels: [{cell!r}] "
+                    "if it is a class"
+                )
 
 
 def _files(rows: Rows, column: str, root: Path) -> list[str]:
@@ -126,6 +163,12 @@ def _groups(rows: Rows, column: str) -> npt.NDArray[np.int64] | None:
         return None
     ids: dict[str, int] = {}
     names = rows.cells[column]
+    for i, name in enumerate(names):
+        if means_not_known(name):
+            raise UsageError(
+                f"{rows.at(i)}: {name!r} in column {column!r} would make one group of all such rows; leave the cell "
+                "empty for a group of one, or give the group another name"
+            )
     return np.array([ids.setdefault(name, len(ids)) if name else len(names) + i for i, name in enumerate(names)])
 
 

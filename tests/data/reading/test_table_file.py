@@ -69,3 +69,9 @@ def test_a_broken_table_is_one_line(tmp_path, name, content, said):
 def test_a_missing_table_is_one_line(tmp_path):
     with pytest.raises(UsageError, match=r"gone\.csv: no such table"):
         read_rows(tmp_path / "gone.csv", ["path"])
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    (tmp_path / "t.csv").write_text("path,label,label\na.jpg,x,y\n")
+    with pytest.raises(UsageError, match="2 columns are called 'label'"):
+        read_rows(tmp_path / "t.csv", ["path", "label"])

@@ -202,3 +202,49 @@ def test_more_levels_than_folders_are_refused(tmp_path):
         f"{tmp_path}: `levels` names 3 levels of folders (family, genus, species), but the pictures lie in 2; "
         "name as many levels as there are folders, coarse to fine"
     )
+
+
+def test_folders_that_look_like_splits_are_refused(tmp_path):
+    def said(root, **options):
+        with pytest.raises(UsageError) as caught:
+            ImageFolder(str(root), **options)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    words = ("Training", "train2017", "TEST_SET", "dev", "eval", "trainval", "validation_data", "Testing")
+    for word in words:
+        message = said(put(tmp_path / word, f"{word}/a/1.jpg", "other/a/1.jpg"))
+        assert f"[{word!r}] look like splits" in message and "splits_as_classes: true" in message
+    inner = put(tmp_path / "inner", "images/train/a/1.jpg", "images/val/a/1.jpg")
+    message = said(inner)
+    assert f"['train', 'val'] look like splits; give root: {inner / 'images'}," in message
+    assert ImageFolder(str(inner / "images")).splits == ("train", "val")
+    assert "['Testing'] look like splits" in said(put(tmp_path / "half", "train/a/1.jpg", "Testing/a/1.jpg"))
+
+    both = put(tmp_path / "both", "Training/a/1.jpg", "Testing/a/2.jpg")
+    source = ImageFolder(str(both), splits={"train": "Training", "test": "Testing"})
+    assert (source.splits, source.taxonomy.names("class")) == (("train", "test"), ("a",))
+    assert paths(source, "test") == ["Testing/a/2.jpg"]
+    classes = ImageFolder(str(both), splits_as_classes=True, test_fraction=0)
+    assert classes.taxonomy.names("class") == ("Testing", "Training")
+    vehicles = put(tmp_path / "vehicles", "bus/1.jpg", "train/2.jpg")
+    assert ImageFolder(str(vehicles), splits_as_classes=True, test_fraction=0).taxonomy.num_classes == 2
+    assert "no folder 'Trainin' for train; did you mean 'Training'?" in said(both, splits={"train": "Trainin"})
+    assert "no split 'dev'" in said(both, splits={"dev": "Testing"})
+    assert "name a folder for train" in said(both, splits={"test": "Testing"})
+    assert "not both" in said(both, splits={"train": "Training"}, splits_as_classes=True)
+
+
+def test_two_spellings_of_one_class_are_refused(tmp_path):
+    put(tmp_path, "Herring Gull/1.jpg", "Herring_Gull/2.jpg", "Herring_Gull/3.jpg")
+    with pytest.raises(UsageError, match=r"'Herring Gull' \(1\) and 'Herring_Gull' \(2\) differ only"):
+        ImageFolder(str(tmp_path))
+    assert ImageFolder(str(tmp_path), similar_labels=True, test_fraction=0).taxonomy.num_classes == 2
+
+
+def test_files_without_a_known_suffix_are_read_by_content_and_others_counted(tmp_path):
+    put(tmp_path, "a/1.jpg", "a/notes.txt")
+    Image.new("RGB", (4, 4)).save(tmp_path / "a/2.jfif", "JPEG")
+    source = ImageFolder(str(tmp_path), test_fraction=0)
+    assert paths(source, "train") == ["a/1.jpg", "a/2.jfif"]
+    assert source.passed_over.counts == {".txt": 1}

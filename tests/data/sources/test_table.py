@@ -215,3 +215,56 @@ def test_wrong_options_are_one_line(tmp_path):
         "path,family,genus\na.jpg,F,G\nb.jpg,,G\n", tmp_path, levels=["family", "genus"]
     )
     assert "less than 1" in said(text, tmp_path, test_fraction=20)
+
+
+@pytest.mark.parametrize("column", ["Split", "SPLIT", "splits", "spilt", "s plit"])
+def test_a_column_that_is_nearly_called_as_one_that_is_read_is_asked_about(tmp_path, column):
+    text = f"path,label,{column}\na.jpg,x,train\nb.jpg,y,train\nc.jpg,x,test\n"
+    assert said(text, tmp_path) == (
+        f"{tmp_path / 'birds.csv'}: column {column!r} is not read; did you mean 'split'? Rename it, or give "
+        f'split_column: {column}; split_column: "" ignores it'
+    )
+    assert Table(table(tmp_path, text), split_column=column).splits == ("train", "test")
+    assert len(Table(table(tmp_path, text), split_column="", test_fraction=0).records("train")) == 3
+
+
+def test_near_columns_of_every_role_are_told_and_others_stay_allowed(tmp_path):
+    row = "a.jpg,x,1"
+    assert "column 'Group' is not read; did you mean 'group'?" in said(f"path,label,Group\n{row}\n", tmp_path)
+    assert "no column 'path'; it has ['PATH', 'label', 'n']; did you mean 'PATH'?" in said(
+        f"PATH,label,n\n{row}\n", tmp_path
+    )
+    assert "did you mean 'Labels'?" in said(f"path,Labels,n\n{row}\n", tmp_path)
+    assert "did you mean 'Genus'?" in said(f"path,Genus,n\n{row}\n", tmp_path, levels=["genus"])
+    for other in ("site", "part", "splitting", "grouping", "set"):
+        assert Table(table(tmp_path, f"path,label,{other}\n{row}\n"), test_fraction=0).splits == ("train",)
+
+
+@pytest.mark.parametrize("word", ["NaN", "nan", "None", "null", "N/A", "-"])
+def test_a_label_that_says_nothing_is_known_is_refused(tmp_path, word):
+    text = f"path,label\na.jpg,x\nb.jpg,{word}\n"
+    assert said(text, tmp_path) == (
+        f"{tmp_path / 'birds.csv'} row 3: {word!r} in column 'label' is no name; name a class or remove the row, or "
+        f"give real_labels: [{word!r}] if it is a class"
+    )
+    source = Table(table(tmp_path, text), real_labels=[word], test_fraction=0)
+    assert set(source.taxonomy.names("class")) == {word, "x"}
+    levels = f"path,genus,species\na.jpg,Larus,canus\nb.jpg,Larus,{word}\n"
+    assert "row 3" in said(levels, tmp_path, levels=["genus", "species"])
+    assert "leave the cell empty" in said(levels, tmp_path, levels=["genus", "species"])
+
+
+def test_a_group_that_says_nothing_is_known_is_refused(tmp_path):
+    assert "row 3: 'NaN' in column 'group' would make one group" in said(
+        "path,label,group\na.jpg,x,1\nb.jpg,x,NaN\n", tmp_path
+    )
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("Cardinal", "cardinal"), ("Herring Gull", "Herring_Gull"), ("\ufb01nch", "finch")]
+)
+def test_two_spellings_of_one_class_are_refused(tmp_path, one, other):
+    text = f"path,label\na.jpg,{one}\nb.jpg,{other}\nc.jpg,{other}\n"
+    message = said(text, tmp_path, test_fraction=0)
+    assert f"{one!r} (1)" in message and f"{other!r} (2)" in message and "similar_labels: true" in message
+    assert Table(table(tmp_path, text), test_fraction=0, similar_labels=True).taxonomy.num_classes == 2
