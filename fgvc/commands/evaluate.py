@@ -63,9 +63,8 @@ def _tell(cli: RunCLI, command: str, values: dict[str, float], run: Path | None,
     split = {"validate": "val"}.get(command, command)
     records = cli.datamodule.records(split)
     if run:
-        place = {run_folder.PHOTOGRAPHS: str(Path(records.root).absolute())} if command == "test" else {}
-        place["readout"] = cli.model.readout
-        write_text(run / f"{command}.json", json.dumps(values | place, indent=1))
+        said = {run_folder.PHOTOGRAPHS: str(Path(records.root).absolute()), run_folder.READOUT: cli.model.readout}
+        write_text(run / f"{command}.json", json.dumps(values | (said if command == "test" else {}), indent=1))
     print_summary(f"{len(records)} {split} images", values, f"{split}/")
     if command == "test":
         print(f"every answer: {table}", file=sys.stderr)

@@ -4,7 +4,7 @@ Shape letters: N images, S side of the image, C classes of a level, K leaves, L 
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -29,6 +29,8 @@ PRIOR = 0.25
 """Standard deviation of the logarithm of a temperature before any image is seen: few images move it little from 1."""
 FOLDS, MANY = 10, 500
 """Folds that are held out in turn; above so many images 2 will do."""
+FEWEST = 10
+"""Images below which the standard error of a gain says too little to choose another readout."""
 LIMIT = 20_000_000
 """How many logits of a level are held: 2,000 images of 10,000 classes."""
 AT_ONCE = 256  # images that are held in float64
@@ -62,7 +64,7 @@ class Calibration:
         fitted ones, on images that fitted none; NaN where no label says anything at the level.
     vouching: counts on those of these images whose leaf is known.
     images: how many images there were in all.
-    readout, readout_gain: see `choose_readout`.
+    readout, readout_gain: see `choose_readout`, which half of the images served.
     """
 
     fitted: dict[str, Temperature]
@@ -86,7 +88,17 @@ class Calibration:
         return told if self.readout_gain is None else told | {"readout_gain": [round(x, 6) for x in self.readout_gain]}
 
     def told(self, level: str, split: str) -> str:
-        """Return a sentence about the temperature of a level."""
+        """Return a sentence about the temperature of a level, and a second line where a readout was to be chosen."""
+        return "\n".join([self._temperature_told(level, split), *self._readout_told()])
+
+    def _readout_told(self) -> Iterator[str]:
+        if self.readout_gain is not None:
+            gain, error = self.readout_gain
+            chosen = {OWN: "their own classifiers", MARGINAL: "sums over their leaves"}[self.readout]
+            why = f"held-out likelihood of sums over leaves {gain:+.3f} per image, error {error:.3f}"
+            yield f"probabilities of the coarse levels: from {chosen} ({self.readout}; {why})"
+
+    def _temperature_told(self, level: str, split: str) -> str:
         fitted, images = self.fitted[level], f"{self.images} {split} image{'' if self.images == 1 else 's'}"
         before, after = self.ece_before[level], self.ece_after[level]
         if fitted.images < 2:
@@ -249,6 +261,8 @@ def choose_readout(
 ) -> tuple[str, tuple[float, float] | None]:
     """Choose where the probabilities of the coarse levels come from: `marginal` where it is better beyond its error.
 
+    Fewer than 10 images keep `own`.
+
     Args:
         logits: level -> (N, C).
         labels: (N,) int64 node ids.
@@ -270,14 +284,14 @@ def choose_readout(
         better, worse = (one[level][rows, targets[rows]].double() for one in scores)
         gains[rows] += better - worse
     gain, error = float(gains.mean()), float(gains.std()) / math.sqrt(len(gains))
-    return (MARGINAL if gain > error else OWN), (gain, error)
+    return (MARGINAL if gain > error and len(labels) >= FEWEST else OWN), (gain, error)
 
 
 def calibrate_model(model: Model, datamodule: Any, split: str, device: torch.device) -> str:
     """Fit temperatures and counts of a model on a split of its data, and say in a line what that changed.
 
     Args:
-        model: its `temperatures`, `vouching` and `provenance` are set.
+        model: its `temperatures`, `readout`, `vouching` and `provenance` are set.
         datamodule: the data.
         split: whose images were not trained on.
         device: where the recognizer computes.

@@ -223,11 +223,11 @@ class FineGrainedModule(pl.LightningModule):
             (N, L) calibrated probabilities of the best leaf's lineage.
         """
         hparams: Any = self.hparams
+        leaf = self.taxonomy.leaf_level
         for name in hparams.tta:
             looks = test_time.averaged(lambda x: self.taxonomy.complete(self(x).logits), sample.image, name)
-            self.scoreboard.count(f"test/tta_{name}", looks, sample.label)
+            self.scoreboard.count(f"test/tta_{name}", ancestor(looks[leaf], self.taxonomy), sample.label)
         scores = lineage_log_probs(prediction.logits, self.taxonomy, self.temperatures, self.readout)
-        leaf = self.taxonomy.leaf_level
         for name in hparams.readouts:
             self.scoreboard.count(f"test/{name}", READOUTS[name](scores[leaf], self.taxonomy), sample.label)
         lineage = lineage_scores(scores, self.taxonomy)

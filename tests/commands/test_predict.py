@@ -412,7 +412,8 @@ def test_the_provenance_names_model_command_and_counts(run, photos, tmp_path, ca
     assert main(words) == 0
     found = json.loads((tmp_path / "out.csv.provenance.json").read_text())
     assert found["command"] == ["fgvc", "predict", *words]
-    assert found["model"] == {"path": run, "sha256": hashes_of(Path(run)), "device": "cpu"}
+    answered = {"readout": "own", "temperatures": fgvc.load(run).model.temperatures}
+    assert found["model"] == {"path": run, "sha256": hashes_of(Path(run)), "device": "cpu", **answered}
     assert found["options"]["top_k"] == 5 and found["options"]["layout"] == "wide"
     assert found["counts"] == {"pictures": 3, "failed": 1, "taken_over": 0}
     assert main([run, str(photos)]) == 1
