@@ -150,7 +150,7 @@ def _tiles(results: Iterable[Result]) -> list[Tile]:
         try:
             vouched = result.answer is not None
             name, score = (result.answer, result.answer_score) if vouched else (result.label, result.score)
-            tiles.append(Tile(pixels_of(result.path or ""), name or "", score or 0.0))
+            tiles.append(Tile(pixels_of(result.path or ""), name or "", score))
         except ImageError:  # gone since it was read
             continue
     return tiles

@@ -95,7 +95,7 @@ class Calibration:
         if self.readout_gain is not None:
             gain, error = self.readout_gain
             chosen = {OWN: "their own classifiers", MARGINAL: "sums over their leaves"}[self.readout]
-            why = f"held-out likelihood of sums over leaves {gain:+.3f} per image, error {error:.3f}"
+            why = f"log-likelihood of sums over leaves {gain:+.3f} per image, error {error:.3f}"
             yield f"probabilities of the coarse levels: from {chosen} ({self.readout}; {why})"
 
     def _temperature_told(self, level: str, split: str) -> str:
