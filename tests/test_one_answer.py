@@ -102,7 +102,7 @@ def test_everything_that_tells_an_answer_tells_the_same(run, photos, tmp_path, m
     assert main(["test", str(run)]) == 0
     tested = {row["path"]: row for row in read_csv(run / "predictions_test.csv")}
     scores = json.loads((run / "test.json").read_text())
-    predicted, tiles = told(run, photos, tmp_path / "a.json", monkeypatch, "--top_k", "12")
+    predicted, tiles = told(run, photos, tmp_path / "a.json", monkeypatch, "--top_k", str(len(TREE)))
     table, vouched = told(run, photos, tmp_path / "b.csv", monkeypatch, "--precision", "0.9")
     words = [str(run), str(photos / "test"), "--output", str(tmp_path / "explained"), "--no_heat_map"]
     assert main(["explain", *words]) == 0
