@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from fakes.tiny_run import make_photos, read_csv
+from fakes.tiny_run import TREE, make_photos, read_csv
 
 from fgvc.__main__ import main
 
@@ -46,8 +46,15 @@ def test_it_answers_as_it_did(run):
     answers, now = read_csv(run / "predictions_test.csv"), json.loads((run / "test.json").read_text())
     assert len(answers) == len(stored) == 9
     for new, old in zip(answers, stored, strict=True):
-        assert [key for key in old if not same(new[key], old[key])] == []
+        new_names = {"score": "score_uncalibrated"}
+        assert [key for key in old if not same(new[new_names.get(key, key)], old[key])] == []
+        assert new["score"] == new["species_score"] and TREE[new["species_pred"]] == new["genus_pred"]
+    # then a level was answered by its best class, but in these runs that was always the ancestor of the best species
+    assert scores["test/inconsistency"] == 0
     assert [key for key in scores if not same(now[key], scores[key])] == []
+    by_level = [key for key in scores if key.startswith(("test/genus/", "test/species/"))]
+    assert by_level and [key for key in by_level if not same(now[f"test/own/{key[5:]}"], scores[key])] == []
+    assert now["readout"] == "own"
     assert run.name in (run / "report.html").read_text()
 
 

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from fgvc.confidence.intervals import precision_upper
 from fgvc.confidence.vouching import count, summarise, threshold
 from fgvc.errors import FgvcError, UsageError
-from fgvc.files.answer_table import read
+from fgvc.files.answer_table import RAW, read
 from fgvc.files.lines import printable
 from fgvc.taxonomy.tree import Taxonomy
 
@@ -84,7 +84,7 @@ def read_table(path: Path, taxonomy: Path | None = None) -> Table:
         )
     try:
         lineage = np.array([[float(row[f"{level}_score"]) for level in levels] for row in rows])
-        raw = np.array([float(row["score"]) for row in rows])
+        raw = np.array([float(row.get(RAW, row["score"])) for row in rows])
     except ValueError as error:
         raise UsageError(f"{path}: a score is no number ({error}); run `fgvc test` again") from None
     correct = np.array([[*map(str.__eq__, above[guess], truth)] for guess, truth in zip(guesses, truths, strict=True)])

@@ -14,6 +14,7 @@ from fgvc.config.words import of_run
 from fgvc.errors import UsageError
 from fgvc.files import run_folder
 from fgvc.model_file.model import load, save
+from fgvc.taxonomy.readouts import lineage_log_probs
 from fgvc.taxonomy.relatives import lineage_correct, lineage_scores
 from fgvc.taxonomy.tree import Taxonomy
 from fgvc.training.calibration import calibrate, calibrate_model, collected, halves
@@ -52,16 +53,16 @@ def main(argv: list[str]) -> int:
     path = save(model, run / run_folder.MODEL)
     judged = "test" if "test" in splits and asked.split != "test" else asked.split
     logits, labels = collected(model.recognizer, cli.datamodule, judged, device)
-    temperatures, counts = model.temperatures, model.vouching
+    temperatures, counts, readout = model.temperatures, model.vouching, model.readout
     said = f"{len(labels)} {judged} images"
     if judged == asked.split:  # what it was calibrated on shows nothing: one half calibrates, the other is shown
         own, other = halves(len(labels))
         shown = calibrate({level: x[own] for level, x in logits.items()}, labels[own], model.taxonomy)
-        temperatures, counts = shown.temperatures, shown.vouching
+        temperatures, counts, readout = shown.temperatures, shown.vouching, shown.readout
         logits, labels = {level: x[other] for level, x in logits.items()}, labels[other]
         said = f"{len(labels)} {judged} images, calibrated for this table on the other {len(own)}"
     print(f"\nshown on {said}; an answer is right when it is the truth or lies above it", file=sys.stderr)
-    for line in table(logits, labels, temperatures, counts, model.taxonomy, asked.precision, asked.delta):
+    for line in table(logits, labels, temperatures, readout, counts, model.taxonomy, asked.precision, asked.delta):
         print(line)
     print(f"model: {path}", file=sys.stderr)
     return 0
@@ -71,6 +72,7 @@ def table(
     logits: Mapping[str, Tensor],
     labels: Tensor,
     temperatures: Mapping[str, float],
+    readout: str,
     counts: Vouching,
     taxonomy: Taxonomy,
     targets: Sequence[float],
@@ -82,13 +84,14 @@ def table(
         logits: level -> (N, C), uncalibrated.
         labels: (N,) int64 node ids; those that are no leaf are left out.
         temperatures: level -> T.
+        readout: see `lineage_log_probs`.
         counts: what was counted on other images.
         taxonomy: the classes.
         targets: the asked shares of right answers.
         delta: how probable a broken promise may be.
     """
     leaves = (labels >= 0) & (labels < taxonomy.num_classes)
-    log_probs = taxonomy.complete({level: x[leaves] for level, x in logits.items()}, temperatures)
+    log_probs = lineage_log_probs({level: x[leaves] for level, x in logits.items()}, taxonomy, temperatures, readout)
     scores = lineage_scores(log_probs, taxonomy).numpy()
     right = lineage_correct(log_probs[taxonomy.leaf_level].argmax(dim=1), labels[leaves], taxonomy).numpy()
     yield f"{HEADER}   share answered at {', '.join(taxonomy.levels)}"

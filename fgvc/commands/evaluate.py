@@ -9,7 +9,7 @@ from fgvc.config.words import evaluation_words
 from fgvc.errors import UsageError
 from fgvc.files import run_folder
 from fgvc.files.whole_files import write_text
-from fgvc.model_file.model import read_temperatures, read_weights
+from fgvc.model_file.model import read_calibration, read_weights
 from fgvc.report.page import write_page
 from fgvc.training.callbacks.bad_images import BadImages
 from fgvc.training.callbacks.prediction_table import PredictionTable
@@ -51,7 +51,7 @@ def _read_weights(cli: RunCLI, command: str, run: Path | None) -> None:
         load_weights(cli.model.recognizer, cli.config["ckpt_path"])
     elif run and (run / run_folder.MODEL).is_dir():
         read_weights(cli.model.recognizer, run)
-        cli.model.temperatures, fitted_on = read_temperatures(run)
+        cli.model.temperatures, cli.model.readout, fitted_on = read_calibration(run)
         if command == fitted_on:
             print(f"the temperatures were fitted on {command} images: {command}/ece is no news", file=sys.stderr)
     elif run:
@@ -63,8 +63,8 @@ def _tell(cli: RunCLI, command: str, values: dict[str, float], run: Path | None,
     split = {"validate": "val"}.get(command, command)
     records = cli.datamodule.records(split)
     if run:
-        place = {run_folder.PHOTOGRAPHS: str(Path(records.root).absolute())} if command == "test" else {}
-        write_text(run / f"{command}.json", json.dumps(values | place, indent=1))
+        said = {run_folder.PHOTOGRAPHS: str(Path(records.root).absolute()), run_folder.READOUT: cli.model.readout}
+        write_text(run / f"{command}.json", json.dumps(values | (said if command == "test" else {}), indent=1))
     print_summary(f"{len(records)} {split} images", values, f"{split}/")
     if command == "test":
         print(f"every answer: {table}", file=sys.stderr)

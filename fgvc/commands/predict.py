@@ -61,7 +61,8 @@ def main(argv: list[str]) -> int:
                 print(f"{arguments.output}: {journal.found} answers of a stopped run are taken over", file=sys.stderr)
             to_file(tally.watched(journal.answered(pictures, predict)), arguments.output, kind, columns, journal)
             tally.taken = journal.taken
-            model = {"path": str(arguments.model), "sha256": hashes, "device": str(predictor.device)}
+            answered = {"readout": predictor.model.readout, "temperatures": predictor.model.temperatures}
+            model = {"path": str(arguments.model), "sha256": hashes, "device": str(predictor.device), **answered}
             options = {key: value for key, value in vars(arguments).items() if key not in ("model", "inputs")}
             save(arguments.output, ["predict", *argv], model, options, tally.counts(), journal.started)
     else:
@@ -151,7 +152,9 @@ def _tiles(results: Iterable[Result]) -> list[Tile]:
     tiles = []
     for result in results:
         try:
-            tiles.append(Tile(pixels_of(result.path or ""), result.label or "", result.score or 0.0))
+            vouched = result.answer is not None
+            name, score = (result.answer, result.answer_score) if vouched else (result.label, result.score)
+            tiles.append(Tile(pixels_of(result.path or ""), name or "", score))
         except ImageError:  # gone since it was read
             continue
     return tiles

@@ -3,13 +3,16 @@
 The columns, in this order:
     path                  as the data source knows the photograph
     <level>_true, <level>_pred
-                          for each level, coarse to fine: names, empty where nothing is known
+                          for each level, coarse to fine: names of the true and of the answered leaf and its ancestors,
+                          empty where nothing is known
     <leaf>_of_<view>      for each view of the method, if it has any: the leaf that it answered
-    <level>_score         for each level: the calibrated probability of the predicted leaf's ancestor there
-    score                 the predicted leaf's probability before calibration
+    <level>_score         for each level: the calibrated probability of <level>_pred
+    score                 that of the answered leaf again, as `fgvc predict` has it
+    score_uncalibrated    the answered leaf's probability as the network gave it
     boxes                 of a method that looks closer: JSON list of [x1, y1, x2, y2], fractions of the upright picture
 
-Older tables lack the last ones. Shape letters: N test images, L levels.
+Older tables lack the last ones; where `score_uncalibrated` is missing, `score` is the uncalibrated one and <level>_pred
+the best class of each level by itself. Shape letters: N test images, L levels.
 """
 
 import csv
@@ -30,6 +33,7 @@ from fgvc.files.whole_files import open_whole
 Numbers = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
+RAW = "score_uncalibrated"
 Box = tuple[float, float, float, float]
 
 
@@ -48,7 +52,7 @@ def write(path: Path, levels: Sequence[str], views: Sequence[str], boxed: bool, 
     """
     header = ["path", *(f"{level}_{kind}" for level in levels for kind in ("true", "pred"))]
     header += [f"{levels[-1]}_of_{view}" for view in views]
-    header += [*(f"{level}_score" for level in levels), "score", *["boxes"] * boxed]
+    header += [*(f"{level}_score" for level in levels), "score", RAW, *["boxes"] * boxed]
     with open_whole(path) as file:
         writer = csv.writer(file)
         writer.writerow(header)
@@ -188,7 +192,7 @@ def read_answers(path: Path) -> Answers:
     views = {name.removeprefix(of): _codes(cells, codes[-1]) for name, cells in columns.items() if name.startswith(of)}
     score, calibrated = (
         np.array([_number(cell) for cell in columns[name]]) if name in columns else None
-        for name in ("score", f"{leaf}_score")
+        for name in (RAW if RAW in columns else "score", f"{leaf}_score")
     )
     score = np.full(len(truth), math.nan) if score is None else score
     names = [list(of_level) for of_level in codes]

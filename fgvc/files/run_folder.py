@@ -12,6 +12,8 @@ CONFIG, ENVIRONMENT, CHECKPOINTS, MODEL = "config.yaml", "environment.json", "ch
 CURVES, ANSWERS, FINAL = "metrics.csv", "predictions_test.csv", "test.json"
 PHOTOGRAPHS = "photographs"
 """The key of `test.json` under which the folder stands that the paths of `predictions_test.csv` start at."""
+READOUT = "readout"
+"""The key of `test.json` under which it stands where the probabilities of the answers come from."""
 
 
 def check(folder: Path, overwrite: bool) -> None:

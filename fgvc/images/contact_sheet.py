@@ -20,13 +20,13 @@ class Tile(NamedTuple):
     """One picture of the sheet.
 
     image: (H, W, 3) uint8 RGB; its centred square is shown.
-    label, score: the guess and its probability.
+    label, score: the guess and its probability, None where nothing is vouched for.
     truth: the true name, where it is known: it decides the colour of the frame.
     """
 
     image: Pixels
     label: str
-    score: float
+    score: float | None
     truth: str | None = None
 
     @property
@@ -73,10 +73,10 @@ def _draw(sheet: Image.Image, tile: Tile, x: int, y: int, size: int) -> None:
     # The bar under the picture is as long as the guess is sure.
     rail = y + size + frame
     pen.rectangle((x, rail, x + size - 1, rail + frame), fill=RAIL)
-    pen.rectangle((x, rail, x + max(1, round(tile.score * size)) - 1, rail + frame), fill=tile.colour)
+    pen.rectangle((x, rail, x + max(1, round((tile.score or 0) * size)) - 1, rail + frame), fill=tile.colour)
     letters = max(9, size // 13)
     lines = rail + 2 * frame + letters // 4
-    percent = f"{tile.score * 100:.0f} %"
+    percent = "" if tile.score is None else f"{tile.score * 100:.0f} %"
     room = size - font_for("0", letters).getlength(percent) - letters / 2
     write(pen, as_words(tile.label), x, lines, letters, INK, room)
     pen.text((x + size, lines), percent, fill=tile.colour, font=font_for("0", letters), anchor="ra")

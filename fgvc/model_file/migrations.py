@@ -25,7 +25,12 @@ def _to_3(old: Described) -> Described:
     return new
 
 
-STEPS: dict[int, Callable[[Described], Described]] = {1: _to_2, 2: _to_3}
+def _to_4(old: Described) -> Described:
+    """Format 4 says where the probabilities of the coarse levels come from."""
+    return {"readout": "own", **old}
+
+
+STEPS: dict[int, Callable[[Described], Described]] = {1: _to_2, 2: _to_3, 3: _to_4}
 """Format -> what brings a description of it to the next one."""
 OLDEST, FORMAT = min(STEPS), max(STEPS) + 1
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -19,6 +19,7 @@ from fgvc.model_file.folder import ModelFileError as ModelFileError
 from fgvc.model_file.folder import Stored, read, tensors, write
 from fgvc.model_file.foreign_files import DESCRIPTION as DESCRIPTION
 from fgvc.model_file.migrations import without_nan
+from fgvc.taxonomy.readouts import OWN
 from fgvc.taxonomy.tree import Taxonomy
 
 State = dict[str, torch.Tensor]
@@ -33,6 +34,7 @@ class Model:
     resize: how a photograph becomes the square it sees.
     temperatures: level -> what its logits are divided by before the softmax; 1 where none was fitted.
     provenance: where the model came from and how good it is, for people.
+    readout: where the probabilities of an answer's lineage come from, see `fgvc.taxonomy.readouts.lineage_log_probs`.
     vouching: what was counted on held-out images, see `fgvc.confidence.vouching`; None where nothing was held out.
     """
 
@@ -42,6 +44,7 @@ class Model:
     temperatures: dict[str, float] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     vouching: Vouching | None = None
+    readout: str = OWN
 
     @property
     def taxonomy(self) -> Taxonomy:
@@ -64,6 +67,7 @@ def save(model: Model, folder: str | Path) -> Path:
         "input": model.resize._asdict(),
         "taxonomy": model.taxonomy.to_plain(),
         "temperatures": model.temperatures,
+        "readout": model.readout,
         "provenance": without_nan(model.provenance),
         "vouching": model.vouching and model.vouching.to_plain(),
     }
@@ -97,6 +101,7 @@ def load(folder: str | Path) -> Model:
         {level: float(value) for level, value in described["temperatures"].items()},
         described["provenance"],
         None if counts is None else Vouching.from_plain(counts),
+        described["readout"],
     )
 
 
@@ -116,15 +121,24 @@ def read_weights(recognizer: Recognizer, folder: str | Path) -> None:
     _fill(recognizer, state, stored.weights)
 
 
-def read_temperatures(folder: str | Path) -> tuple[dict[str, float], str]:
-    """Return level -> temperature of the model in a folder, and the split they were fitted on, "" where none.
+class Calibrated(NamedTuple):
+    """What calibration chose for a model: temperatures by level, the readout, and the split it was chosen on or ""."""
+
+    temperatures: dict[str, float]
+    readout: str
+    split: str
+
+
+def read_calibration(folder: str | Path) -> Calibrated:
+    """Return what calibration chose for the model in a folder.
 
     Raises:
         ModelFileError: no model there, or a damaged one.
     """
     described = read(folder).described
     split = described["provenance"].get("calibration", {}).get("split", "")
-    return {level: float(value) for level, value in described["temperatures"].items()}, split
+    temperatures = {level: float(value) for level, value in described["temperatures"].items()}
+    return Calibrated(temperatures, described["readout"], split)
 
 
 def read_state(folder: str | Path) -> tuple[State, Taxonomy]:

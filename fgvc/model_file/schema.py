@@ -211,6 +211,7 @@ _errors = _by_name(_score)
 _TOLD: dict[str, Check] = {"run": _text, "checkpoint": _text, "metrics": _by_name(_score), "packages": _by_name(_text)}
 _CALIBRATED: dict[str, Check] = {
     "split": _text, "images": _whole(0, 2**53), "ece_before": _errors, "ece_after": _errors,
+    "gains": _by_name(_plain(MAX_NUMBER, MAX_LIST)), "readout_gain": _plain(1e300, 2),
 }  # fmt: skip
 _KEYS: dict[str, Check] = {
     "format": _whole(FORMAT, FORMAT),
@@ -222,6 +223,7 @@ _KEYS: dict[str, Check] = {
     ),
     "taxonomy": _taxonomy,
     "temperatures": _by_name(_number(0, 1e6, "above 0")),
+    "readout": _one_of("own", "marginal"),  # LINEAGE_READOUTS, written out: it would load torch
     "provenance": _provenance,
     "vouching": _vouching,
     "weights_sha256": _matching("[0-9a-f]{64}", "64 hexadecimal digits"),

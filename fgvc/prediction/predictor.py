@@ -21,6 +21,7 @@ from fgvc.model_file import model
 from fgvc.model_file.model import Model
 from fgvc.prediction.results import Guess, Result, Results, vouched
 from fgvc.taxonomy.names import nodes_named
+from fgvc.taxonomy.readouts import lineage_log_probs
 from fgvc.taxonomy.relatives import ancestors_of, leaves_below
 from fgvc.taxonomy.tree import Taxonomy
 
@@ -179,7 +180,7 @@ class Predictor:
             level: x.masked_fill(self._shut[level].to(x.device), -torch.inf) if self._shut else x
             for level, x in logits.items()
         }
-        completed = self.taxonomy.complete(allowed, self.model.temperatures)
+        completed = lineage_log_probs(allowed, self.taxonomy, self.model.temperatures, self.model.readout)
         scores = {level: logs.exp().clamp_max(1).cpu() for level, logs in completed.items()}
         if not all(bool(values.isfinite().all()) for values in scores.values()):
             raise FgvcError("the network's scores are not numbers (NaN): its weights are damaged; copy it again")

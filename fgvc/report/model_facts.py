@@ -38,6 +38,7 @@ def about(stored: Stored) -> dict[str, Any]:
         "input": described["input"],
         "levels": {level: _names(leaves, depth) for depth, level in enumerate(levels)},
         "temperatures": described["temperatures"],
+        "readout": described["readout"],
         "metrics": provenance.get("metrics", {}),
         "test": _test_scores(run) if (run / CONFIG).is_file() else {},
         "calibration": provenance.get("calibration", {}),

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fgvc.files.lines import printable
+from fgvc.report.run import answer_words
 
 WIDTH = 80
 SCORES = 12
@@ -38,6 +39,7 @@ def _is(found: Mapping[str, Any]) -> Iterator[str]:
     cut = f"{part}its centred square" if how["fit"] == "crop" else f"{part or 'all of '}it, squashed to a square"
     seen = "" if how["size"] == found["image_size"] else f", seen at {found['image_size']} px"
     yield from _fact("photograph", f"{cut}, {how['size']} px{seen}")
+    yield from _fact("answer", printable(answer_words(found["readout"], [*found["levels"]])))
     yield from _fact(
         "weights",
         f"{_many(weights['numbers'])} numbers in {weights['tensors']} tensors ({', '.join(weights['types'])}), "

@@ -7,6 +7,7 @@ import csv
 import json
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -19,13 +20,18 @@ from fgvc.confidence.intervals import Share, share
 from fgvc.confidence.reliability import Reliability, RiskCoverage, reliability, risk_coverage
 from fgvc.errors import UsageError
 from fgvc.files.answer_table import Answers, read_answers
-from fgvc.files.run_folder import ANSWERS, CONFIG, CURVES, FINAL, PHOTOGRAPHS
+from fgvc.files.run_folder import ANSWERS, CONFIG, CURVES, FINAL, PHOTOGRAPHS, READOUT
 from fgvc.report.mistakes import ClassRow, Pair, class_rows, confused_pairs, lineage_of
 
 Curve = list[tuple[int, float]]
 BEFORE, AFTER = "before calibration", "after calibration"
 LOOKS = 12
 """How many pictures with boxes a report shows."""
+READOUTS = {
+    "own": "from the level's own classifier, where the method has one, or else the sum over the {leaf} below",
+    "marginal": "the sum over the {leaf} below",
+}
+"""Readout, see `fgvc.taxonomy.readouts.lineage_log_probs` -> where the probabilities of the coarse levels come from."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,7 @@ class Report:
 
     day: when the newest of its tables was written; facts: method, data ... as (name, value).
     photographs: the folder that the paths of the answers start at.
+    answered: what an answer is, in words; empty where the test did not say.
     final: the scores of test.json; curves: column of metrics.csv -> (epoch, value).
     levels, views: images that are right at each level, and at the leaf level by each part of the method.
     heights: (L,) mistakes by the height of the lowest common ancestor of truth and answer, from 1.
@@ -45,6 +52,7 @@ class Report:
     day: str
     facts: list[tuple[str, str]] = field(default_factory=list)
     photographs: Path = Path()
+    answered: str = ""
     final: dict[str, Any] = field(default_factory=dict)
     curves: dict[str, Curve] = field(default_factory=dict)
     answers: Answers | None = None
@@ -74,15 +82,17 @@ def read(run: Path) -> Report:
     if not tables:
         raise UsageError(f"{run}: neither {ANSWERS} nor {CURVES} in it; run `fgvc test {run}` first")
     config, final = read_config(run), read_final(run)
-    recorded = final.pop(PHOTOGRAPHS, None)
+    recorded, readout = final.pop(PHOTOGRAPHS, None), final.pop(READOUT, None)
+    judged = judge(read_answers(run / ANSWERS)) if run / ANSWERS in tables else {}
     return Report(
         name=run.resolve().name,
         day=date.fromtimestamp(max(path.stat().st_mtime for path in tables)).isoformat(),
         facts=facts(config),
         photographs=_photographs(run, recorded, at(config, "data", "source", "init_args")),
+        answered=answer_words(readout, judged["answers"].levels) if judged and str(readout) in READOUTS else "",
         final=final,
         curves=read_curves(run / CURVES) if run / CURVES in tables else {},
-        **(judge(read_answers(run / ANSWERS)) if run / ANSWERS in tables else {}),
+        **judged,
     )
 
 
@@ -110,6 +120,21 @@ def judge(answers: Answers) -> dict[str, Any]:
         "classes": class_rows(answers, wrong.tolist()),
         "looks": _looks(answers),
     }
+
+
+def answer_words(readout: str, levels: Sequence[str]) -> str:
+    """Return what an answer is and where its probabilities come from, in words.
+
+    Args:
+        readout: a key of `READOUTS`.
+        levels: coarse to fine.
+    """
+    *coarse, leaf = levels
+    if not coarse:
+        return f"the most probable {leaf}"
+    where = READOUTS[readout].format(leaf=leaf)
+    above = ", ".join(coarse)
+    return f"the most probable {leaf} and its {above}; the probability of each level above: {where} ({readout})"
 
 
 def read_curves(path: Path) -> dict[str, Curve]:

@@ -3,7 +3,7 @@
 Shape letters: N images, K leaves, L levels, C classes of a level.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -88,6 +88,36 @@ def crm(log_leaf: Tensor, taxonomy: Taxonomy) -> Scores:
         sums = p.new_zeros(len(p), taxonomy.size(level)).index_add(1, above, p)
         agreement += sums[:, above]
     return ancestor(agreement - len(taxonomy.levels), taxonomy)
+
+
+OWN, MARGINAL = "own", "marginal"
+LINEAGE_READOUTS = (OWN, MARGINAL)
+"""Where the probabilities of an answer's lineage come from, see `lineage_log_probs`."""
+
+
+def lineage_log_probs(
+    logits: Mapping[str, Tensor],
+    taxonomy: Taxonomy,
+    temperatures: Mapping[str, float] | None = None,
+    readout: str = OWN,
+) -> Scores:
+    """Return the log-probabilities that an answer is told with: of the best leaf and of each of its ancestors.
+
+    Every answer of fgvc is a leaf with its lineage: the most probable leaf, and what lies above it. Its numbers at the
+    coarse levels come from the level's own classifier (`own`, where the head has one) or from the sum over the leaves
+    (`marginal`). Which of the two a model takes is chosen on validation images and stored in its file.
+
+    Args:
+        logits: level -> (N, C), the leaf level among them.
+        taxonomy: the classes.
+        temperatures: level -> T.
+        readout: `own` or `marginal`.
+
+    Returns:
+        level -> (N, C), coarse to fine.
+    """
+    completed = taxonomy.complete(logits, temperatures)
+    return completed if readout == OWN else marginal(completed[taxonomy.leaf_level], taxonomy)
 
 
 READOUTS: dict[str, Callable[[Tensor, Taxonomy], Scores]] = {"marginal": marginal, "ancestor": ancestor, "crm": crm}

@@ -4,7 +4,7 @@ Shape letters: N images, S side of the image, C classes of a level, K leaves, L 
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from fgvc.datatypes import Sample
 from fgvc.errors import UsageError
 from fgvc.methods.recognizers.base import Recognizer
 from fgvc.model_file.model import Model
+from fgvc.taxonomy.readouts import MARGINAL, OWN, lineage_log_probs
 from fgvc.taxonomy.relatives import lineage_correct, lineage_scores
 from fgvc.taxonomy.tree import Taxonomy
 
@@ -28,6 +29,8 @@ PRIOR = 0.5
 """Standard deviation of the logarithm of a temperature before any image is seen: few images move it little from 1."""
 FOLDS, MANY = 10, 500
 """Folds that are held out in turn; above so many images 2 will do."""
+FEWEST = 10
+"""Images below which the standard error of a gain says too little to choose another readout."""
 LIMIT = 20_000_000
 """How many logits of a level are held: 2,000 images of 10,000 classes."""
 AT_ONCE = 256  # images that are held in float64
@@ -65,6 +68,7 @@ class Calibration:
         fitted ones, on images that fitted none; NaN where no label says anything at the level.
     vouching: counts on those of these images whose leaf is known.
     images: how many images there were in all.
+    readout, readout_gain: see `choose_readout`, which half of the images served.
     """
 
     fitted: dict[str, Temperature]
@@ -72,6 +76,8 @@ class Calibration:
     ece_after: dict[str, float]
     vouching: Vouching
     images: int
+    readout: str = OWN
+    readout_gain: tuple[float, float] | None = None
 
     @property
     def temperatures(self) -> dict[str, float]:
@@ -82,10 +88,21 @@ class Calibration:
         """Return what the model file stores for people to read: the split, its size and the errors."""
         before, after = ({k: round(v, 6) for k, v in e.items() if v == v} for e in (self.ece_before, self.ece_after))
         gains = {k: [round(t.gain, 6), round(t.error, 6)] for k, t in self.fitted.items() if math.isfinite(t.error)}
-        return {"split": split, "images": self.images, "ece_before": before, "ece_after": after, "gains": gains}
+        told = {"split": split, "images": self.images, "ece_before": before, "ece_after": after, "gains": gains}
+        return told if self.readout_gain is None else told | {"readout_gain": [round(x, 6) for x in self.readout_gain]}
 
     def told(self, level: str, split: str) -> str:
-        """Return a sentence about the temperature of a level."""
+        """Return a sentence about the temperature of a level, and a second line where a readout was to be chosen."""
+        return "\n".join([self._temperature_told(level, split), *self._readout_told()])
+
+    def _readout_told(self) -> Iterator[str]:
+        if self.readout_gain is not None:
+            gain, error = self.readout_gain
+            chosen = {OWN: "their own classifiers", MARGINAL: "sums over their leaves"}[self.readout]
+            why = f"log-likelihood of sums over leaves {gain:+.3f} per image, error {error:.3f}"
+            yield f"probabilities of the coarse levels: from {chosen} ({self.readout}; {why})"
+
+    def _temperature_told(self, level: str, split: str) -> str:
         fitted, images = self.fitted[level], f"{self.images} {split} image{'' if self.images == 1 else 's'}"
         before, after = self.ece_before[level], self.ece_after[level]
         if fitted.images < 2:
@@ -231,36 +248,75 @@ def calibrate(logits: Mapping[str, Tensor], labels: Tensor, taxonomy: Taxonomy) 
         if level in logits
     }
     temperatures = {level: one.value for level, one in fitted.items()}
+    readout, gain = choose_readout(
+        {level: x[fitting] for level, x in logits.items()}, labels[fitting], temperatures, taxonomy
+    )
     truth = labels[counting]
-    before, correct = _lineages(logits, labels, {}, taxonomy, counting)
-    after, _ = _lineages(logits, labels, temperatures, taxonomy, counting)
-    pilot = _counted(*_lineages(logits, labels, temperatures, taxonomy, fitting), labels[fitting], taxonomy)
+    before, correct = _lineages(logits, labels, {}, readout, taxonomy, counting)
+    after, _ = _lineages(logits, labels, temperatures, readout, taxonomy, counting)
+    pilot = _counted(*_lineages(logits, labels, temperatures, readout, taxonomy, fitting), labels[fitting], taxonomy)
     vouching = _counted(after, correct, truth, taxonomy, pilot)
     ece_before, ece_after = (_errors(scores, correct, truth, taxonomy) for scores in (before, after))
-    return Calibration(fitted, ece_before, ece_after, vouching, len(labels))
+    return Calibration(fitted, ece_before, ece_after, vouching, len(labels), readout, gain)
+
+
+def choose_readout(
+    logits: Mapping[str, Tensor], labels: Tensor, temperatures: Mapping[str, float], taxonomy: Taxonomy
+) -> tuple[str, tuple[float, float] | None]:
+    """Choose where the probabilities of the coarse levels come from: `marginal` where it is better beyond its error.
+
+    Fewer than 10 images keep `own`.
+
+    Args:
+        logits: level -> (N, C).
+        labels: (N,) int64 node ids.
+        temperatures: level -> T.
+        taxonomy: the classes.
+
+    Returns:
+        The readout, and the mean gain of `marginal` over `own` in log-likelihood per image, summed over the coarse
+        levels that are known, with its standard error; None where the head scores no coarse level of its own.
+    """
+    own = [level for level in taxonomy.levels[:-1] if level in logits]
+    if not own or len(labels) < 2:
+        return OWN, None
+    gains = torch.zeros(len(labels), dtype=torch.float64)
+    scores = [lineage_log_probs(logits, taxonomy, temperatures, readout) for readout in (MARGINAL, OWN)]
+    for level in own:
+        targets = taxonomy.targets(labels, level)
+        rows = (targets >= 0).nonzero()[:, 0]
+        better, worse = (one[level][rows, targets[rows]].double() for one in scores)
+        gains[rows] += better - worse
+    gain, error = float(gains.mean()), float(gains.std()) / math.sqrt(len(gains))
+    return (MARGINAL if gain > error and len(labels) >= FEWEST else OWN), (gain, error)
 
 
 def calibrate_model(model: Model, datamodule: Any, split: str, device: torch.device) -> str:
     """Fit temperatures and counts of a model on a split of its data, and say in a line what that changed.
 
     Args:
-        model: its `temperatures`, `vouching` and `provenance` are set.
+        model: its `temperatures`, `readout`, `vouching` and `provenance` are set.
         datamodule: the data.
         split: whose images were not trained on.
         device: where the recognizer computes.
     """
     logits, labels = collected(model.recognizer, datamodule, split, device)
     fitted = calibrate(logits, labels, model.taxonomy)
-    model.temperatures, model.vouching = fitted.temperatures, fitted.vouching
+    model.temperatures, model.vouching, model.readout = fitted.temperatures, fitted.vouching, fitted.readout
     model.provenance["calibration"] = fitted.to_plain(split)
     return fitted.told(model.taxonomy.leaf_level, split) + "\n"
 
 
 def _lineages(
-    logits: Mapping[str, Tensor], labels: Tensor, temperatures: Mapping[str, float], taxonomy: Taxonomy, rows: Tensor
+    logits: Mapping[str, Tensor],
+    labels: Tensor,
+    temperatures: Mapping[str, float],
+    readout: str,
+    taxonomy: Taxonomy,
+    rows: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Return (M, L) scores and (M, L) bool correct of M rows."""
-    log_probs = taxonomy.complete({level: x[rows] for level, x in logits.items()}, temperatures)
+    log_probs = lineage_log_probs({level: x[rows] for level, x in logits.items()}, taxonomy, temperatures, readout)
     leaf = log_probs[taxonomy.leaf_level].argmax(dim=1)
     return lineage_scores(log_probs, taxonomy), lineage_correct(leaf, labels[rows], taxonomy)
 

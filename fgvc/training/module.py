@@ -16,7 +16,7 @@ from fgvc.datatypes import Prediction, Sample
 from fgvc.errors import UsageError
 from fgvc.images.sides import check_side
 from fgvc.methods.recognizers.base import Recognizer
-from fgvc.taxonomy.readouts import READOUTS
+from fgvc.taxonomy.readouts import OWN, READOUTS, ancestor, lineage_log_probs
 from fgvc.taxonomy.readouts import check as check_readouts
 from fgvc.taxonomy.relatives import lineage_scores
 from fgvc.taxonomy.tree import Taxonomy
@@ -36,7 +36,7 @@ class Answered(TypedDict, total=False):
     boxes: (N, K, 4) xyxy fractions of the images: where the recognizer looked closer, or None.
     scores: level -> (N, C) log-probabilities before calibration; of an evaluation.
     views: name of a view -> (N,) leaf that it takes for the most probable; of an evaluation.
-    lineage: (N, L) calibrated probabilities, coarse to fine, of the best leaf's lineage; of a test.
+    lineage: (N, L) calibrated probabilities, coarse to fine, of the answered leaf's lineage; of a test.
     """
 
     loss: Tensor
@@ -112,6 +112,8 @@ class FineGrainedModule(pl.LightningModule):
         self.rates = Rates(lr, weight_decay)
         self.temperatures: dict[str, float] = {}
         """Level -> what its logits are divided by for calibrated probabilities; 1 where it is not named."""
+        self.readout = OWN
+        """Where the probabilities of an answer's lineage come from, see `lineage_log_probs`."""
 
     def forward(self, images: Tensor) -> Prediction:
         """Images (N, 3, S, S) uint8 or float in 0..255 -> Prediction."""
@@ -201,13 +203,17 @@ class FineGrainedModule(pl.LightningModule):
             self.scoreboard.average(name, value, size)
 
     def _count(self, prediction: Prediction, labels: Tensor, stage: Stage) -> Answered:
+        """Count the answers, the best leaf and its ancestors; and, named `own`, the best class of each level."""
+        leaf = self.taxonomy.leaf_level
         scores = self.taxonomy.complete(prediction.logits)
-        self.scoreboard.count(stage, scores, labels)
+        self.scoreboard.count(stage, ancestor(scores[leaf], self.taxonomy), labels)
+        if len(self.taxonomy.levels) > 1:
+            self.scoreboard.count(f"{stage}/{OWN}", scores, labels)
         views = {}
         for name, view in prediction.views.items():
             of_view = self.taxonomy.complete(view.logits)
-            self.scoreboard.count(f"{stage}/{name}", of_view, labels)
-            views[name] = of_view[self.taxonomy.leaf_level].argmax(dim=1)
+            self.scoreboard.count(f"{stage}/{name}", ancestor(of_view[leaf], self.taxonomy), labels)
+            views[name] = of_view[leaf].argmax(dim=1)
         return {"scores": scores, "views": views}
 
     def _count_more(self, prediction: Prediction, uncalibrated: dict[str, Tensor], sample: Sample) -> Tensor:
@@ -217,11 +223,11 @@ class FineGrainedModule(pl.LightningModule):
             (N, L) calibrated probabilities of the best leaf's lineage.
         """
         hparams: Any = self.hparams
+        leaf = self.taxonomy.leaf_level
         for name in hparams.tta:
             looks = test_time.averaged(lambda x: self.taxonomy.complete(self(x).logits), sample.image, name)
-            self.scoreboard.count(f"test/tta_{name}", looks, sample.label)
-        scores = self.taxonomy.complete(prediction.logits, self.temperatures)
-        leaf = self.taxonomy.leaf_level
+            self.scoreboard.count(f"test/tta_{name}", ancestor(looks[leaf], self.taxonomy), sample.label)
+        scores = lineage_log_probs(prediction.logits, self.taxonomy, self.temperatures, self.readout)
         for name in hparams.readouts:
             self.scoreboard.count(f"test/{name}", READOUTS[name](scores[leaf], self.taxonomy), sample.label)
         lineage = lineage_scores(scores, self.taxonomy)

@@ -180,7 +180,7 @@ def softmax(row, temperature):
     return [x / sum(powers) for x in powers]
 
 
-def slow_answers(logits, labels, temperatures, least):
+def slow_answers(logits, labels, temperatures, least, readout):
     """Return for each image of known leaf the depth of its answer, -1 for none, and whether it is right."""
     levels = (logits["species"].tolist(), logits["genus"].tolist())
     for species, genus, label in zip(*levels, labels.tolist(), strict=True):
@@ -188,22 +188,24 @@ def slow_answers(logits, labels, temperatures, least):
             continue
         p, q = softmax(species, temperatures["species"]), softmax(genus, temperatures["genus"])
         path = TAXONOMY.path(p.index(max(p)))
-        family = sum(p[leaf] for leaf in LEAVES if TAXONOMY.path(leaf)[0] == path[0])
-        scores = [family, q[TAXONOMY.names("genus").index(path[1])], max(p)]
+        family, genus = (sum(p[leaf] for leaf in LEAVES if TAXONOMY.path(leaf)[d] == path[d]) for d in range(2))
+        own = q[TAXONOMY.names("genus").index(path[1])]
+        scores = [family, own if readout == "own" else genus, max(p)]
         depth = max((d for d in range(3) if scores[d] >= least), default=-1)
         yield depth, path[: depth + 1] == TAXONOMY.path(label)[: depth + 1]
 
 
-def test_a_line_of_the_table_is_that_of_a_slow_loop():
+@pytest.mark.parametrize("readout", ["own", "marginal"])
+def test_a_line_of_the_table_is_that_of_a_slow_loop(readout):
     logits, labels = opinions(300)
     temperatures = {"species": 1.7, "genus": 0.6}
     # Counts of which every threshold of 0.5 or more is good enough for 0.9 and none below.
     answered = tuple(1000 for _ in GRID)
     counts = Vouching(answered, tuple(0 if least >= 0.5 else 900 for least in GRID))
-    head, line, refused = table(logits, labels, temperatures, counts, TAXONOMY, [0.9, 0.9999], 0.1)
+    head, line, refused = table(logits, labels, temperatures, readout, counts, TAXONOMY, [0.9, 0.9999], 0.1)
     assert head.endswith("share answered at family, genus, species")
     least = min(grid for grid in GRID if grid >= 0.5)
-    answers = list(slow_answers(logits, labels, temperatures, least))
+    answers = list(slow_answers(logits, labels, temperatures, least, readout))
     told = [(depth, right) for depth, right in answers if depth >= 0]
     right = sum(right for _, right in told)
     interval = binomtest(right, len(told)).proportion_ci(0.95, method="exact")
@@ -220,7 +222,7 @@ def test_a_level_without_a_temperature_of_its_own_stays_as_it_is():
     logits, labels = opinions(100)
     counts = Vouching(tuple(1000 for _ in GRID), tuple(0 for _ in GRID))
     plain, one = (
-        list(table(logits, labels, temperatures, counts, TAXONOMY, [0.9], 0.1))
+        list(table(logits, labels, temperatures, "own", counts, TAXONOMY, [0.9], 0.1))
         for temperatures in ({"species": 2.0}, {"species": 2.0, "genus": 1.0})
     )
     assert plain == one
@@ -230,6 +232,6 @@ def test_a_level_without_a_temperature_of_its_own_stays_as_it_is():
 def test_no_answer_at_all_is_no_error():
     logits = {"species": torch.zeros(6, 5), "genus": torch.zeros(6, 4)}
     counts = Vouching(tuple(1000 for _ in GRID), tuple(0 if least > 0.9 else 900 for least in GRID))
-    line = list(table(logits, torch.arange(6) % 5, {}, counts, TAXONOMY, [0.9], 0.1))[1]
+    line = list(table(logits, torch.arange(6) % 5, {}, "own", counts, TAXONOMY, [0.9], 0.1))[1]
     coverage, depth, levels, precision, low, high = shares(line)[2:8]
     assert (coverage, levels, precision, low, high) == (0, 3, 0, 0, 100) and math.isnan(depth)

@@ -193,6 +193,22 @@ def test_a_sheet_of_the_readable_pictures_is_drawn(run, photos, tmp_path, capsys
     assert str(tmp_path / "sheet.jpg") in capsys.readouterr().err
 
 
+def test_the_sheet_shows_what_is_vouched_for(tmp_path, photos, monkeypatch):
+    run = str(saved(tmp_path / "sure", vouching=certified(0.97)))
+    drawn = []
+
+    def draw(tiles):
+        drawn.extend(tiles)
+        return np.zeros((9, 9, 3), np.uint8)
+
+    monkeypatch.setattr(predict_command.contact_sheet, "contact_sheet", draw)
+    files = ["--output", str(tmp_path / "a.json"), "--sheet", str(tmp_path / "a.png")]
+    assert main([run, str(photos), "--precision", "0.95", *files]) == 0
+    rows = json.loads((tmp_path / "a.json").read_text())
+    assert [(tile.label, tile.score) for tile in drawn] == [(row["answer"], row["answer_score"]) for row in rows]
+    assert any(row["answer"] != row["label"] for row in rows)  # the sheet drew the forced leaf
+
+
 @pytest.mark.parametrize("total", [1, 47, 48, 49, 95, 1000, 10_007])
 def test_the_sheet_is_spread_over_all_pictures(total, capsys):
     tally = Tally(total)
@@ -435,7 +451,8 @@ def test_the_provenance_names_model_command_and_counts(run, photos, tmp_path, ca
     assert main(words) == 0
     found = json.loads((tmp_path / "out.csv.provenance.json").read_text())
     assert found["command"] == ["fgvc", "predict", *words]
-    assert found["model"] == {"path": run, "sha256": hashes_of(Path(run)), "device": "cpu"}
+    answered = {"readout": "own", "temperatures": fgvc.load(run).model.temperatures}
+    assert found["model"] == {"path": run, "sha256": hashes_of(Path(run)), "device": "cpu", **answered}
     assert found["options"]["top_k"] == 5 and found["options"]["layout"] == "wide"
     assert found["counts"] == {"pictures": 3, "failed": 1, "taken_over": 0}
     assert main([run, str(photos)]) == 1

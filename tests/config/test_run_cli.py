@@ -136,12 +136,13 @@ def test_a_test_divides_by_the_temperatures_of_the_model_file(run, monkeypatch):
     calibrated, raw = ((logits / temperature).softmax(dim=1) for temperature in (5, 1))
     rows = read_csv(run / "predictions_test.csv")
     assert [float(row["species_score"]) for row in rows] == pytest.approx(calibrated.amax(dim=1).tolist(), abs=1e-4)
-    assert [float(row["score"]) for row in rows] == pytest.approx(raw.amax(dim=1).tolist(), abs=1e-4)
+    assert [row["score"] for row in rows] == [row["species_score"] for row in rows]
+    assert [float(row["score_uncalibrated"]) for row in rows] == pytest.approx(raw.amax(dim=1).tolist(), abs=1e-4)
     assert not torch.allclose(calibrated.amax(dim=1), raw.amax(dim=1), atol=1e-2)
     # the temperatures belong to the model file's weights, not to those of a checkpoint
     assert main(["test", str(run), "--ckpt_path", str(run / "checkpoints/best.ckpt")]) == 0
     rows = read_csv(run / "predictions_test.csv")
-    assert [row["species_score"] for row in rows] == [row["score"] for row in rows]
+    assert [row["species_score"] for row in rows] == [row["score_uncalibrated"] for row in rows]
 
 
 def test_checkpoints_are_plain_data(run):

@@ -38,6 +38,13 @@ def test_an_older_table_has_the_score_of_the_network_alone(tmp_path):
     assert answers.boxes_of(0) == []
 
 
+def test_a_table_of_before_has_the_score_of_the_network_under_another_name(tmp_path):
+    new = [{**row, "score": row["species_score"], "score_uncalibrated": row["score"]} for row in rows_of()]
+    for answers in (read(tmp_path / "old", rows_of()), read(tmp_path / "new", new)):
+        assert answers.score.tolist() == [score for *_, score, _ in ANSWERS]
+        assert answers.confidence.tolist() == [calibrated for *_, calibrated in ANSWERS]
+
+
 def test_an_image_of_unknown_species_is_neither_right_nor_wrong(tmp_path):
     rows = rows_of()
     rows[0]["species_true"] = ""
@@ -83,13 +90,15 @@ def test_names_may_hold_anything(tmp_path):
 def test_the_bytes_of_a_written_table(tmp_path):
     path = tmp_path / "predictions_test.csv"
     names = [[os.fsdecode(b"a\xe9.jpg"), 'b, "c".jpg'], ["Larus", ""], ["Larus", "Sterna"], ["x", "y"], ["x", "z"]]
-    columns = [*names, ["x", "x"], *map(answer_table.scores, ([1, 0.1234567], [0.5, 0], [1e-9, 1]))]
+    probabilities = [1, 0.1234567], [0.5, 0], [0.5, 0], [1e-9, 1]
+    columns = [*names, ["x", "x"], *map(answer_table.scores, probabilities)]
     columns.append(answer_table.boxes([[[0.0, 0.25, 0.33333, 1.0]], []]))
     answer_table.write(path, ("genus", "species"), ["crop"], True, zip(*columns, strict=True))
     assert path.read_bytes().split(b"\r\n") == [
-        b"path,genus_true,genus_pred,species_true,species_pred,species_of_crop,genus_score,species_score,score,boxes",
-        b'a\xe9.jpg,Larus,Larus,x,x,x,1.000000,0.500000,0.000000,"[[0.0, 0.25, 0.3333, 1.0]]"',
-        b'"b, ""c"".jpg",,Sterna,y,z,x,0.123457,0.000000,1.000000,[]',
+        b"path,genus_true,genus_pred,species_true,species_pred,species_of_crop,genus_score,species_score,score,"
+        b"score_uncalibrated,boxes",
+        b'a\xe9.jpg,Larus,Larus,x,x,x,1.000000,0.500000,0.500000,0.000000,"[[0.0, 0.25, 0.3333, 1.0]]"',
+        b'"b, ""c"".jpg",,Sterna,y,z,x,0.123457,0.000000,0.000000,1.000000,[]',
         b"",
     ]
     answers = read_answers(path)
@@ -99,9 +108,9 @@ def test_the_bytes_of_a_written_table(tmp_path):
 
 
 def test_a_plain_method_has_neither_views_nor_boxes(tmp_path):
-    answer_table.write(tmp_path / "a.csv", ("class",), [], False, [("p", "x", "x", "0.5", "0.5")])
+    answer_table.write(tmp_path / "a.csv", ("class",), [], False, [("p", "x", "x", "0.5", "0.5", "0.4")])
     columns = answer_table.read(tmp_path / "a.csv").columns
-    assert list(columns) == ["path", "class_true", "class_pred", "class_score", "score"]
+    assert list(columns) == ["path", "class_true", "class_pred", "class_score", "score", "score_uncalibrated"]
 
 
 def test_a_table_that_cannot_be_written_leaves_the_former_one(tmp_path):

@@ -66,6 +66,14 @@ def test_guess_probability_and_truth_are_written():
     assert np.array_equal(drawn("barn_owl", 0.5), drawn("barn owl", 0.5))
 
 
+def test_an_answer_without_a_probability_has_no_number():
+    black = plain((0, 0, 0))
+    without, nothing = (contact_sheet([Tile(black, "unknown", score)], tile_size=96) for score in (None, 0.0))
+    right = slice(80, 104)  # where the number stands; below the bar
+    assert (without[115:, right] == without[-1, -1]).all()
+    assert not (nothing[115:, right] == without[-1, -1]).all()
+
+
 def test_a_long_name_ends_with_an_ellipsis_inside_its_room():
     font = ImageFont.load_default(size=14)
     name = "Black-throated Green Warbler of the northern woods"

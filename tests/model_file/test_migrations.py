@@ -13,17 +13,23 @@ def test_every_format_from_the_oldest_on_has_a_step():
 def test_a_description_of_format_1_gains_what_came_later_and_keeps_the_rest():
     old = {"format": 1, "architecture": {"class_path": "X"}, "provenance": {"metrics": {"loss": math.nan, "top1": 0.5}}}
     assert migrate(old) == {
-        "format": 3,
+        "format": 4,
         "architecture": {"class_path": "X"},
         "provenance": {"metrics": {"loss": None, "top1": 0.5}},
         "vouching": None,
         "weights_sha256": None,
+        "readout": "own",
     }
     assert old["format"] == 1 and math.isnan(old["provenance"]["metrics"]["loss"])
 
 
 def test_counts_of_format_2_stay():
     assert migrate({"format": 2, "vouching": {"answered": [3]}})["vouching"] == {"answered": [3]}
+
+
+def test_what_was_written_before_readouts_answers_as_it_did():
+    assert [migrate({"format": number})["readout"] for number in (1, 2, 3)] == ["own"] * 3
+    assert migrate({"format": 4, "readout": "marginal"})["readout"] == "marginal"
 
 
 def test_todays_description_is_left_alone():
@@ -34,14 +40,14 @@ def test_todays_description_is_left_alone():
 @pytest.mark.parametrize(
     ("described", "said"),
     [
-        ({"format": 4}, "format 4 is newer than this fgvc reads (1 to 3); update fgvc"),
-        ({"format": 0}, "format 0 is older than this fgvc reads (1 to 3); use an older fgvc"),
-        ({"format": -7}, "format -7 is older than this fgvc reads (1 to 3); use an older fgvc"),
-        ({"format": "2"}, "format: '2'; an integer of 1 to 3: is it an fgvc model description?"),
-        ({"format": 2.0}, "format: 2.0; an integer of 1 to 3: is it an fgvc model description?"),
-        ({"format": True}, "format: True; an integer of 1 to 3: is it an fgvc model description?"),
-        ({"format": None}, "format: None; an integer of 1 to 3: is it an fgvc model description?"),
-        ({}, "format: missing; an integer of 1 to 3: is it an fgvc model description?"),
+        ({"format": 5}, "format 5 is newer than this fgvc reads (1 to 4); update fgvc"),
+        ({"format": 0}, "format 0 is older than this fgvc reads (1 to 4); use an older fgvc"),
+        ({"format": -7}, "format -7 is older than this fgvc reads (1 to 4); use an older fgvc"),
+        ({"format": "2"}, "format: '2'; an integer of 1 to 4: is it an fgvc model description?"),
+        ({"format": 2.0}, "format: 2.0; an integer of 1 to 4: is it an fgvc model description?"),
+        ({"format": True}, "format: True; an integer of 1 to 4: is it an fgvc model description?"),
+        ({"format": None}, "format: None; an integer of 1 to 4: is it an fgvc model description?"),
+        ({}, "format: missing; an integer of 1 to 4: is it an fgvc model description?"),
     ],
 )
 def test_a_format_that_is_not_read_is_told(described, said):

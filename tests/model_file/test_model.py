@@ -20,7 +20,7 @@ from fgvc.images.resizing import EvalResize
 from fgvc.model_file import model as model_file
 from fgvc.model_file.architecture import build
 from fgvc.model_file.migrations import FORMAT, OLDEST
-from fgvc.model_file.model import Model, ModelFileError, load, read_state, read_temperatures, read_weights, save
+from fgvc.model_file.model import Model, ModelFileError, load, read_calibration, read_state, read_weights, save
 from fgvc.taxonomy.tree import Taxonomy
 
 STORED = sorted((Path(__file__).parents[1] / "stored").glob("format_*"))
@@ -91,7 +91,7 @@ def test_a_saved_model_answers_bit_for_bit_as_before(tmp_path):
     before = tiny_model({"species": 0.7, "genus": 2.0})
     before.architecture, before.resize = pretrained, EvalResize(40, "squash", 0.9)
     before.provenance = {"data": "Vögel", "top1": 0.5}
-    before.vouching = certified(0.7)
+    before.vouching, before.readout = certified(0.7), "marginal"
     after = load(save(before, tmp_path / "runs" / "a b" / "Modell ü"))
     images = torch.randint(256, (3, 3, 32, 32), dtype=torch.uint8)
     with torch.no_grad():
@@ -100,7 +100,7 @@ def test_a_saved_model_answers_bit_for_bit_as_before(tmp_path):
     assert torch.equal(found.embedding, expected.embedding)
     assert not any(module.training for module in after.recognizer.modules())
     assert after.taxonomy == TAXONOMY
-    for key in ("architecture", "resize", "temperatures", "provenance", "vouching"):
+    for key in ("architecture", "resize", "temperatures", "provenance", "vouching", "readout"):
         assert getattr(after, key) == getattr(before, key)
 
 
@@ -125,6 +125,7 @@ def test_what_an_older_fgvc_stored_still_gives_the_answer_of_plain_timm(home):
     assert (model.resize, model.temperatures) == (EvalResize(40, "squash", 0.9), {"species": 1.5})
     assert model.architecture == make.PLAIN
     assert model.provenance == {"run": "stored", "checkpoint": "best.ckpt", "metrics": {"val/loss": None}}
+    assert model.readout == ("own" if number < 4 else "marginal")
     assert model.vouching == (None if number == 1 else certified(0.5)._replace(answered=(100,) * 201, wrong=tuple(
         w // 10 for w in certified(0.5).wrong)))  # fmt: skip
 
@@ -134,7 +135,7 @@ def test_what_an_older_fgvc_stored_is_saved_in_todays_format(home, tmp_path):
     before = load(home)
     after = load(save(before, tmp_path))
     assert json.loads((tmp_path / "fgvc.json").read_text())["format"] == FORMAT
-    for key in ("architecture", "resize", "temperatures", "provenance", "vouching", "taxonomy"):
+    for key in ("architecture", "resize", "temperatures", "provenance", "vouching", "readout", "taxonomy"):
         assert getattr(after, key) == getattr(before, key)
 
 
@@ -196,13 +197,13 @@ def test_tensors_and_classes_are_read_without_the_network(folder):
     assert state.keys() == expected.keys() and all(torch.equal(state[key], expected[key]) for key in state)
 
 
-def test_temperatures_are_read_without_the_weights(folder):
+def test_what_calibration_chose_is_read_without_the_weights(folder):
     (folder / "model.safetensors").unlink()
-    assert read_temperatures(folder.parent) == read_temperatures(folder) == ({"species": 1.5}, "")
-    alter(folder, temperatures={"genus": 2}, provenance={"calibration": {"split": "val"}})
-    assert read_temperatures(folder) == ({"genus": 2.0}, "val")
+    assert read_calibration(folder.parent) == read_calibration(folder) == ({"species": 1.5}, "own", "")
+    alter(folder, temperatures={"genus": 2}, readout="marginal", provenance={"calibration": {"split": "val"}})
+    assert read_calibration(folder) == ({"genus": 2.0}, "marginal", "val")
     with pytest.raises(ModelFileError, match="no model here"):
-        read_temperatures(folder / "gone")
+        read_calibration(folder / "gone")
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ SOUND = {
     "input": {"size": 40, "fit": "crop", "crop_fraction": 0.9},
     "taxonomy": {"levels": ["family", "genus", "species"], "leaves": [list(path) for path in LEAVES]},
     "temperatures": {"species": 1.5, "genus": 2},
+    "readout": "marginal",
     "provenance": {
         "run": "a",
         "metrics": {"val/loss": None, "val/top1": 0.5},
@@ -102,6 +103,10 @@ def test_every_key_is_needed(key):
         (("temperatures", "species"), None, "temperatures.species: null; a number above 0"),
         (("temperatures", "species"), 0, "temperatures.species: 0; a number above 0"),
         (("temperatures", "species"), math.inf, "temperatures.species: Infinity; a number above 0"),
+        (("readout",), "sums", "readout: 'sums'; 'own' or 'marginal'"),
+        (("readout",), None, "readout: null; 'own' or 'marginal'"),
+        (("provenance", "calibration", "readout_gain"), [1, 2, 3],
+         "provenance.calibration.readout_gain: a list of 3; at most 2 entries"),
         (("temperatures", "order"), 1.0, "temperatures.order: no level of the taxonomy; it has family, genus, species"),
         (("provenance",), None, "provenance: null; a mapping"),
         (("provenance", "run"), 3, "provenance.run: 3; a text"),
@@ -127,7 +132,7 @@ def test_every_key_is_needed(key):
          f"vouching.wrong: {2**60} is no count; calibrate the model again"),
         (("weights_sha256",), "abc", "weights_sha256: 'abc'; 64 hexadecimal digits, or null"),
         (("weights_sha256",), 7, "weights_sha256: 7; 64 hexadecimal digits, or null"),
-        (("format",), 2, "format: 2; an integer of 3 to 3"),
+        (("format",), 2, "format: 2; an integer of 4 to 4"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named_by_its_key(where, value, said):

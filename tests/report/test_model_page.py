@@ -17,6 +17,7 @@ FOUND = {
         },
     },
     "image_size": 224,
+    "readout": "own",
     "input": {"size": 448, "fit": "crop", "crop_fraction": 0.875},
     "weights": {
         "tensors": 320, "numbers": 25_600_000, "types": ["F32", "I64"], "bytes": 102_400_000, "sha256": "ab" * 32,
@@ -51,6 +52,9 @@ what it is
     head: CosineHead(scale=16.0)
       pooling: GeMPooling(power=3.0)
   photograph  87.5 % of its centred square, 448 px, seen at 224 px
+  answer      the most probable species and its genus; the probability of each
+              level above: from the level's own classifier, where the method has
+              one, or else the sum over the species below (own)
   weights     25.6 million numbers in 320 tensors (F32, I64), 102.4 MB
   sha256      abababababababababababababababababababababababababababababababab
   format      3, written by fgvc 0.1.0

@@ -4,7 +4,7 @@ import pytest
 from fakes.fake_run import random_rows, rows_of, write
 
 from fgvc.errors import UsageError
-from fgvc.report.run import AFTER, BEFORE, LOOKS, read
+from fgvc.report.run import AFTER, BEFORE, LOOKS, answer_words, read
 
 METRICS = """epoch,step,train/loss,val/loss,val/genus/top1,val/species/top1,val/crop/species/top1
 0,9,,2.0,0.5,0.25,0.1
@@ -44,7 +44,7 @@ def test_a_whole_run(tmp_path):
         "method": "RACNN", "head": "LinearHead", "backbone": "mobilenetv2_100", "data": "CUB", "image size": "160",
         "epochs": "4", "seed": "7",
     }  # fmt: skip
-    assert report.final == {"test/hd@1": 0.5}
+    assert report.final == {"test/hd@1": 0.5} and report.answered == ""  # a test of before did not say
     assert [(share.name, share.right, share.total) for share in report.levels] == [
         ("family", 7, 8), ("genus", 6, 8), ("species", 4, 8),
     ]  # fmt: skip
@@ -52,6 +52,26 @@ def test_a_whole_run(tmp_path):
     assert set(report.reliability) == {BEFORE, AFTER}
     assert len(report.pairs) == 3 and len(report.classes) == 4
     assert report.pictured == [3, 0, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize(
+    ("readout", "words"),
+    [
+        ('"marginal"', "the sum over the species below (marginal)"),
+        (
+            '"own"',
+            "from the level's own classifier, where the method has one, or else the sum over the species below (own)",
+        ),
+        ('["own"]', None),
+        ('"gone"', None),
+    ],
+)
+def test_what_an_answer_is_stands_in_words(tmp_path, readout, words):
+    report = read(write(tmp_path, rows_of(), test_json=f'{{"readout": {readout}}}'))
+    start = "the most probable species and its family, genus; the probability of each level above: "
+    assert report.answered == (start + words if words else "")
+    assert report.final == {}
+    assert answer_words("own", ["class"]) == "the most probable class"
 
 
 def test_curves_have_the_last_value_of_each_epoch_and_no_gaps(tmp_path):

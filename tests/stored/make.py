@@ -5,7 +5,8 @@ Run it with the fgvc of that format, whose folder `tests/stored/format_<n>` it m
     git archive COMMIT fgvc | tar -x -C OLD
     PYTHONPATH=OLD python tests/stored/make.py
 
-Format 1 was written by the fgvc of commit e26fedb, format 2 by that of b28ddf1. What is stored is never
+Format 1 was written by the fgvc of commit e26fedb, format 2 by that of b28ddf1,
+format 4 by that of 4e40a44. What is stored is never
 made again: it is what a user has on disk. Of a new format a folder is added, see `fgvc/model_file/migrations.py`.
 """
 
@@ -66,6 +67,8 @@ def model() -> Model:
         from fgvc.confidence.vouching import GRID, Vouching
 
         made.vouching = Vouching((100,) * len(GRID), tuple(0 if t >= 0.5 else 100 for t in GRID))
+    if hasattr(made, "readout"):
+        made.readout = "marginal"
     return made
 
 

@@ -6,7 +6,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fgvc.errors import UsageError
-from fgvc.taxonomy.readouts import READOUTS, ancestor, check, crm, marginal
+from fgvc.taxonomy.readouts import READOUTS, ancestor, check, crm, lineage_log_probs, marginal
 from fgvc.taxonomy.tree import Taxonomy
 
 
@@ -64,6 +64,37 @@ def test_crm_is_minus_the_matrix_of_heights_times_the_probabilities(seed):
     for level in tree.levels[:-1]:
         best = torch.stack([expected[:, leaves].amax(1) for leaves in members(tree, level)], dim=1)
         torch.testing.assert_close(scores[level], best, rtol=0, atol=1e-12)
+
+
+def softmax(row, temperature):
+    powers = [math.exp(x / temperature) for x in row]
+    return [x / math.fsum(powers) for x in powers]
+
+
+@pytest.mark.parametrize("readout", ["own", "marginal"])
+@pytest.mark.parametrize("temperatures", [{}, {"level 1": 0.4, "level 3": 2.5}])
+def test_the_lineage_is_told_by_the_classifier_of_a_level_or_by_sums_over_leaves(readout, temperatures):
+    tree = random_tree(1)
+    generator = torch.Generator().manual_seed(3)
+    scored = ("level 1", "level 3")  # the others have no classifier
+    logits = {level: 3 * torch.randn(20, tree.size(level), generator=generator) for level in scored}
+    found = lineage_log_probs(logits, tree, temperatures, readout)
+    assert list(found) == list(tree.levels)
+    for level in tree.levels:
+        for n in range(20):
+            p = softmax(logits["level 3"][n].tolist(), temperatures.get("level 3", 1.0))
+            expected = [math.fsum(p[k] for k in leaves) for leaves in members(tree, level)]
+            if level == "level 1" and readout == "own":
+                expected = softmax(logits[level][n].tolist(), temperatures.get(level, 1.0))
+            assert found[level][n].exp().tolist() == pytest.approx(expected, abs=1e-6), level
+
+
+def test_a_class_that_is_not_allowed_has_no_part_in_either_readout():
+    tree = Taxonomy(["g", "s"], [("a", "1"), ("b", "2"), ("b", "3")])
+    logits = {"s": torch.tensor([[1.0, -math.inf, 1.0]]), "g": torch.tensor([[0.0, 0.0]])}
+    for readout in ("own", "marginal"):
+        found = lineage_log_probs(logits, tree, {}, readout)
+        assert found["s"].exp().tolist() == [[0.5, 0, 0.5]] and found["g"].exp().tolist() == [[0.5, 0.5]]
 
 
 def test_crm_keeps_the_order_of_leaves_that_are_all_improbable():

@@ -12,12 +12,14 @@ from fgvc.errors import UsageError
 from fgvc.taxonomy.tree import Taxonomy
 from fgvc.training import calibration
 from fgvc.training.calibration import (
+    FEWEST,
     PRIOR,
     Calibration,
     Temperature,
     _most_probable,
     calibrate,
     calibration_error,
+    choose_readout,
     collect,
     collected,
     fit_temperature,
@@ -323,6 +325,101 @@ def test_flat_classes_a_lonely_image_and_a_broken_network_are_no_error():
     broken = calibrate({"class": torch.full((8, 2), math.nan)}, torch.arange(8) % 2, flat)
     assert broken.temperatures == {"class": 1} and math.isnan(broken.ece_after["class"])
     assert set(broken.vouching.answered) == {0}
+
+
+def judged(own_signal, size=400, seed=0):
+    """Logits of which the genus classifier is noise (0) or right most of the time (6), and labels."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(5, (size,), generator=generator)
+    species = 2.0 * torch.nn.functional.one_hot(labels, 5) + torch.randn(size, 5, generator=generator)
+    genus = torch.nn.functional.one_hot(TAXONOMY.targets(labels, "genus"), 4)
+    return {"genus": own_signal * genus + torch.randn(size, 4, generator=generator), "species": species}, labels
+
+
+def slow_gains(logits, labels, temperatures):
+    """By how much sums over the leaves make the true genus of each image more probable than its classifier does."""
+    for genus, species, label in zip(
+        logits["genus"].tolist(), logits["species"].tolist(), labels.tolist(), strict=True
+    ):
+        true = TAXONOMY.path(label)
+        if len(true) < 2:  # -1, or known to the family only
+            yield 0.0
+            continue
+        p, q = (
+            [math.exp(x / temperatures.get(level, 1)) for x in row]
+            for level, row in (("species", species), ("genus", genus))
+        )
+        summed = sum(p[k] for k in range(5) if TAXONOMY.path(k)[:2] == true[:2]) / sum(p)
+        own = q[[TAXONOMY.path(TAXONOMY.node("genus", i)) for i in range(4)].index(true[:2])] / sum(q)
+        yield math.log(summed) - math.log(own)
+
+
+@pytest.mark.parametrize(("own_signal", "chosen"), [(0.0, "marginal"), (6.0, "own")])
+def test_the_readout_is_the_one_that_makes_the_truth_more_probable(own_signal, chosen):
+    logits, labels = judged(own_signal)
+    labels[::9] = TAXONOMY.find("Owls")
+    temperatures = {"genus": 1.3, "species": 0.8}
+    readout, (gain, error) = choose_readout(logits, labels, temperatures, TAXONOMY)
+    gains = list(slow_gains(logits, labels, temperatures))
+    assert readout == chosen
+    assert gain == pytest.approx(np.mean(gains), abs=1e-6)
+    assert error == pytest.approx(np.std(gains, ddof=1) / 20, abs=1e-6)
+    assert calibrate(logits, labels, TAXONOMY).readout == chosen
+
+
+def test_few_images_or_a_gain_within_its_error_keep_the_levels_own_classifier():
+    logits, labels = judged(0.0)
+    for size in range(2, 30):
+        readout, (gain, error) = choose_readout({k: x[:size] for k, x in logits.items()}, labels[:size], {}, TAXONOMY)
+        assert readout == ("marginal" if size >= FEWEST and gain > error else "own")
+        if size < FEWEST:
+            assert readout == "own"
+    assert gain > error and readout == "marginal"
+    alike = {"genus": taxonomy_sums(logits["species"]), "species": logits["species"]}
+    alike["genus"] = alike["genus"] + 0.3 * torch.randn(400, 4, generator=torch.Generator().manual_seed(1))
+    wavering = {choose_readout({k: x[n : n + 20] for k, x in alike.items()}, labels[n : n + 20], {}, TAXONOMY)[0]
+                for n in range(0, 400, 20)}  # fmt: skip
+    assert "own" in wavering
+    lonely = {k: x[:1] for k, x in logits.items()}
+    assert choose_readout(lonely, labels[:1], {}, TAXONOMY) == ("own", None)
+
+
+def taxonomy_sums(species):
+    p = species.softmax(dim=1)
+    rows = [
+        [sum(row[k] for k in range(5) if TAXONOMY.path(k)[1] == name) for name in TAXONOMY.names("genus")] for row in p
+    ]
+    return torch.tensor(rows).log()
+
+
+def test_without_classifiers_at_coarse_levels_there_is_nothing_to_choose():
+    logits, labels = judged(0.0)
+    assert choose_readout({"species": logits["species"]}, labels, {}, TAXONOMY) == ("own", None)
+    assert "readout_gain" not in calibrate({"species": logits["species"]}, labels, TAXONOMY).to_plain("val")
+
+
+def test_the_counts_and_errors_are_those_of_the_chosen_readout():
+    logits, labels = judged(0.0)
+    with_noise, without = (
+        calibrate(logits, labels, TAXONOMY),
+        calibrate({"species": logits["species"]}, labels, TAXONOMY),
+    )
+    assert with_noise.readout == "marginal"
+    assert with_noise.vouching == without.vouching
+    assert with_noise.ece_after == pytest.approx(without.ece_after)
+
+
+def test_the_chosen_readout_is_told_with_its_gain():
+    logits, labels = judged(0.0)
+    found = calibrate(logits, labels, TAXONOMY)
+    gain, error = found.readout_gain
+    assert found.told("species", "val").splitlines()[1] == (
+        "probabilities of the coarse levels: from sums over their leaves (marginal; log-likelihood of sums over "
+        f"leaves {gain:+.3f} per image, error {error:.3f})"
+    )
+    assert found.to_plain("val")["readout_gain"] == [round(gain, 6), round(error, 6)]
+    own = calibrate(*judged(6.0), TAXONOMY).told("species", "val").splitlines()[1]
+    assert own.startswith("probabilities of the coarse levels: from their own classifiers (own; log-likelihood of ")
 
 
 def test_a_model_file_is_told_the_split_its_size_and_the_errors_that_are_numbers():

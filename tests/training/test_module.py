@@ -203,7 +203,7 @@ def test_validation_metrics_equal_a_slow_recount_at_every_level(photos):
     module = make_module(data.taxonomy)
     module.recognizer.head.classifier.weight.data *= 50
     results = trainer().validate(module, datamodule=data, verbose=False)[0]
-    tree, hits, seen = data.taxonomy, {}, {}
+    tree, seen, own = data.taxonomy, {}, {}
     module.eval()
     for sample in data.val_dataloader():
         probabilities = forward_by_hand(module, sample.image).softmax(dim=1).tolist()
@@ -211,17 +211,22 @@ def test_validation_metrics_equal_a_slow_recount_at_every_level(photos):
             genera = {}
             for leaf, p in enumerate(row):
                 genera[tree.path(leaf)[0]] = genera.get(tree.path(leaf)[0], 0) + p
-            guesses = {"genus": max(genera, key=genera.get), "species": tree.path(row.index(max(row)))[1]}
+            answer = dict(zip(tree.levels, tree.path(row.index(max(row))), strict=True))
             for level, name in tree.lineage(label).items():
-                seen.setdefault(level, {}).setdefault(name, []).append(guesses[level] == name)
+                seen.setdefault(level, {}).setdefault(name, []).append(answer[level] == name)
+                best = answer if level == "species" else {"genus": max(genera, key=genera.get)}
+                own.setdefault(level, {}).setdefault(name, []).append(best[level] == name)
     assert sum(map(len, seen["genus"].values())) == 11
     assert sum(map(len, seen["species"].values())) == 9  # two pictures are known to the genus only
-    for level, classes in seen.items():
-        hits = [hit for found in classes.values() for hit in found]
-        assert results[f"val/{level}/top1"] == pytest.approx(sum(hits) / len(hits))
-        recalls = [sum(found) / len(found) for found in classes.values()]
-        assert results[f"val/{level}/mean_per_class"] == pytest.approx(sum(recalls) / len(recalls))
-        assert results[f"val/{level}/top5"] == 1
+    assert own["genus"] != seen["genus"]  # the best genus by itself is not always that of the best species
+    for prefix, counted in (("val", seen), ("val/own", own)):
+        for level, classes in counted.items():
+            hits = [hit for found in classes.values() for hit in found]
+            assert results[f"{prefix}/{level}/top1"] == pytest.approx(sum(hits) / len(hits))
+            recalls = [sum(found) / len(found) for found in classes.values()]
+            assert results[f"{prefix}/{level}/mean_per_class"] == pytest.approx(sum(recalls) / len(recalls))
+            assert results[f"{prefix}/{level}/top5"] == 1
+    assert results["val/inconsistency"] == 0
     assert 0 < results["val/species/top1"] < 1  # an answer that could be wrong
 
 
@@ -326,15 +331,41 @@ def test_a_validation_asks_for_nothing_more(monkeypatch):
     assert not [name for name in found if "ece" in name or "crm" in name or "flip" in name]
 
 
-def test_a_test_step_returns_the_calibrated_lineages(monkeypatch):
+@pytest.mark.parametrize("stage", ["test", "val"])
+def test_answers_lie_above_the_best_leaf_and_the_best_class_of_each_level_is_counted_beside_them(monkeypatch, stage):
     module, (logits, labels) = make_module(TREE), opinions()
     module.temperatures = SURE
+    found, _ = told(monkeypatch, module, logits, labels, stage)
+    hits = {"answer": [], "own": []}
+    for genus, species, label in zip(
+        logits["genus"].tolist(), logits["species"].tolist(), labels.tolist(), strict=True
+    ):
+        if label >= 0:
+            hits["answer"].append(PATHS[species.index(max(species))][0] == TREE.path(label)[0])
+            hits["own"].append(GENERA[genus.index(max(genus))] == TREE.path(label)[0])
+    assert sum(hits["answer"]) != sum(hits["own"])
+    assert found[f"{stage}/genus/top1"] == pytest.approx(sum(hits["answer"]) / len(hits["answer"]))
+    assert found[f"{stage}/own/genus/top1"] == pytest.approx(sum(hits["own"]) / len(hits["own"]))
+    assert found[f"{stage}/own/species/top1"] == found[f"{stage}/species/top1"]
+    assert found[f"{stage}/inconsistency"] == 0 < found[f"{stage}/own/inconsistency"]
+
+
+def test_flat_classes_are_counted_once(monkeypatch):
+    found, _ = told(monkeypatch, make_module(), {"class": torch.randn(9, 3)}, torch.arange(9) % 3)
+    assert "test/class/top1" in found and not [name for name in found if "own" in name]
+
+
+@pytest.mark.parametrize("readout", ["own", "marginal"])
+def test_a_test_step_returns_the_calibrated_lineages(monkeypatch, readout):
+    module, (logits, labels) = make_module(TREE), opinions()
+    module.temperatures, module.readout = SURE, readout
     _, answered = told(monkeypatch, module, logits, labels)
     expected = []
     for genus, species in zip(logits["genus"].tolist()[80:], logits["species"].tolist()[80:], strict=True):
         p = probabilities(species, 3.0)
         above = PATHS[p.index(max(p))][0]
-        expected.append([probabilities(genus, 0.5)[GENERA.index(above)], max(p)])
+        own = probabilities(genus, 0.5)[GENERA.index(above)]
+        expected.append([own if readout == "own" else sum(p[k] for k in range(6) if PATHS[k][0] == above), max(p)])
     assert answered["lineage"].tolist() == [pytest.approx(row, abs=1e-6) for row in expected]
 
 

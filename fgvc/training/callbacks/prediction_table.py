@@ -34,14 +34,16 @@ class PredictionTable(pl.Callback):
         """Keep the rows of a test batch."""
         taxonomy = pl_module.taxonomy
         columns: list[list[str]] = []
-        for level in taxonomy.levels:
+        lineage = taxonomy.ancestors_on(batch.label.device)[outputs["scores"][taxonomy.leaf_level].argmax(dim=1)]
+        for depth, level in enumerate(taxonomy.levels):
             names = taxonomy.unique_names(level)
             truth = taxonomy.targets(batch.label, level).tolist()
             columns.append([names[i] if i >= 0 else "" for i in truth])
-            columns.append([names[i] for i in outputs["scores"][level].argmax(dim=1).tolist()])
+            columns.append([names[i] for i in lineage[:, depth].tolist()])
         self._views = list(outputs["views"])
         columns += [[names[i] for i in answers.tolist()] for answers in outputs["views"].values()]
         columns += map(answer_table.scores, outputs["lineage"].T.tolist())
+        columns.append(columns[-1])
         columns.append(answer_table.scores(outputs["scores"][taxonomy.leaf_level].amax(dim=1).exp().tolist()))
         self._boxed = outputs["boxes"] is not None
         if self._boxed:

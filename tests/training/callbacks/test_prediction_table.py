@@ -48,10 +48,9 @@ def rows(tmp_path):
 def test_each_view_of_a_method_has_a_column(tmp_path):
     rows = written(tmp_path, {"scale1": [0, 1, 2, 0, 1], "scale2": [2, 2, 2, 1, 0]})
     names = ["species_pred", "species_of_scale1", "species_of_scale2", "genus_score", "species_score", "score"]
-    assert list(rows[0])[-6:] == names
+    assert list(rows[0])[-7:] == [*names, "score_uncalibrated"]
     assert [row["species_of_scale1"] for row in rows][:3] == ["L. canus", "L. fuscus", "S. hirundo"]
     assert [row["species_of_scale2"] for row in rows][3:] == ["L. fuscus", "L. canus"]
-    assert [float(row["score"]) for row in rows] == pytest.approx([0.7, 0.6, 0.8, 0.5, 0.6])
 
 
 def test_rows_stand_in_the_order_of_the_records(rows):
@@ -60,15 +59,21 @@ def test_rows_stand_in_the_order_of_the_records(rows):
 
 def test_truth_and_guess_are_named_at_every_level(rows):
     names = ["genus_true", "genus_pred", "species_true", "species_pred", "genus_score", "species_score", "score"]
-    assert list(rows[0]) == ["path", *names]
+    assert list(rows[0]) == ["path", *names, "score_uncalibrated"]
     assert [row["species_true"] for row in rows] == ["S. hirundo", "L. canus", "", "L. fuscus", ""]
     assert [row["genus_true"] for row in rows] == ["Sterna", "Larus", "Larus", "Larus", ""]
     assert [row["species_pred"] for row in rows] == ["S. hirundo", "L. canus", "L. fuscus", "L. canus", "S. hirundo"]
     assert [row["genus_pred"] for row in rows] == ["Sterna", "Larus", "Larus", "Larus", "Sterna"]
 
 
-def test_the_score_is_the_probability_of_the_guessed_leaf(rows):
-    assert [float(row["score"]) for row in rows] == pytest.approx([0.7, 0.6, 0.8, 0.5, 0.6])
+def test_the_genus_is_that_of_the_guessed_leaf_also_where_its_own_classifier_says_another(tmp_path, monkeypatch):
+    monkeypatch.setitem(SCORES, "genus", SCORES["genus"].flip(1))
+    assert [row["genus_pred"] for row in written(tmp_path)] == ["Sterna", "Larus", "Larus", "Larus", "Sterna"]
+
+
+def test_the_score_is_calibrated_and_that_of_the_network_stands_beside_it(rows):
+    assert [float(row["score_uncalibrated"]) for row in rows] == pytest.approx([0.7, 0.6, 0.8, 0.5, 0.6])
+    assert [float(row["score"]) for row in rows] == pytest.approx([0.1, 0.3, 0.5, 0.7, 0.9])
 
 
 def test_the_calibrated_lineage_has_a_column_per_level(rows):
