@@ -58,7 +58,7 @@ def test_a_table_knows_what_is_right_at_every_level_of_the_guessed_leaf(tmp_path
 
 
 def test_the_score_of_the_network_has_another_name_in_a_table_of_today(tmp_path):
-    truth, guess, scores = guesses(20)
+    truth, guess, scores = guesses(300)
     file = write(tmp_path / "p.csv", truth, guess, scores, scores[:, 2] ** 2, [*HEADER[:-1], "score_uncalibrated"])
     head, *rows = file.read_text().splitlines()
     file.write_text("\n".join([f"{head},score", *(f"{row},0.125" for row in rows)]))
