@@ -7,6 +7,7 @@ from fakes.tiny_model import LEAVES, PLAIN, certified
 from fgvc.errors import UsageError
 from fgvc.model_file.migrations import FORMAT
 from fgvc.model_file.schema import check, parse, shown
+from fgvc.taxonomy.readouts import LINEAGE_READOUTS
 
 SOUND = {
     "format": FORMAT,
@@ -54,7 +55,8 @@ def refusal(described) -> str:
 
 
 def test_a_sound_description_passes():
-    check(SOUND)
+    for readout in LINEAGE_READOUTS:
+        check({**SOUND, "readout": readout})
     check({**SOUND, "vouching": None, "weights_sha256": None, "temperatures": {}, "provenance": {}})
 
 

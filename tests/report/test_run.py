@@ -4,7 +4,8 @@ import pytest
 from fakes.fake_run import random_rows, rows_of, write
 
 from fgvc.errors import UsageError
-from fgvc.report.run import AFTER, BEFORE, LOOKS, answer_words, read
+from fgvc.report.run import AFTER, BEFORE, LOOKS, READOUTS, answer_words, read
+from fgvc.taxonomy.readouts import LINEAGE_READOUTS
 
 METRICS = """epoch,step,train/loss,val/loss,val/genus/top1,val/species/top1,val/crop/species/top1
 0,9,,2.0,0.5,0.25,0.1
@@ -71,6 +72,7 @@ def test_what_an_answer_is_stands_in_words(tmp_path, readout, words):
     start = "the most probable species and its family, genus; the probability of each level above: "
     assert report.answered == (start + words if words else "")
     assert report.final == {}
+    assert set(READOUTS) == set(LINEAGE_READOUTS)
     assert answer_words("own", ["class"]) == "the most probable class"
 
 

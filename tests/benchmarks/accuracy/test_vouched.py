@@ -57,6 +57,14 @@ def test_a_table_knows_what_is_right_at_every_level_of_the_guessed_leaf(tmp_path
     assert all(np.array_equal(a, b) for a, b in zip(table[1:], again[1:], strict=True))
 
 
+def test_the_score_of_the_network_has_another_name_in_a_table_of_today(tmp_path):
+    truth, guess, scores = guesses(300)
+    file = write(tmp_path / "p.csv", truth, guess, scores, scores[:, 2] ** 2, [*HEADER[:-1], "score_uncalibrated"])
+    head, *rows = file.read_text().splitlines()
+    file.write_text("\n".join([f"{head},score", *(f"{row},0.125" for row in rows)]))
+    assert vouched.read_table(file).raw == pytest.approx(scores[:, 2] ** 2, abs=1e-6)
+
+
 def test_a_guess_that_is_never_the_truth_needs_a_taxonomy(tmp_path):
     file = write(tmp_path / "p.csv", [0, 4], [0, 5], np.full((2, 3), 0.5))
     with pytest.raises(
