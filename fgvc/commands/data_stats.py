@@ -7,7 +7,6 @@ from pathlib import Path
 
 import jsonargparse
 
-from fgvc.config import quiet
 from fgvc.config.data_cli import parse
 from fgvc.data.inspection import sizes, stats
 from fgvc.data.inspection.split_records import records_of
@@ -24,7 +23,6 @@ def main(words: list[str]) -> int:
     Raises:
         FgvcError: wrong words, data that cannot be opened, or an output that cannot be written.
     """
-    quiet.libraries()
     options, open_data = parse("fgvc data stats", ABOUT, words, _options)
     count = _count(options.sizes)
     if options.output:

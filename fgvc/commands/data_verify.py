@@ -8,7 +8,6 @@ from pathlib import Path
 
 import jsonargparse
 
-from fgvc.config import quiet
 from fgvc.config.data_cli import parse
 from fgvc.data.inspection import stats
 from fgvc.data.inspection.findings import Findings, write_csv
@@ -33,7 +32,6 @@ def main(words: list[str]) -> int:
     Raises:
         FgvcError: wrong words, data that cannot be opened, or an output that cannot be written.
     """
-    quiet.libraries()
     options, open_data = parse("fgvc data verify", ABOUT, words, _options)
     if options.min_side < 0:
         raise UsageError(f"--min_side {options.min_side}: pixels; it must be at least 0")

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fgvc.config import quiet
 from fgvc.errors import UsageError
 from fgvc.files.lines import printable
 from fgvc.files.whole_files import open_whole, save_picture
@@ -34,7 +33,6 @@ def main(argv: list[str]) -> int:
     passed = PassedOver()
     pictures = list(pictures_of(arguments.inputs, passed)[0])
     _spare_inputs(pictures, arguments.output)
-    quiet.libraries()
     from fgvc.prediction.predictor import load  # seconds: after what can be refused without it
 
     predictor = load(arguments.model, arguments.device)

@@ -7,7 +7,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from fgvc.config import quiet
 from fgvc.errors import UsageError
 from fgvc.files.lines import printable
 from fgvc.files.whole_files import check_picture, save_picture
@@ -36,7 +35,6 @@ def main(argv: list[str]) -> int:
     arguments = _parser().parse_args(argv)
     kind = _check(arguments)
     allowed = AllowedClasses.read(arguments.allow) if arguments.allow else None
-    quiet.libraries()
     from fgvc.prediction.predictor import load  # seconds: after what can be refused without it
 
     predictor = load(arguments.model, arguments.device)
