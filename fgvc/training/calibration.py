@@ -110,7 +110,7 @@ class Calibration:
         if fitted.is_kept_at_1:
             why = f"held-out likelihood {fitted.gain:+.3f} per image, error {fitted.error:.3f}"
             return f"calibrated on {images}: the {level} temperature stays 1 ({why})"
-        if math.isnan(before):
+        if math.isnan(before) or self.images // 2 < FEWEST:  # one half fits, the other one measures
             return f"calibrated on {images}: {level} temperature {fitted.value:.2f}; too few to measure its error"
         return f"calibrated on {images}: {level} calibration error {before:.3f} -> {after:.3f}"
 

@@ -312,7 +312,7 @@ OUR_LINES = [
     r"(Sanity Checking|Training|Epoch \d+|Validation|Validation DataLoader 0|reading val)[^\n]*\|[^\n]*",  # bars
     r"trained 1 epochs",
     r"  val/[\w/@]+ +[\d.]+( %)?",
-    r"calibrated on 15 val images: species calibration error [\d.]+ -> [\d.]+",
+    r"calibrated on 15 val images: species temperature [\d.]+; too few to measure its error",
     r"model: runs/quiet/model",
     r"next:  fgvc test runs/quiet",
     r"       fgvc predict runs/quiet PHOTO\.\.\.",

@@ -133,6 +133,8 @@ def test_what_was_fitted_is_told_in_a_sentence():
     assert told(Temperature(1.4, 0.05, 0.02, 24)) == (
         "calibrated on 48 val images: species calibration error 0.200 -> 0.100"
     )
+    few = told(Temperature(0.62, 0.05, 0.02, 7), images=13)
+    assert few == "calibrated on 13 val images: species temperature 0.62; too few to measure its error"
     nothing = told(Temperature(1.0, 0.0, math.inf, 1), math.nan, math.nan, images=1)
     assert nothing == "not calibrated: 1 val image cannot fit a temperature and check it; hold out more"
 
