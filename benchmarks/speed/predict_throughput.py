@@ -23,11 +23,11 @@ import os
 import statistics
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from unittest import mock
 
 import timm
 import torch
@@ -43,6 +43,8 @@ from fgvc.images.pictures import square_of
 from fgvc.images.resizing import EvalResize
 from fgvc.model_file.architecture import build
 from fgvc.model_file.model import Model, save
+from fgvc.prediction.results import Result
+from fgvc.prediction.tally import Tally
 from fgvc.taxonomy.tree import Taxonomy
 
 CLASSES = 200
@@ -103,7 +105,7 @@ def measure(args: argparse.Namespace, photos: Path, folder: Path) -> None:
     loading = time.perf_counter() - start[0], time.process_time() - start[1]
     bare, ours, memory = [bare_speed(bare_network, args, device, batches)], [], []
     for number in range(args.rounds):
-        with ResidentSet(folder / f".{number}.csv.part.jsonl") as resident:
+        with ResidentSet() as resident:
             start = time.perf_counter(), time.process_time()
             predicted([str(run), str(photos), *flags], folder / f"{number}.csv")
             wall, cpu = time.perf_counter() - start[0] - loading[0], time.process_time() - start[1] - loading[1]
@@ -200,32 +202,32 @@ def timed(work: Callable[[], object], count: int) -> Speed:
 
 
 class ResidentSet:
-    """Watch this process's memory while a journal grows."""
+    """Note this process's memory at every answer of the command."""
 
-    def __init__(self, journal: Path) -> None:
-        self._journal, self._stop = journal, threading.Event()
-        self._seen: list[tuple[int, float]] = []
-        self._thread = threading.Thread(target=self._watch)
+    def __init__(self) -> None:
+        self._seen: list[float] = []
+        self._patch = mock.patch.object(Tally, "watched", self._noting(Tally.watched))
 
     def __enter__(self) -> "ResidentSet":
-        self._thread.start()
+        self._patch.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
+        self._patch.stop()
 
     def at(self, *shares: float) -> list[float]:
         """Return the megabytes when a share of the answers was there."""
-        most = max((size for size, _ in self._seen), default=0)
-        return [next((mb for size, mb in self._seen if size >= share * most), float("nan")) for share in shares]
+        return [self._seen[max(0, round(share * len(self._seen)) - 1)] for share in shares]
 
-    def _watch(self) -> None:
+    def _noting(self, watched: Callable[..., Iterator[Result]]) -> Callable[..., Iterator[Result]]:
         page = os.sysconf("SC_PAGE_SIZE") / 1e6
-        while not self._stop.wait(0.05):
-            with contextlib.suppress(OSError):  # the journal is not there yet, or no more
-                size = self._journal.stat().st_size
-                self._seen.append((size, int(Path("/proc/self/statm").read_text().split()[1]) * page))
+
+        def noting(*arguments: Any) -> Iterator[Result]:
+            for result in watched(*arguments):
+                self._seen.append(int(Path("/proc/self/statm").read_text().split()[1]) * page)
+                yield result
+
+        return noting
 
 
 if __name__ == "__main__":
