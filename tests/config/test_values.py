@@ -65,9 +65,9 @@ def test_a_value_outside_its_range_is_named(key, value, line):
 
 
 def test_good_values_pass():
-    check(GOOD, True)
+    assert check(GOOD, True) is None
     for name in (None, "a/b", "..a", "Möwe 1"):
-        check({**GOOD, "name": name}, True)
+        assert check({**GOOD, "name": name}, True) is None
 
 
 def test_a_run_that_goes_on_may_have_nothing_left_to_do():

@@ -36,7 +36,7 @@ def test_a_callback_that_works_against_the_run_is_refused(callback, arguments, s
 
 
 def test_other_callbacks_are_taken():
-    check(
+    taken = check(
         [
             (lightning.EarlyStopping, {"monitor": "val/loss"}),
             (lightning.EarlyStopping, {"monitor": "val/species/top1", "mode": "max"}),
@@ -45,6 +45,7 @@ def test_other_callbacks_are_taken():
             (EMA, {"decay_max": 0.9}),
         ]
     )
+    assert taken is None
 
 
 @pytest.fixture
