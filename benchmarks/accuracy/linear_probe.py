@@ -22,22 +22,25 @@ from fgvc.data.records import Records
 from fgvc.data.sources.cub import CUB
 from fgvc.data.splitting import stratified_split
 from fgvc.images.decoding import decode
-from fgvc.images.resizing import EvalResize, resize_for_eval
+from fgvc.images.resizing import INTERPOLATIONS, EvalResize, resize_for_eval
 from fgvc.methods.backbone import Backbone
+from fgvc.methods.pooling.average import AveragePooling
+from fgvc.methods.pooling.base import Pooling
+from fgvc.methods.pooling.native import NativePooling
 
 PENALTIES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3)
 
 
 @torch.inference_mode()
-def features(backbone: Backbone, records: Records, how: EvalResize, batch: int = 64) -> Tensor:
-    """Return the averaged map of every record, (N, C)."""
+def features(backbone: Backbone, pooling: Pooling, records: Records, how: EvalResize, batch: int = 64) -> Tensor:
+    """Return the pooled map of every record, (N, D)."""
     out = []
     for start in tqdm(range(0, len(records), batch), file=sys.stderr, desc="features"):
         pictures = [
             resize_for_eval(decode(r.path, at_least=how.at_least), how)[0] for r in records[start : start + batch]
         ]
         images = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
-        out.append(backbone(images).map.mean(dim=(2, 3)))
+        out.append(pooling.pool(backbone(images)))
     return torch.cat(out).clone()
 
 
@@ -72,6 +75,8 @@ def main() -> None:
     parser.add_argument("--image_size", type=int, default=224)
     parser.add_argument("--fit", default="squash", choices=("squash", "crop"))
     parser.add_argument("--crop_fraction", type=float, default=1.0)
+    parser.add_argument("--interpolation", default="area", choices=INTERPOLATIONS)
+    parser.add_argument("--pooling", default="native", choices=("native", "average"))
     options = parser.parse_args()
     start = time.perf_counter()
     source = CUB(options.root)
@@ -79,8 +84,10 @@ def main() -> None:
     settings = {"model_args": {"pad_type": "same"}, "mean": half, "std": half} if options.pad_same else {}
     backbone = Backbone(options.image_size, options.backbone, options.weights, **settings).eval()
     backbone.to(memory_format=torch.channels_last)
-    how = EvalResize(options.image_size, options.fit, options.crop_fraction)
-    train, test = (features(backbone, source.records(split), how) for split in ("train", "test"))
+    kind = NativePooling if options.pooling == "native" else AveragePooling
+    pooling = kind(backbone.channels).attach(backbone).eval()
+    how = EvalResize(options.image_size, options.fit, options.crop_fraction, options.interpolation)
+    train, test = (features(backbone, pooling, source.records(split), how) for split in ("train", "test"))
     labels, truth = (torch.from_numpy(source.records(split).labels).long() for split in ("train", "test"))
     mean, std = train.mean(dim=0), train.std(dim=0).clamp_min(1e-6)
     train, test = (train - mean) / std, (test - mean) / std
@@ -94,7 +101,8 @@ def main() -> None:
     minutes = (time.perf_counter() - start) / 60
     print({penalty: round(100 * score, 1) for penalty, score in scores.items()})
     print(
-        f"{options.backbone} {options.fit} {options.crop_fraction:g} {options.image_size} px: "
+        f"{options.backbone} {options.fit} {options.crop_fraction:g} {options.interpolation} "
+        f"{options.image_size} px, {options.pooling} pooling: "
         f"test top-1 {100 * final:.2f} % of {len(truth)} (penalty {best:g}, {minutes:.1f} minutes)"
     )
 

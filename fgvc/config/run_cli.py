@@ -15,6 +15,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException  # 
 import fgvc.data.sources  # noqa: F401 - the folder imports its own modules: short names work in YAML
 from fgvc.config import values
 from fgvc.config.messages import in_one_line
+from fgvc.config.preprocessing import follow_weights
 from fgvc.config.yaml_files import with_short_names
 from fgvc.data.datamodule import FineGrainedData
 from fgvc.data.sources.base import DataSource
@@ -38,7 +39,8 @@ class RunCLI(LightningCLI):
     """LightningCLI without sub-commands: it parses; the command then has it build data, model and trainer.
 
     Without sub-commands Lightning never lets the hyper-parameters of a checkpoint overrule what the user typed.
-    `config` is what is built; `typed` is the same as the user typed it, which the run folder keeps.
+    `config` is what is built; `typed` is the same as the user typed it, which the run folder keeps. `evaluation` is one
+    line on how evaluation will see a photograph.
 
     Args:
         command: fit, validate, test or calibrate.
@@ -77,6 +79,7 @@ class RunCLI(LightningCLI):
             classes = [*known_classes(), *(source.__name__ for source in DataSource.__subclasses__())]
             keys = [action.dest for action in parser._actions]
             raise UsageError(in_one_line(error, keys, classes, FOLLOWS)) from error
+        self.evaluation = follow_weights(self.config)
         values.check(self.config, begins=self._begins)
         users_callbacks.check(map(_class_and_arguments, _listed(self.config["trainer"]["callbacks"])))
         for group, owner in (("data", FineGrainedData), ("model", FineGrainedModule)):

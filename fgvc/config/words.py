@@ -103,7 +103,10 @@ def evaluation_words(command: str, words: Sequence[str]) -> tuple[list[str], Pat
 
 def of_run(run: Path, words: Sequence[str]) -> list[str]:
     """Return the words that stand for a run's config, followed by others, which win."""
-    return with_config_paths(["--config", str(run / run_folder.CONFIG), *words])[0]
+    config = run / run_folder.CONFIG
+    is_older = "interpolation:" not in check_file(config).read_text(encoding="utf-8")
+    before = ["--data.interpolation", "area"] if is_older else []  # all that there was
+    return with_config_paths(["--config", str(config), *before, *words])[0]
 
 
 def data_words(command: str, words: Sequence[str], switches: Collection[str]) -> list[str]:

@@ -22,7 +22,7 @@ from fgvc.data.transforms import Augmentation, EvalTransform, TrainTransform
 from fgvc.datatypes import Sample
 from fgvc.errors import UsageError
 from fgvc.images.resizing import EvalResize
-from fgvc.images.sides import check_side
+from fgvc.images.sides import DEFAULT_SIDE, check_side
 from fgvc.taxonomy.tree import Taxonomy
 
 
@@ -31,13 +31,15 @@ class FineGrainedData(pl.LightningDataModule):
 
     Args:
         source: where the files and labels come from.
-        image_size: side at which the model sees the whole image; linked to `model.image_size`.
+        image_size: side at which the model sees the whole image; linked to `model.image_size`; by default 224.
         source_size: side of the image that the model gets and cuts crops from; by default `image_size`.
         batch_size: images per training step and process.
         val_fraction: share of the training images that is held out for choosing, stratified by class and never cutting
             a group; 0 trains on all. Ignored where the source has a val split of its own.
-        fit: `crop` (centred square) or `squash` (whole picture) when nothing is random.
-        crop_fraction: share of the sides that the evaluation cut keeps.
+        fit: `crop` (centred square) or `squash` (whole picture) when nothing is random; `crop` by default, and in a run
+            what the weights of the backbone were tested with, as for the next two.
+        crop_fraction: share of the sides that the evaluation cut keeps; 1 by default.
+        interpolation: filter of the evaluation resize, see `EvalResize`; `area` by default.
         augmentation: what training changes at random.
         balance: how often the images of a class are drawn.
         num_workers: processes that decode; by default one less than there are cores, at most 8, at least 1.
@@ -53,12 +55,13 @@ class FineGrainedData(pl.LightningDataModule):
     def __init__(
         self,
         source: DataSource,
-        image_size: int = 224,
+        image_size: int | None = None,
         source_size: int | None = None,
         batch_size: int = 32,
         val_fraction: float = 0.1,
-        fit: Literal["crop", "squash"] = "crop",
-        crop_fraction: float = 1.0,
+        fit: Literal["crop", "squash"] | None = None,
+        crop_fraction: float | None = None,
+        interpolation: Literal["area", "bilinear", "bicubic"] | None = None,
         augmentation: Augmentation = Augmentation(),  # noqa: B008 - frozen
         balance: Balance = "uniform",
         num_workers: int | None = None,
@@ -74,8 +77,9 @@ class FineGrainedData(pl.LightningDataModule):
         for key, number in (("seed", seed), ("split_seed", split_seed), ("num_workers", num_workers or 0)):
             if number < 0:
                 raise UsageError(f"data.{key}: {number}; it must be at least 0")
+        image_size = image_size or DEFAULT_SIDE
         check_side("model.image_size", image_size)
-        if not 0 < crop_fraction <= 1:
+        if crop_fraction is not None and not 0 < crop_fraction <= 1:
             raise UsageError(f"data.crop_fraction: {crop_fraction}; it must be above 0 and at most 1")
         if source_size is not None and source_size < image_size:
             raise UsageError(
@@ -83,7 +87,9 @@ class FineGrainedData(pl.LightningDataModule):
                 f"give {image_size} or more"
             )
         self.source = source
-        self.resize = EvalResize(source_size or image_size, fit, crop_fraction).check()
+        asked = {"fit": fit, "crop_fraction": crop_fraction, "interpolation": interpolation}
+        known = {key: value for key, value in asked.items() if value is not None}
+        self.resize = EvalResize(source_size or image_size, **known).check()  # type: ignore[arg-type]
         self.batch_size = batch_size
         self.num_workers = default_workers() if num_workers is None else num_workers
         self.balance = balance

@@ -2,6 +2,8 @@
 
 from fgvc.errors import UsageError
 
+DEFAULT_SIDE = 224
+"""Where neither config nor weights ask for another."""
 MAX_SIDE = 8192
 """Of an image, in pixels."""
 

@@ -3,71 +3,37 @@
 Shape letters: N images, S side of the image, C channels, h, w grid.
 """
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from copy import deepcopy
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import timm
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from fgvc.errors import FgvcError, UsageError, did_you_mean
-from fgvc.methods.last_stage import LastStage, cut, layout_of, to_map
+from fgvc.methods.features import Features, Layout, from_network, layout_of
+from fgvc.methods.last_stage import LastStage, cut
+from fgvc.methods.own_head import OwnHead, ran, stand_in, take_head
+from fgvc.methods.weight_report import WeightReport, compare, in_one_line, tensor_names
 
-_RESERVED = frozenset({"num_classes", "features_only", "pretrained", "checkpoint_path", "cache_dir"})
+_RESERVED = frozenset({"num_classes", "features_only", "pretrained", "checkpoint_path", "cache_dir", "device", "dtype"})
 
-_verify_cuts = ContextVar("verify_cuts", default=True)
+_have_numbers = ContextVar("have_numbers", default=True)
 
 
 @contextmanager
-def unverified_cuts() -> Iterator[None]:
-    """Let backbones cut off their last stage without comparing numbers: see `cut`."""
-    token = _verify_cuts.set(False)
+def without_numbers() -> Iterator[None]:
+    """Say that networks have no numbers yet, so that nothing they would compute is looked at."""
+    token = _have_numbers.set(False)
     try:
         yield
     finally:
-        _verify_cuts.reset(token)
-
-
-class Features(NamedTuple):
-    """What a backbone answers.
-
-    map: (N, C, h, w), for convolutional networks and transformers alike.
-    trunk: the input of the last stage, in the form that this stage reads; None unless a head asked for a copy of it.
-    """
-
-    map: Tensor
-    trunk: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class WeightReport:
-    """Which tensors a network took from a file.
-
-    kept: in both. reset: only in the network, so they are random. ignored: only in the file.
-    what: network and file, in words.
-    """
-
-    kept: tuple[str, ...]
-    reset: tuple[str, ...]
-    ignored: tuple[str, ...]
-    what: str = ""
-
-    def __str__(self) -> str:
-        return self.what + self.counts
-
-    @property
-    def counts(self) -> str:
-        """How many tensors there are of each kind, and the names of the first ones."""
-        parts = [f"kept {len(self.kept)} tensors"]
-        for word, names in (("reset", self.reset), ("ignored", self.ignored)):
-            listed = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
-            parts.append(f"{word} {len(names)}" + (f" ({listed})" if names else ""))
-        return ", ".join(parts)
+        _have_numbers.reset(token)
 
 
 class Backbone(nn.Module):
@@ -84,6 +50,7 @@ class Backbone(nn.Module):
     Attributes:
         image_size: side of the images it was made for.
         channels: C of the map.
+        grid: [h, w] of the map of such an image.
         stride: pixels per step of the map's grid.
         report: WeightReport of a local file, else None.
 
@@ -108,25 +75,64 @@ class Backbone(nn.Module):
         self.net: Any
         self.net, self.report = _create(name, weights, dict(model_args or {}), min_kept)
         _set_input_size(self.net, name, image_size)
-        if hasattr(self.net, "pre_logits"):
-            self.net.pre_logits = nn.Identity()  # VGG's fully connected layers, which no map reads
         self.image_size = image_size
-        self._layout = layout_of(self.net)
+        children = {child for child, _ in self.net.named_children()}
+        self._layout, (self.channels, *self.grid), self.stride, head = _take_apart(self.net, name, image_size)
+        self._head: list[OwnHead] = [] if head is None else [head]  # no submodule: it is the pooling's that asks for it
+        self._head_taken = False
+        self._left_out = tuple(f"net.{child}." for child in sorted(children) if _is_gone(self.net, child))
         self._cut: tuple[str, list[str]] | None = None
         self._trunk: list[Tensor] = []
-        self.channels: int = self.net.num_features
-        self.stride: int = self.net.feature_info[-1]["reduction"]
         config = self.net.pretrained_cfg
-        self.register_buffer("mean", 255 * torch.tensor(mean or config["mean"]).view(1, 3, 1, 1))
-        self.register_buffer("std", 255 * torch.tensor(std or config["std"]).view(1, 3, 1, 1))
+        for key, given in (("mean", mean), ("std", std)):
+            channels = torch.tensor(given or config[key], dtype=torch.float32)  # whole numbers would round the images
+            self.register_buffer(key, 255 * channels.view(1, 3, 1, 1))
         self.mean: Tensor
         self.std: Tensor
+
+    def left_out(self, name: str) -> bool:
+        """Whether a tensor, by its name in this module, belongs to layers that are not kept; older files hold them."""
+        return name.startswith(self._left_out)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        for name in [name for name in state_dict if name.startswith(prefix) and self.left_out(name[len(prefix) :])]:
+            del state_dict[name]
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def forward(self, images: Tensor) -> Features:
         """Images (N, 3, S, S) in 0..255, uint8 or float -> Features."""
         normalised = (images.to(self.mean.dtype) - self.mean) / self.std
-        seen = to_map(self.net.forward_features(normalised), self._layout)
-        return Features(seen, self._trunk.pop() if self._trunk else None)
+        features = from_network(self.net.forward_features(normalised), self._layout)
+        if self._head and not self._head_taken:
+            self._head.clear()  # nobody reads it: its weights are not kept
+        return features._replace(trunk=self._trunk.pop()) if self._trunk else features
+
+    def own_head(self) -> OwnHead:
+        """Return what the network does between its map and its classifier, weights included.
+
+        The first to ask gets the layers themselves, the next ones copies. Ask before the first `forward`.
+
+        Raises:
+            UsageError: timm knows none for this network.
+        """
+        if not self._head:
+            kind = type(self.net).__name__
+            raise UsageError(f"backbone {kind}: timm has no pooling of its own for it; give the head AveragePooling")
+        if self._head_taken:
+            return deepcopy(self._head[0])
+        self._head_taken = True
+        return self._head[0]
+
+    def class_token_reads(self) -> nn.Module | None:
+        """Return the norm whose tokens the class token of the last block reads.
+
+        None where the vector of the own head is made of the map itself, or nobody asked for it.
+        """
+        if not self._head_taken or self._layout.kind != "tokens" or getattr(self.net, "global_pool", "") != "token":
+            return None
+        # not the input of that norm: what a norm reads is orthogonal to its own gradient, their product says nothing
+        norms = [module for name, module in self.net.named_modules() if name.endswith(".norm1")]
+        return norms[-1] if norms else None
 
     def new_last_stage(self) -> LastStage:
         """Return a copy of the last stage, weights included. From now on `forward` also returns its input, the trunk.
@@ -136,7 +142,7 @@ class Backbone(nn.Module):
         """
         modules = dict(self.net.named_modules())
         if self._cut is None:
-            self._cut = cut(self.net, self.image_size, verify=_verify_cuts.get())
+            self._cut = cut(self.net, self.image_size, verify=_have_numbers.get())
             modules[self._cut[0]].register_forward_hook(self._keep)
         exempt: set[str] = getattr(self.net, "no_weight_decay", set)()
         return LastStage({name: modules[name] for name in self._cut[1]}, self._layout, exempt)
@@ -174,50 +180,28 @@ def _create(
     taken = sorted(key for key in model_args if key in _RESERVED or key.startswith("pretrained_"))
     if taken:  # a model file must not make timm fetch or open anything
         raise UsageError(f"backbone {name}: model_args {taken} are set by Backbone itself; see `weights`")
+    if model_args.get("in_chans", 3) != 3:
+        raise UsageError(
+            f"backbone {name}: model_args in_chans {model_args['in_chans']}; photographs are read as three channels, "
+            "grey ones with three equal ones; leave it out"
+        )
     source: dict[str, Any] = {"pretrained": weights == "pretrained"}
     if weights not in ("pretrained", "none"):
-        tensors = _tensor_names(Path(weights))
+        tensors = tensor_names(Path(weights))
         source = {"pretrained": True, "pretrained_cfg_overlay": {"file": weights}, "pretrained_strict": False}
     try:
         net: nn.Module = timm.create_model(name, num_classes=0, **source, **model_args)
     except TypeError as error:
-        raise UsageError(f"backbone {name}: model_args {model_args} do not fit ({_in_one_line(error)})") from None
+        raise UsageError(f"backbone {name}: model_args {model_args} do not fit ({in_one_line(error)})") from None
     except Exception as error:
         raise _weights_error(name, weights, error) from None
     if weights in ("pretrained", "none"):
         return net, None
-    return net, _compare(net, tensors, name, weights, min_kept)
-
-
-def _tensor_names(path: Path) -> set[str]:
-    if not path.is_file():
-        raise UsageError(f"backbone weights: {path} is no file; give 'pretrained', 'none' or a safetensors file")
-    try:
-        with safe_open(path, framework="pt") as file:
-            return set(file.keys())
-    except (SafetensorError, OSError) as error:
-        raise UsageError(f"backbone weights: {path} is not a whole safetensors file ({_in_one_line(error)})") from None
-
-
-def _compare(net: nn.Module, tensors: set[str], name: str, weights: str, min_kept: float) -> WeightReport:
-    sizes = {key: value.numel() for key, value in net.state_dict().items() if not key.endswith("num_batches_tracked")}
-    wanted = set(sizes)
-    kept, reset, ignored = (tuple(sorted(names)) for names in (wanted & tensors, wanted - tensors, tensors - wanted))
-    if not kept:
-        raise UsageError(f"backbone weights: {weights} shares no tensor with the network (it has {ignored[:2]} ...)")
-    ignored = tuple(key for key in ignored if not key.endswith("num_batches_tracked"))
-    report = WeightReport(kept, reset, ignored, f"{name} from {weights}: ")
-    share = sum(sizes[key] for key in kept) / sum(sizes.values())
-    if share < min_kept:
-        raise UsageError(
-            f"backbone weights: {weights} fills {share:.1%} of the numbers of {name} ({report.counts}); give a file of "
-            f"this network, or min_kept: {int(1000 * share) / 1000:g} to start from it all the same"
-        )
-    return report
+    return net, compare(net, tensors, name, weights, min_kept)
 
 
 def _weights_error(name: str, weights: str, error: Exception) -> FgvcError:
-    reason = _in_one_line(error)
+    reason = in_one_line(error)
     if weights == "none":
         return UsageError(f"backbone {name}: timm cannot create it ({reason})")
     if weights == "pretrained":
@@ -229,29 +213,86 @@ def _weights_error(name: str, weights: str, error: Exception) -> FgvcError:
 
 
 def _set_input_size(net: Any, name: str, image_size: int) -> None:
-    """Tell a transformer with a fixed grid the size, and try it on a blank image; convolutional networks take any."""
+    """Tell a transformer with a fixed grid the size of its images."""
     patches = getattr(net, "patch_embed", None)
-    if hasattr(net, "set_input_size") and patches is not None and not getattr(patches, "dynamic_img_pad", False):
-        _check_patches(name, image_size, max(patches.patch_size))
+    if not hasattr(net, "set_input_size"):
+        return
+    if patches is not None and not getattr(patches, "dynamic_img_pad", False):
+        _check_patches(name, image_size, patches.patch_size)
     try:
-        if hasattr(net, "set_input_size"):
-            net.set_input_size(img_size=(image_size, image_size))
-        if net.pretrained_cfg.get("fixed_input_size") and net.pretrained_cfg["input_size"][-1] != image_size:
-            with torch.no_grad():
-                net.eval().forward_features(torch.zeros(1, 3, image_size, image_size))
-            net.train()
-    except (AssertionError, ValueError, RuntimeError) as error:
-        raise UsageError(f"backbone {name}: image size {image_size} does not fit ({_in_one_line(error)})") from None
+        net.set_input_size(img_size=(image_size, image_size))
+    except (AssertionError, ValueError, RuntimeError, TypeError) as error:
+        raise UsageError(f"backbone {name}: image size {image_size} does not fit ({in_one_line(error)})") from None
 
 
-def _check_patches(name: str, image_size: int, patch: int) -> None:
+def _take_apart(net: Any, name: str, image_size: int) -> tuple[Layout, list[int], int, OwnHead | None]:
+    """Run a network once; return the layout of its map, [C, h, w], the map's stride, and the network's own head.
+
+    Raises:
+        UsageError: it cannot run at this size, or its answer is no map with a place for every cell.
+    """
+    training = net.training
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # timm's and torch's, of each other
+            net.eval()
+            own, out, names = _first_run(net, image_size)
+            layout = layout_of(net, out)
+            head = take_head(net, own, out, layout, names)
+            shape = list(from_network(out, layout).map.shape[1:])
+            stride = _stride(net, image_size, shape[1:])
+            if _have_numbers.get():
+                _check_numbers(net, image_size)
+    except UsageError as error:
+        raise UsageError(f"backbone {name}: it cannot be used here: {error}; choose another network") from None
+    except Exception as error:  # timm's networks raise whatever an unfit size leads to
+        native = net.pretrained_cfg["input_size"][-1]
+        hint = f"; it was made for {native} px" if native != image_size else ""
+        reason = in_one_line(error)
+        raise UsageError(f"backbone {name}: image size {image_size} does not fit ({reason}){hint}") from None
+    finally:
+        net.train(training)
+    return layout, shape, stride, head
+
+
+def _first_run(net: Any, image_size: int) -> tuple[Any, Any, set[str]]:
+    """Run a stand-in without numbers, or the network itself where that cannot be; return it, its answer, what ran."""
+    try:
+        own = stand_in(net)
+        return own, *ran(own, lambda: own.forward_features(_blank(own, image_size)))
+    except Exception:  # some networks keep tensors where no copy finds them; what is really wrong shows below
+        return net, *ran(net, lambda: net.forward_features(_blank(net, image_size)))
+
+
+def _is_gone(net: nn.Module, child: str) -> bool:
+    return type(getattr(net, child)) is nn.Identity
+
+
+def _blank(net: nn.Module, image_size: int) -> Tensor:
+    return torch.zeros(1, 3, image_size, image_size, device=next(net.parameters()).device)
+
+
+def _stride(net: Any, image_size: int, grid: Sequence[int]) -> int:
+    """Return pixels per step of a map's grid; raise UsageError where its cells are no places of the image."""
+    strides = [int(stage["reduction"]) for stage in reversed(net.feature_info)]  # the map is mostly the last stage's
+    for stride in strides:
+        if all(abs(side - image_size / stride) <= 2 for side in grid):  # less by 2 where convolutions do not pad
+            return stride
+    h, w = grid
+    raise UsageError(f"its map is {h} x {w} cells where {image_size} px make {image_size / strides[0]:g}")
+
+
+def _check_numbers(net: Any, image_size: int) -> None:
+    device = next(net.parameters()).device
+    picture = torch.randn(1, 3, image_size, image_size, generator=torch.Generator().manual_seed(0)).to(device)
+    if not bool(net.forward_features(picture).isfinite().all()):
+        raise UsageError("its map holds numbers that are NaN or infinite")
+
+
+def _check_patches(name: str, image_size: int, patches: int | tuple[int, int]) -> None:
     """Refuse a size that is no multiple of the patch: the rest would be dropped silently, and boxes would be off."""
+    patch = patches if isinstance(patches, int) else max(patches)
     if image_size % patch:
         lower = image_size // patch * patch
         near = " or ".join(str(size) for size in (lower, lower + patch) if size)
         raise UsageError(f"backbone {name}: image size {image_size} is no multiple of its patch, {patch}; give {near}")
-
-
-def _in_one_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (" ".join(lines[:2]) if lines else type(error).__name__)[:200]

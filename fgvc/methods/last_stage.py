@@ -8,43 +8,16 @@ Shape letters: N images, S side of the image, C channels, h, w grid.
 
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fgvc.errors import UsageError
+from fgvc.methods.features import Features, Layout, from_network
 
 BLOCKS = 3
 """How many blocks make up the last stage of a network without stages, such as ViT."""
-
-
-class Layout(NamedTuple):
-    """How a network's answer becomes a map.
-
-    prefix: tokens before those of the grid. grid: (h, w) of the tokens, or None where they form a square.
-    channels_last: whether the answer is (N, h, w, C).
-    """
-
-    prefix: int
-    grid: tuple[int, int] | None
-    channels_last: bool
-
-
-def layout_of(net: Any) -> Layout:
-    """Return how a timm network's answer becomes a map."""
-    grid = getattr(getattr(net, "patch_embed", None), "grid_size", None)
-    return Layout(getattr(net, "num_prefix_tokens", 0), grid, getattr(net, "output_fmt", "NCHW") == "NHWC")
-
-
-def to_map(out: Tensor, layout: Layout) -> Tensor:
-    """Turn (N, tokens, C), (N, h, w, C) or (N, C, h, w) into (N, C, h, w)."""
-    if out.ndim == 3:
-        tokens = out[:, layout.prefix :]
-        count, grid = tokens.shape[1], layout.grid
-        h, w = grid if grid and grid[0] * grid[1] == count else (round(count**0.5),) * 2
-        return tokens.transpose(1, 2).reshape(len(tokens), -1, h, w)
-    return out.permute(0, 3, 1, 2) if layout.channels_last else out
 
 
 class LastStage(nn.Module):
@@ -52,7 +25,7 @@ class LastStage(nn.Module):
 
     Args:
         modules: by their names in the network, in the order in which they run; they are copied, weights included.
-        layout: see `to_map`.
+        layout: see `from_network`.
         exempt: names of the network's parameters that are not decayed, as its own `no_weight_decay` lists them.
 
     Attributes:
@@ -71,11 +44,11 @@ class LastStage(nn.Module):
         """Return the names of the parameters that are not decayed, as timm's networks do."""
         return self._exempt
 
-    def forward(self, trunk: Tensor) -> Tensor:
-        """Trunk, as the cut module answers it -> map (N, C, h, w)."""
+    def forward(self, trunk: Tensor) -> Features:
+        """Trunk, as the cut module answers it -> Features (map (N, C, h, w), prefix)."""
         for step in self.steps:
             trunk = step(trunk)
-        return to_map(trunk, self.layout)
+        return from_network(trunk, self.layout)
 
 
 def cut(net: Any, image_size: int, verify: bool = True) -> tuple[str, list[str]]:

@@ -15,7 +15,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.overrides import TorchFunctionMode
 
 from fgvc.errors import FgvcError, UsageError, did_you_mean
-from fgvc.methods.backbone import Backbone, unverified_cuts
+from fgvc.methods.backbone import Backbone, without_numbers
 from fgvc.methods.recognizers.base import Recognizer
 from fgvc.methods.slots import known_classes
 from fgvc.model_file.argument_types import fits, words
@@ -32,7 +32,7 @@ def unfilled() -> Iterator[None]:
     This spares most of the time of making one. The cut of a last stage is not verified: it was when the model was
     trained.
     """
-    with _Undrawn(), unverified_cuts():
+    with _Undrawn(), without_numbers():
         yield
 
 
@@ -98,8 +98,8 @@ def build(plain: Mapping[str, Any], taxonomy: Taxonomy, image_size: int, weights
     return model
 
 
-def tensors_of(plain: Mapping[str, Any], taxonomy: Taxonomy, image_size: int, most: int) -> dict[str, Tensor]:
-    """Return the tensors, by name, of the recognizer that `build` would make: shapes and types without numbers.
+def skeleton(plain: Mapping[str, Any], taxonomy: Taxonomy, image_size: int, most: int) -> Recognizer:
+    """Return the recognizer that `build` would make with tensors that have shapes and types and no numbers.
 
     Nothing is allocated, so an architecture that asks for more than the machine has does no harm.
 
@@ -121,7 +121,7 @@ def tensors_of(plain: Mapping[str, Any], taxonomy: Taxonomy, image_size: int, mo
     hook = register_module_parameter_registration_hook(_counted)
     try:
         with torch.device("meta"), unfilled():
-            return build(plain, taxonomy, image_size, weights="none").state_dict()
+            return build(plain, taxonomy, image_size, weights="none")
     finally:
         hook.remove()
 

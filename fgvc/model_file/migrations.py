@@ -30,7 +30,34 @@ def _to_4(old: Described) -> Described:
     return {"readout": "own", **old}
 
 
-STEPS: dict[int, Callable[[Described], Described]] = {1: _to_2, 2: _to_3, 3: _to_4}
+def _to_5(old: Described) -> Described:
+    """Format 5 names the filter of the evaluation resize, and heads pool as their network does unless they say how."""
+    new = {**old}
+    if isinstance(old.get("input"), dict):
+        new["input"] = {"interpolation": "area", **old["input"]}
+    if isinstance(old.get("architecture"), dict):
+        new["architecture"] = _with_average(old["architecture"])
+    return new
+
+
+def _with_average(plain: Any) -> Any:
+    """Write down what was the default of every part that pools: the mean, and for some recognizers a LinearHead."""
+    if not isinstance(plain, dict):
+        return plain
+    new = {key: _with_average(value) for key, value in plain.items()}
+    name, arguments = new.get("class_path"), new.get("init_args", {})
+    if not isinstance(name, str) or not isinstance(arguments, dict):
+        return new
+    average = {"class_path": "AveragePooling"}
+    if name in ("WholeImage", "RACNN", "FCAN"):
+        head = {"class_path": "LinearHead", "init_args": {"pooling": average}}
+        return {**new, "init_args": {"head": head, **arguments}}
+    if name.endswith("Head") or name == "SpatialTransformer":
+        return {**new, "init_args": {"pooling": average, **arguments}}
+    return new
+
+
+STEPS: dict[int, Callable[[Described], Described]] = {1: _to_2, 2: _to_3, 3: _to_4, 4: _to_5}
 """Format -> what brings a description of it to the next one."""
 OLDEST, FORMAT = min(STEPS), max(STEPS) + 1
 

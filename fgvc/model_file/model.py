@@ -13,8 +13,9 @@ from safetensors.torch import load_file, save_file
 from fgvc.confidence.vouching import Vouching
 from fgvc.errors import UsageError
 from fgvc.images.resizing import EvalResize
+from fgvc.methods.backbone import Backbone
 from fgvc.methods.recognizers.base import Recognizer
-from fgvc.model_file.architecture import Plain, build, tensors_of, unfilled
+from fgvc.model_file.architecture import Plain, build, skeleton, unfilled
 from fgvc.model_file.folder import ModelFileError as ModelFileError
 from fgvc.model_file.folder import Stored, read, tensors, write
 from fgvc.model_file.foreign_files import DESCRIPTION as DESCRIPTION
@@ -88,7 +89,9 @@ def load(folder: str | Path) -> Model:
         taxonomy = Taxonomy.from_plain(described["taxonomy"])
         resize = EvalResize(**described["input"]).check()
         parts = described["architecture"], taxonomy, described["image_size"]
-        _compare(tensors_of(*parts, most=len(state)), state, stored.weights)
+        bare = skeleton(*parts, most=len(state))
+        state = _needed(state, bare)
+        _compare(bare.state_dict(), state, stored.weights)
         with unfilled():
             recognizer = build(*parts, weights="none")
     except UsageError as error:
@@ -116,7 +119,7 @@ def read_weights(recognizer: Recognizer, folder: str | Path) -> None:
         raise ModelFileError(
             f"{stored.home}: the model knows other classes than the data; test it on data with its classes"
         )
-    state = _state(stored)
+    state = _needed(_state(stored), recognizer)
     _compare(recognizer.state_dict(), state, stored.weights)
     _fill(recognizer, state, stored.weights)
 
@@ -158,6 +161,16 @@ def _state(stored: Stored) -> State:
     except (OSError, SafetensorError) as error:
         raise ModelFileError(f"{stored.weights}: damaged ({error}); copy it again") from None
     return state
+
+
+def _needed(state: State, recognizer: Recognizer) -> State:
+    """Return the tensors but those of layers that backbones no longer keep, which older files hold."""
+    backbones = {f"{path}.": one for path, one in recognizer.named_modules() if isinstance(one, Backbone)}
+
+    def is_left_out(name: str) -> bool:
+        return any(name.startswith(path) and one.left_out(name[len(path) :]) for path, one in backbones.items())
+
+    return {name: value for name, value in state.items() if not is_left_out(name)}
 
 
 def _compare(own: Mapping[str, torch.Tensor], state: State, path: Path) -> None:

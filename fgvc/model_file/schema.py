@@ -219,7 +219,14 @@ _KEYS: dict[str, Check] = {
     "architecture": _plain(MAX_NUMBER, MAX_LIST),
     "image_size": _side,
     "input": lambda value, where: _closed(
-        value, where, {"size": _side, "fit": _one_of("crop", "squash"), "crop_fraction": _rate}
+        value,
+        where,
+        {
+            "size": _side,
+            "fit": _one_of("crop", "squash"),
+            "crop_fraction": _rate,
+            "interpolation": _one_of("area", "bilinear", "bicubic"),
+        },
     ),
     "taxonomy": _taxonomy,
     "temperatures": _by_name(_number(0, 1e6, "above 0")),

@@ -38,7 +38,7 @@ def _is(found: Mapping[str, Any]) -> Iterator[str]:
     part = "" if how["crop_fraction"] == 1 else f"{100 * how['crop_fraction']:g} % of "
     cut = f"{part}its centred square" if how["fit"] == "crop" else f"{part or 'all of '}it, squashed to a square"
     seen = "" if how["size"] == found["image_size"] else f", seen at {found['image_size']} px"
-    yield from _fact("photograph", f"{cut}, {how['size']} px{seen}")
+    yield from _fact("photograph", f"{cut}, {how['size']} px{seen}, {how['interpolation']}")
     yield from _fact("answer", printable(answer_words(found["readout"], [*found["levels"]])))
     yield from _fact(
         "weights",

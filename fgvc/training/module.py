@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fgvc.datatypes import Prediction, Sample
 from fgvc.errors import UsageError
-from fgvc.images.sides import check_side
+from fgvc.images.sides import DEFAULT_SIDE, check_side
 from fgvc.methods.recognizers.base import Recognizer
 from fgvc.taxonomy.readouts import OWN, READOUTS, ancestor, lineage_log_probs
 from fgvc.taxonomy.readouts import check as check_readouts
@@ -78,7 +78,7 @@ class FineGrainedModule(pl.LightningModule):
         recognizer: RecognizerFactory,
         taxonomy: Taxonomy,
         class_counts: Tensor | None = None,
-        image_size: int = 224,
+        image_size: int | None = None,
         optimizer: str = "adamw",
         lr: float = 5e-4,
         weight_decay: float = 0.05,
@@ -99,6 +99,7 @@ class FineGrainedModule(pl.LightningModule):
         check_readouts(readouts)
         rates = {"weight_decay": weight_decay, "head_lr_ratio": head_lr_ratio, "warmup_epochs": warmup_epochs}
         check_settings(optimizer, lr, layer_decay, **rates, mixup=mixup, cutmix=cutmix)
+        image_size = image_size or DEFAULT_SIDE
         check_side("model.image_size", image_size)
         self.taxonomy = taxonomy
         self.recognizer = recognizer(taxonomy, image_size)
@@ -263,7 +264,7 @@ class FineGrainedModule(pl.LightningModule):
         hparams: Any = self.hparams
         optimizer = build_optimizer(
             self.recognizer,
-            [*(backbone.net for backbone in self.recognizer.backbones()), *self.recognizer.last_stages()],
+            [*self.recognizer.pretrained()],
             name=hparams.optimizer,
             lr=hparams.lr,
             weight_decay=hparams.weight_decay,

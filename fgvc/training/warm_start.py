@@ -8,9 +8,11 @@ from torch import Tensor
 
 from fgvc.errors import UsageError
 from fgvc.files import run_folder
-from fgvc.methods.backbone import Backbone, WeightReport
+from fgvc.methods.backbone import Backbone
 from fgvc.methods.last_stage import LastStage
-from fgvc.methods.recognizers.base import Recognizer
+from fgvc.methods.own_head import OwnHead
+from fgvc.methods.recognizers.base import PRETRAINED, Recognizer
+from fgvc.methods.weight_report import WeightReport
 from fgvc.model_file.model import DESCRIPTION, read_state
 
 _NET = ".net."  # stands between the path of a Backbone and the names of its network's tensors
@@ -83,7 +85,8 @@ def counterparts(recognizer: Recognizer, state: Mapping[str, Tensor]) -> dict[st
         state: the other model's tensors by name.
     """
     first = next((key.partition(_NET)[0] for key in state if _NET in key), None)
-    inside = {f"{path}.": "" for path, module in recognizer.named_modules() if isinstance(module, Backbone)}
+    nets = (Backbone, OwnHead)
+    inside = {f"{path}.": "" for path, module in recognizer.named_modules() if isinstance(module, nets)}
     for path, module in recognizer.named_modules():
         if isinstance(module, LastStage):  # copies start as that backbone's last stage, as they would without a start
             inside |= {f"{path}.steps.{i}.": f"net.{name}." for i, name in enumerate(module.names)}
@@ -98,8 +101,8 @@ def counterparts(recognizer: Recognizer, state: Mapping[str, Tensor]) -> dict[st
 
 
 def _trunks(recognizer: Recognizer) -> tuple[str, ...]:
-    """Return what the names of the tensors of each backbone, or copy of its last stage, begin with."""
-    return tuple(f"{path}." for path, module in recognizer.named_modules() if isinstance(module, Backbone | LastStage))
+    """Return what the names of the tensors of each backbone, or part of one, begin with."""
+    return tuple(f"{path}." for path, module in recognizer.named_modules() if isinstance(module, PRETRAINED))
 
 
 def _endings(name: str) -> Iterator[str]:

@@ -117,7 +117,7 @@ def test_a_null_that_is_taken_or_linked_passes():
 def test_a_null_is_refused_before_anything_is_made(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     photos = make_photos(tmp_path / "photos", val=0, test=0)
-    (tmp_path / "null.yaml").write_text("data: {crop_fraction: null}")
+    (tmp_path / "null.yaml").write_text("data: {batch_size: null}")
     assert main(["fit", *NET, *CPU, *data_flags(photos), "--config", "null.yaml", "--name", "birds"]) == 2
-    assert capsys.readouterr().err == "fgvc: data.crop_fraction: null given, but it takes a float\n"
+    assert capsys.readouterr().err == "fgvc: data.batch_size: null given, but it takes an int\n"
     assert not (tmp_path / "runs").exists()

@@ -203,9 +203,32 @@ def test_an_unknown_name_offers_the_nearest():
     assert "timm cannot create it (" in one_line(UsageError, name="resnet18.of_nobody")
 
 
+@pytest.mark.parametrize("number", [1, 4])
+def test_another_number_of_channels_is_refused_at_creation(number):
+    message = one_line(UsageError, name="test_resnet", model_args={"in_chans": number})
+    assert f"model_args in_chans {number}; photographs are read as three channels" in message
+    assert Backbone(64, "test_resnet", "none", {"in_chans": 3}).channels == 96
+
+
+def test_whole_numbers_as_mean_do_not_round_the_images():
+    images = pictures(64).float() + 0.5
+    maps = [Backbone(64, "test_resnet", "none", mean=mean, std=(1, 1, 1)) for mean in ((0, 0, 0), (0.0, 0.0, 0.0))]
+    maps[1].load_state_dict(maps[0].state_dict())
+    assert torch.equal(maps[0].eval()(images).map, maps[1].eval()(images).map)
+    assert not torch.equal(maps[0](images).map, maps[0](images.floor()).map)
+
+
 def test_model_args_that_do_not_fit_or_that_fetch_something_are_refused(tmp_path):
     assert "model_args {'no_such': 1} do not fit" in one_line(UsageError, name="resnet18", model_args={"no_such": 1})
-    for key in ("checkpoint_path", "pretrained", "pretrained_cfg_overlay", "num_classes", "cache_dir"):
+    for key in (
+        "checkpoint_path",
+        "pretrained",
+        "pretrained_cfg_overlay",
+        "num_classes",
+        "cache_dir",
+        "device",
+        "dtype",
+    ):
         message = one_line(UsageError, name="test_resnet", model_args={key: str(tmp_path)})
         assert f"['{key}'] are set by Backbone itself" in message
 

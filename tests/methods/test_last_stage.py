@@ -4,7 +4,8 @@ import torch
 
 from fgvc.errors import UsageError
 from fgvc.methods.backbone import Backbone
-from fgvc.methods.last_stage import LastStage, cut, layout_of, to_map
+from fgvc.methods.features import Features, Layout, from_network, layout_of, to_network
+from fgvc.methods.last_stage import LastStage, cut
 
 FAMILIES = {
     "test_resnet": 64,
@@ -25,7 +26,9 @@ def test_a_copy_of_the_last_stage_continues_the_trunk_to_the_same_map(name):
     stage = backbone.new_last_stage().eval()
     with torch.no_grad():
         features = backbone(torch.randint(0, 256, (2, 3, side, side), dtype=torch.uint8))
-        assert torch.equal(stage(features.trunk), features.map)
+        again = stage(features.trunk)
+        assert torch.equal(again.map, features.map)
+        assert (again.prefix is None) == (features.prefix is None)
 
 
 def test_the_copy_has_weights_of_its_own():
@@ -50,7 +53,7 @@ def test_there_is_no_trunk_unless_a_copy_was_asked_for():
 def test_gradients_reach_the_trunk_through_the_copy():
     backbone = Backbone(64, "test_resnet", "none")
     stage = backbone.new_last_stage()
-    stage(backbone(torch.rand(2, 3, 64, 64) * 255).trunk).sum().backward()
+    stage(backbone(torch.rand(2, 3, 64, 64) * 255).trunk).map.sum().backward()
     assert all(p.grad is not None for p in backbone.net.layer3.parameters())
     assert all(p.grad is not None for p in stage.parameters())
     assert all(p.grad is None for p in backbone.net.layer4.parameters())
@@ -85,16 +88,20 @@ def test_a_network_that_cannot_be_cut_is_refused_in_one_line(name, reason):
 
 
 def test_tokens_lose_their_prefix_and_form_the_grid():
-    layout = layout_of(timm.create_model("test_vit", num_classes=0, img_size=(32, 64)))
     tokens = torch.arange(1 + 2 * 4).view(1, -1, 1).float()
-    assert to_map(tokens, layout).tolist() == [[[[1, 2, 3, 4], [5, 6, 7, 8]]]]
+    layout = layout_of(timm.create_model("test_vit", num_classes=0, img_size=(32, 64)), tokens)
+    features = from_network(tokens, layout)
+    assert features.map.tolist() == [[[[1, 2, 3, 4], [5, 6, 7, 8]]]]
+    assert features.prefix.tolist() == [[[0]]]
+    assert torch.equal(to_network(features, layout), tokens)
+    assert to_network(Features(features.map), layout)[0, 0] == 4.5  # the mean stands for a token that is not there
 
 
 def test_a_stage_is_its_modules_in_turn():
     layers = [torch.nn.Conv2d(3, 4, 1), torch.nn.ReLU()]
-    stage = LastStage({"a": layers[0], "b": layers[1]}, layout_of(None))
+    stage = LastStage({"a": layers[0], "b": layers[1]}, Layout("nchw"))
     image = torch.randn(1, 3, 2, 2)
-    assert torch.equal(stage(image), layers[1](layers[0](image)))
+    assert torch.equal(stage(image).map, layers[1](layers[0](image)))
 
 
 def test_a_copy_spares_from_decay_what_the_network_spares():

@@ -13,7 +13,7 @@ from fgvc.methods.pooling.gem import GeMPooling
 from fgvc.methods.recognizers.base import Recognizer
 from fgvc.methods.recognizers.whole_image import WholeImage
 from fgvc.methods.slots import known_classes
-from fgvc.model_file.architecture import build, tensors_of, to_plain, unfilled
+from fgvc.model_file.architecture import build, skeleton, to_plain, unfilled
 
 CONFIG = {
     "class_path": "fgvc.methods.recognizers.whole_image.WholeImage",
@@ -148,7 +148,7 @@ TREES += [
 def test_every_recognizer_and_head_is_made_without_numbers_and_without_its_random_start(plain):
     real = build(plain, TAXONOMY, 64, weights="none")
     expected = {name: (value.shape, value.dtype) for name, value in real.state_dict().items()}
-    found = tensors_of(plain, TAXONOMY, 64, most=len(expected))
+    found = skeleton(plain, TAXONOMY, 64, most=len(expected)).state_dict()
     assert {name: (value.shape, value.dtype) for name, value in found.items()} == expected
     assert all(value.is_meta for value in found.values())
     with unfilled():
@@ -167,7 +167,7 @@ def test_networks_are_drawn_again_once_unfilled_is_left():
 def test_a_network_of_far_more_tensors_than_its_file_is_not_made_to_its_end():
     plain = with_argument(["backbone", "model_args"], {"layers": [100_000] * 4})
     with pytest.raises(UsageError, match="it has far more tensors than the 90 of its weights"):
-        tensors_of(plain, TAXONOMY, 32, most=90)
+        skeleton(plain, TAXONOMY, 32, most=90)
     build(to_plain(PLAIN), TAXONOMY, 32)  # the count has ended
 
 

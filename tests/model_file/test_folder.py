@@ -16,8 +16,9 @@ from safetensors.numpy import save_file
 from fgvc.errors import FgvcError, UsageError
 from fgvc.model_file import folder as model_folder
 from fgvc.model_file.folder import ModelFileError, Tensor, read, sha256, tensors, write
+from fgvc.model_file.migrations import FORMAT
 
-STORED = Path(__file__).parents[1] / "stored" / "format_4"
+STORED = Path(__file__).parents[1] / "stored" / "format_5"
 DESCRIBED = json.loads((STORED / "fgvc.json").read_text(encoding="utf-8"))
 DESCRIBED = {key: value for key, value in DESCRIBED.items() if key not in ("format", "weights_sha256")}
 
@@ -57,11 +58,11 @@ def test_what_was_written_is_read_from_the_folder_or_the_run_around_it(folder, m
     weights = folder / "model.safetensors"
     for path in (folder, folder.parent, str(folder)):
         stored = read(path)
-        assert (stored.home, stored.format, stored.weights) == (folder, 4, weights)
+        assert (stored.home, stored.format, stored.weights) == (folder, FORMAT, weights)
         assert stored.described == {
             **DESCRIBED,
             "temperatures": {"species": 1.0},
-            "format": 4,
+            "format": FORMAT,
             "weights_sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
         }
         assert tensors(stored) == {"a": Tensor("F64", (10,))}
@@ -270,8 +271,8 @@ def test_a_path_without_a_model_is_a_usage_error(tmp_path):
         (b"[]", "a list of 0; not an fgvc model description"),
         (b"null", "null; not an fgvc model description"),
         (b'{"a": 1, "a": 2}', "damaged (the key 'a' is given twice); copy it again"),
-        (b"{}", "format: missing; an integer of 1 to 4: is it an fgvc model description?"),
-        (b'{"format": 5}', "format 5 is newer than this fgvc reads (1 to 4); update fgvc"),
+        (b"{}", "format: missing; an integer of 1 to 5: is it an fgvc model description?"),
+        (b'{"format": 6}', "format 6 is newer than this fgvc reads (1 to 5); update fgvc"),
         (b"<html>", "a web page; the download went wrong: fetch the file itself"),
         (b"version https://git-lfs.github.com/spec/v1", "a git-lfs pointer in place of the file; run git lfs pull"),
     ],

@@ -13,7 +13,7 @@ def test_every_format_from_the_oldest_on_has_a_step():
 def test_a_description_of_format_1_gains_what_came_later_and_keeps_the_rest():
     old = {"format": 1, "architecture": {"class_path": "X"}, "provenance": {"metrics": {"loss": math.nan, "top1": 0.5}}}
     assert migrate(old) == {
-        "format": 4,
+        "format": FORMAT,
         "architecture": {"class_path": "X"},
         "provenance": {"metrics": {"loss": None, "top1": 0.5}},
         "vouching": None,
@@ -32,6 +32,28 @@ def test_what_was_written_before_readouts_answers_as_it_did():
     assert migrate({"format": 4, "readout": "marginal"})["readout"] == "marginal"
 
 
+def test_what_was_written_before_native_pooling_pools_and_resizes_as_it_did():
+    average = {"class_path": "AveragePooling"}
+    trunk = {"class_path": "Backbone", "init_args": {"name": "mobilenetv3_small_050"}}
+    head = {"class_path": "HSEHead", "init_args": {"guide_width": 8}}
+    gem = {"class_path": "FGNHead", "init_args": {"pooling": {"class_path": "GeMPooling", "init_args": {"power": 2.0}}}}
+    linear = {"class_path": "LinearHead", "init_args": {"pooling": average}}
+
+    def migrated(name, **arguments):
+        described = {"format": 4, "architecture": {"class_path": name, "init_args": arguments}, "input": {"size": 32}}
+        new = migrate(described)
+        assert new["input"] == {"size": 32, "interpolation": "area"}
+        return new["architecture"]["init_args"]
+
+    assert migrated("WholeImage", backbone=trunk) == {"backbone": trunk, "head": linear}
+    pooled = {"class_path": "HSEHead", "init_args": {"pooling": average, "guide_width": 8}}
+    assert migrated("RACNN", head=head, crop_size=3) == {"head": pooled, "crop_size": 3}
+    assert migrated("FCAN", head=gem) == {"head": gem}
+    assert migrated("FCAN", head={"class_path": "LinearHead"})["head"] == linear
+    assert migrated("SpatialTransformer", num_crops=1) == {"pooling": average, "num_crops": 1}
+    assert migrated("WSDAN", num_attentions=4) == {"num_attentions": 4}
+
+
 def test_todays_description_is_left_alone():
     new = {"format": FORMAT, "vouching": 1, "anything": 2}
     assert migrate(new) == new
@@ -40,14 +62,14 @@ def test_todays_description_is_left_alone():
 @pytest.mark.parametrize(
     ("described", "said"),
     [
-        ({"format": 5}, "format 5 is newer than this fgvc reads (1 to 4); update fgvc"),
-        ({"format": 0}, "format 0 is older than this fgvc reads (1 to 4); use an older fgvc"),
-        ({"format": -7}, "format -7 is older than this fgvc reads (1 to 4); use an older fgvc"),
-        ({"format": "2"}, "format: '2'; an integer of 1 to 4: is it an fgvc model description?"),
-        ({"format": 2.0}, "format: 2.0; an integer of 1 to 4: is it an fgvc model description?"),
-        ({"format": True}, "format: True; an integer of 1 to 4: is it an fgvc model description?"),
-        ({"format": None}, "format: None; an integer of 1 to 4: is it an fgvc model description?"),
-        ({}, "format: missing; an integer of 1 to 4: is it an fgvc model description?"),
+        ({"format": FORMAT + 1}, "format 6 is newer than this fgvc reads (1 to 5); update fgvc"),
+        ({"format": 0}, "format 0 is older than this fgvc reads (1 to 5); use an older fgvc"),
+        ({"format": -7}, "format -7 is older than this fgvc reads (1 to 5); use an older fgvc"),
+        ({"format": "2"}, "format: '2'; an integer of 1 to 5: is it an fgvc model description?"),
+        ({"format": 2.0}, "format: 2.0; an integer of 1 to 5: is it an fgvc model description?"),
+        ({"format": True}, "format: True; an integer of 1 to 5: is it an fgvc model description?"),
+        ({"format": None}, "format: None; an integer of 1 to 5: is it an fgvc model description?"),
+        ({}, "format: missing; an integer of 1 to 5: is it an fgvc model description?"),
     ],
 )
 def test_a_format_that_is_not_read_is_told(described, said):

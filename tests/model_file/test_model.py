@@ -123,7 +123,10 @@ def test_what_an_older_fgvc_stored_still_gives_the_answer_of_plain_timm(home):
     torch.testing.assert_close(found["species"], expected, rtol=1e-3, atol=1e-3)
     assert model.taxonomy == Taxonomy(["family", "species"], make.LEAVES)
     assert (model.resize, model.temperatures) == (EvalResize(40, "squash", 0.9), {"species": 1.5})
-    assert model.architecture == make.PLAIN
+    arguments = make.PLAIN["init_args"]["head"]["init_args"]
+    pooling = {"pooling": {"class_path": "AveragePooling"}} if number < 5 else {}  # the default was another
+    assert model.architecture["init_args"]["head"]["init_args"] == {**pooling, **arguments}
+    assert model.architecture["init_args"]["backbone"] == make.PLAIN["init_args"]["backbone"]
     assert model.provenance == {"run": "stored", "checkpoint": "best.ckpt", "metrics": {"val/loss": None}}
     assert model.readout == ("own" if number < 4 else "marginal")
     assert model.vouching == (None if number == 1 else certified(0.5)._replace(answered=(100,) * 201, wrong=tuple(

@@ -14,7 +14,7 @@ SOUND = {
     "fgvc_version": "0.1.0",
     "architecture": PLAIN,
     "image_size": 32,
-    "input": {"size": 40, "fit": "crop", "crop_fraction": 0.9},
+    "input": {"size": 40, "fit": "crop", "crop_fraction": 0.9, "interpolation": "bicubic"},
     "taxonomy": {"levels": ["family", "genus", "species"], "leaves": [list(path) for path in LEAVES]},
     "temperatures": {"species": 1.5, "genus": 2},
     "readout": "marginal",
@@ -81,6 +81,7 @@ def test_every_key_is_needed(key):
         (("input", "size"), True, "input.size: true; an integer of 1 to 8192"),
         (("input", "fit"), "stretch", "input.fit: 'stretch'; 'crop' or 'squash'"),
         (("input", "fit"), ["crop"], "input.fit: a list of 1; 'crop' or 'squash'"),
+        (("input", "interpolation"), "lanczos", "input.interpolation: 'lanczos'; 'area' or 'bilinear' or 'bicubic'"),
         (("input", "crop_fraction"), 0, "input.crop_fraction: 0; a number above 0, at most 1"),
         (("input", "crop_fraction"), math.nan, "input.crop_fraction: NaN; a number above 0, at most 1"),
         (("input",), [], "input: a list of 0; a mapping"),
@@ -135,7 +136,7 @@ def test_every_key_is_needed(key):
          f"vouching.wrong: {2**60} is no count; calibrate the model again"),
         (("weights_sha256",), "abc", "weights_sha256: 'abc'; 64 hexadecimal digits, or null"),
         (("weights_sha256",), 7, "weights_sha256: 7; 64 hexadecimal digits, or null"),
-        (("format",), 2, "format: 2; an integer of 4 to 4"),
+        (("format",), 2, "format: 2; an integer of 5 to 5"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named_by_its_key(where, value, said):

@@ -18,7 +18,7 @@ FOUND = {
     },
     "image_size": 224,
     "readout": "own",
-    "input": {"size": 448, "fit": "crop", "crop_fraction": 0.875},
+    "input": {"size": 448, "fit": "crop", "crop_fraction": 0.875, "interpolation": "bicubic"},
     "weights": {
         "tensors": 320, "numbers": 25_600_000, "types": ["F32", "I64"], "bytes": 102_400_000, "sha256": "ab" * 32,
         "sha256_checked": True,
@@ -134,7 +134,7 @@ def test_no_line_is_wider_than_a_terminal():
 
 def test_small_and_whole_inputs_are_said_shortly():
     small = {**FOUND["weights"], "numbers": 3917, "bytes": 25204}
-    inputs = {"size": 224, "fit": "squash", "crop_fraction": 1.0}
+    inputs = {"size": 224, "fit": "squash", "crop_fraction": 1.0, "interpolation": "area"}
     lines = list(page({**FOUND, "weights": small, "input": inputs}))
     assert "  photograph  all of it, squashed to a square, 224 px" in lines
     assert "  weights     3,917 numbers in 320 tensors (F32, I64), 25.2 kB" in lines

@@ -13,7 +13,8 @@ from fgvc.data.datamodule import FineGrainedData
 from fgvc.data.sources.image_folder import ImageFolder
 from fgvc.datatypes import Prediction
 from fgvc.errors import UsageError
-from fgvc.methods.backbone import Backbone, Features
+from fgvc.methods.backbone import Backbone
+from fgvc.methods.features import Features
 from fgvc.methods.heads.hse import HSEHead
 from fgvc.methods.heads.linear import LinearHead
 from fgvc.methods.last_stage import LastStage

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from fgvc.datatypes import Prediction
-from fgvc.methods.backbone import Backbone, Features
+from fgvc.methods.backbone import Backbone
+from fgvc.methods.features import Features
 from fgvc.methods.pooling.base import Pooling
 from fgvc.methods.targets import mean_of_known
 from fgvc.taxonomy.relatives import below
@@ -58,7 +59,7 @@ class Head(nn.Module, ABC):
     Args:
         taxonomy: the classes.
         backbone: publishes the number of channels.
-        pooling: makes the pooling from the number of channels.
+        pooling: makes the pooling from the number of channels; by default the network's own.
         label_smoothing: see `class_loss`.
         prior_strength: tau of the logit adjustment: while training, tau * log(share of the class in the training
             images) is added to the leaf logits, so that rare classes are learnt too (Aditya Krishna Menon and others,
@@ -83,7 +84,7 @@ class Head(nn.Module, ABC):
         super().__init__()
         self.phase = "all"
         self.taxonomy = taxonomy
-        self.pooling = pooling(backbone.channels)
+        self.pooling = pooling(backbone.channels).attach(backbone)
         self.embedding_size: int = self.pooling.out_features
         self.label_smoothing = label_smoothing
         self.prior_strength = prior_strength
@@ -157,7 +158,7 @@ class LevelHead(Head):
 
     def forward(self, features: Features) -> Prediction:
         """Features (map (N, C, h, w)) -> Prediction with every level."""
-        embedding = self.pooling(features.map)
+        embedding = self.pooling.pool(features)
         kept = self.dropout(embedding)
         pairs = zip(self.taxonomy.levels, self.classifiers, strict=True)
         return Prediction({level: classifier(kept) for level, classifier in pairs}, embedding)

@@ -8,9 +8,10 @@ from torch import nn
 from torch.nn.functional import linear, normalize
 
 from fgvc.datatypes import Prediction
-from fgvc.methods.backbone import Backbone, Features
+from fgvc.methods.backbone import Backbone
+from fgvc.methods.features import Features
 from fgvc.methods.heads.base import Head, PoolingFactory
-from fgvc.methods.pooling.average import AveragePooling
+from fgvc.methods.pooling.native import NativePooling
 from fgvc.taxonomy.tree import Taxonomy
 
 
@@ -29,7 +30,7 @@ class CosineHead(Head):
         self,
         taxonomy: Taxonomy,
         backbone: Backbone,
-        pooling: PoolingFactory = AveragePooling,
+        pooling: PoolingFactory = NativePooling,
         label_smoothing: float = 0.0,
         prior_strength: float = 0.0,
         scale: float = 16.0,
@@ -42,6 +43,6 @@ class CosineHead(Head):
 
     def forward(self, features: Features) -> Prediction:
         """Features (map (N, C, h, w)) -> Prediction with the leaf level."""
-        embedding = self.pooling(features.map)
+        embedding = self.pooling.pool(features)
         logits = self.scale * linear(normalize(embedding), normalize(self.weight))
         return Prediction({self.taxonomy.leaf_level: logits}, embedding)

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from fgvc.datatypes import Prediction
 from fgvc.errors import UsageError
-from fgvc.methods.backbone import Backbone, Features
+from fgvc.methods.backbone import Backbone
+from fgvc.methods.features import Features
 from fgvc.methods.heads.base import Head, PoolingFactory
-from fgvc.methods.pooling.average import AveragePooling
+from fgvc.methods.pooling.native import NativePooling
 from fgvc.taxonomy.tree import Taxonomy
 
 
@@ -55,7 +56,7 @@ class FGNHead(Head):
         self,
         taxonomy: Taxonomy,
         backbone: Backbone,
-        pooling: PoolingFactory = AveragePooling,
+        pooling: PoolingFactory = NativePooling,
         label_smoothing: float = 0.0,
         prior_strength: float = 0.0,
         width: int = 200,
@@ -79,7 +80,7 @@ class FGNHead(Head):
 
     def forward(self, features: Features) -> Prediction:
         """Features (map (N, C, h, w)) -> Prediction with every level."""
-        embedding = self.parts(self.pooling(features.map))
+        embedding = self.parts(self.pooling.pool(features))
         read = read_parts(embedding.unflatten(1, (-1, self.width)))
         scored = zip(self.taxonomy.levels, self.classifiers, read, strict=True)
         return Prediction({level: classifier(part) for level, classifier, part in scored}, embedding)

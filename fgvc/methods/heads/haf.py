@@ -14,9 +14,10 @@ from torch.nn.functional import cosine_similarity, linear, normalize
 
 from fgvc.datatypes import Prediction
 from fgvc.errors import UsageError
-from fgvc.methods.backbone import Backbone, Features
+from fgvc.methods.backbone import Backbone
+from fgvc.methods.features import Features
 from fgvc.methods.heads.base import Head, PoolingFactory
-from fgvc.methods.pooling.average import AveragePooling
+from fgvc.methods.pooling.native import NativePooling
 from fgvc.methods.targets import mean_of_known
 from fgvc.taxonomy.relatives import log_marginal, parents
 from fgvc.taxonomy.tree import Taxonomy
@@ -95,7 +96,7 @@ class HAFHead(Head):
         self,
         taxonomy: Taxonomy,
         backbone: Backbone,
-        pooling: PoolingFactory = AveragePooling,
+        pooling: PoolingFactory = NativePooling,
         label_smoothing: float = 0.0,
         prior_strength: float = 0.0,
         width: int = 600,
@@ -121,7 +122,7 @@ class HAFHead(Head):
 
     def forward(self, features: Features) -> Prediction:
         """Features (map (N, C, h, w)) -> Prediction with every level."""
-        embedding = self.embed(self.pooling(features.map))
+        embedding = self.embed(self.pooling.pool(features))
         scored = zip(self.taxonomy.levels, self.directions, strict=True)
         return Prediction({level: linear(embedding, normalize(weight)) for level, weight in scored}, embedding)
 

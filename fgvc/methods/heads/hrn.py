@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from fgvc.datatypes import Prediction
 from fgvc.errors import UsageError
-from fgvc.methods.backbone import Backbone, Features
+from fgvc.methods.backbone import Backbone
+from fgvc.methods.features import Features
 from fgvc.methods.heads.base import Head, PoolingFactory
 from fgvc.methods.pooling.average import AveragePooling
 from fgvc.methods.targets import mean_of_known, scores_of

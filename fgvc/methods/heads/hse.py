@@ -5,6 +5,7 @@ Shape letters: N images, C channels, h, w grid, D width of a pooled map, E width
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain, count
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +13,12 @@ from torch.nn.functional import kl_div
 
 from fgvc.datatypes import Prediction
 from fgvc.errors import UsageError
-from fgvc.methods.backbone import Backbone, Features
+from fgvc.methods.backbone import Backbone
+from fgvc.methods.features import Features
 from fgvc.methods.heads.base import Head, PoolingFactory
 from fgvc.methods.module_list import ModuleListOf
-from fgvc.methods.pooling.average import AveragePooling
+from fgvc.methods.pooling.base import Pooling
+from fgvc.methods.pooling.native import NativePooling
 from fgvc.taxonomy.relatives import parents
 from fgvc.taxonomy.tree import Taxonomy
 
@@ -70,7 +73,7 @@ class Level(nn.Module):
         raw: the copy of the last stage of the raw branch; None where the branch reads the backbone's map.
         guided: the same for the guided branch.
         guide: see Guide, or None at the coarsest level.
-        pooling: makes the pooling of each branch.
+        poolings: gives each branch its own.
         channels: C.
     """
 
@@ -80,30 +83,30 @@ class Level(nn.Module):
         raw: nn.Module | None,
         guided: nn.Module | None,
         guide: Guide | None,
-        pooling: PoolingFactory,
+        poolings: Iterator[Pooling],
         channels: int,
     ) -> None:
         super().__init__()
         self.raw, self.guided, self.guide = raw, guided, guide
-        self.pool_raw = pooling(channels)
+        self.pool_raw = next(poolings)
         width = self.pool_raw.out_features
         self.name_raw = _classifier(width, size)
         self.width = width if guide is None else 2 * width
         if guide is not None:
-            self.pool_guided = pooling(channels)
+            self.pool_guided = next(poolings)
             self.name_guided, self.name_both = _classifier(width, size), _classifier(2 * width, size)
 
     def forward(self, features: Features, above: Tensor | None) -> tuple[list[Tensor], Tensor]:
         """Features and the probabilities (N, K) of the level above -> logits of each classifier, embedding (N, D)."""
-        v_raw = self.pool_raw(self._map(features, self.raw))
+        v_raw = self.pool_raw.pool(self._seen(features, self.raw))
         if self.guide is None:
             return [self.name_raw(v_raw)], v_raw
-        v_guided = self.pool_guided(self.guide(self._map(features, self.guided), above))
+        v_guided = self.pool_guided(self.guide(self._seen(features, self.guided).map, above))
         both = torch.cat([v_guided, v_raw], dim=1)
         return [self.name_guided(v_guided), self.name_raw(v_raw), self.name_both(both)], both
 
-    def _map(self, features: Features, stage: nn.Module | None) -> Tensor:
-        return features.map if stage is None else stage(features.trunk)
+    def _seen(self, features: Features, stage: nn.Module | None) -> Features:
+        return features if stage is None else stage(features.trunk)
 
 
 class HSEHead(Head):
@@ -138,7 +141,7 @@ class HSEHead(Head):
         self,
         taxonomy: Taxonomy,
         backbone: Backbone,
-        pooling: PoolingFactory = AveragePooling,
+        pooling: PoolingFactory = NativePooling,
         label_smoothing: float = 0.0,
         prior_strength: float = 0.0,
         embedding_width: int = 1024,
@@ -158,14 +161,16 @@ class HSEHead(Head):
         self.shared, self.use_parents = share_last_stage, use_parents
         self.regularisation, self.temperature = regularisation, temperature
         sizes = [taxonomy.size(level) for level in taxonomy.levels]
+        more = (pooling(backbone.channels).attach(backbone) for _ in count())
+        poolings = chain([self.pooling], more)
         self.levels: ModuleListOf[Level] = ModuleListOf()
         for number, size in enumerate(sizes):
             own, finest = not share_last_stage, number == len(sizes) - 1
             guide = Guide(sizes[number - 1], backbone.channels, embedding_width, guide_width) if number else None
             raw = backbone.new_last_stage() if own and not finest else None
             guided = backbone.new_last_stage() if own and number else None
-            self.levels.append(Level(size, raw, guided, guide, pooling, backbone.channels))
-        del self.pooling  # each branch has its own
+            self.levels.append(Level(size, raw, guided, guide, poolings, backbone.channels))
+        del self.pooling  # the first branch has it
         self.embedding_size = self.levels[-1].width
         for number, level in enumerate(taxonomy.levels[1:], start=1):
             self.register_buffer(f"parents{number}", parents(taxonomy, level), persistent=False)

@@ -11,7 +11,7 @@ from fgvc.errors import UsageError
 from fgvc.methods.backbone import Backbone
 from fgvc.methods.heads.base import PoolingFactory
 from fgvc.methods.heads.linear import LinearHead
-from fgvc.methods.pooling.average import AveragePooling
+from fgvc.methods.pooling.native import NativePooling
 from fgvc.methods.targets import mean_of_known, scores_of
 from fgvc.taxonomy.relatives import leaf_ancestors, log_marginal
 from fgvc.taxonomy.tree import Taxonomy
@@ -70,7 +70,7 @@ class HXEHead(LinearHead):
         self,
         taxonomy: Taxonomy,
         backbone: Backbone,
-        pooling: PoolingFactory = AveragePooling,
+        pooling: PoolingFactory = NativePooling,
         label_smoothing: float = 0.0,
         prior_strength: float = 0.0,
         dropout: float = 0.0,

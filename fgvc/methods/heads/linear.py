@@ -6,9 +6,10 @@ Shape letters: N images, C channels, h, w grid.
 from torch import nn
 
 from fgvc.datatypes import Prediction
-from fgvc.methods.backbone import Backbone, Features
+from fgvc.methods.backbone import Backbone
+from fgvc.methods.features import Features
 from fgvc.methods.heads.base import Head, PoolingFactory
-from fgvc.methods.pooling.average import AveragePooling
+from fgvc.methods.pooling.native import NativePooling
 from fgvc.taxonomy.tree import Taxonomy
 
 
@@ -24,7 +25,7 @@ class LinearHead(Head):
         self,
         taxonomy: Taxonomy,
         backbone: Backbone,
-        pooling: PoolingFactory = AveragePooling,
+        pooling: PoolingFactory = NativePooling,
         label_smoothing: float = 0.0,
         prior_strength: float = 0.0,
         dropout: float = 0.0,
@@ -37,6 +38,6 @@ class LinearHead(Head):
 
     def forward(self, features: Features) -> Prediction:
         """Features (map (N, C, h, w)) -> Prediction with the leaf level."""
-        embedding = self.pooling(features.map)
+        embedding = self.pooling.pool(features)
         logits = self.classifier(self.dropout(embedding))
         return Prediction({self.taxonomy.leaf_level: logits}, embedding)

@@ -11,7 +11,7 @@ from fgvc.errors import UsageError
 from fgvc.methods.backbone import Backbone
 from fgvc.methods.heads.base import PoolingFactory, node_loss
 from fgvc.methods.heads.linear import LinearHead
-from fgvc.methods.pooling.average import AveragePooling
+from fgvc.methods.pooling.native import NativePooling
 from fgvc.taxonomy.relatives import heights
 from fgvc.taxonomy.tree import Taxonomy
 
@@ -68,7 +68,7 @@ class SoftLabelHead(LinearHead):
         self,
         taxonomy: Taxonomy,
         backbone: Backbone,
-        pooling: PoolingFactory = AveragePooling,
+        pooling: PoolingFactory = NativePooling,
         prior_strength: float = 0.0,
         dropout: float = 0.0,
         beta: float = 10.0,

@@ -10,7 +10,7 @@ from fgvc.datatypes import Prediction
 from fgvc.errors import UsageError
 from fgvc.methods.backbone import Backbone
 from fgvc.methods.heads.base import LevelHead, PoolingFactory
-from fgvc.methods.pooling.average import AveragePooling
+from fgvc.methods.pooling.native import NativePooling
 from fgvc.taxonomy.tree import Taxonomy
 
 
@@ -57,7 +57,7 @@ class TreePathHead(LevelHead):
         self,
         taxonomy: Taxonomy,
         backbone: Backbone,
-        pooling: PoolingFactory = AveragePooling,
+        pooling: PoolingFactory = NativePooling,
         label_smoothing: float = 0.0,
         prior_strength: float = 0.0,
         dropout: float = 0.0,

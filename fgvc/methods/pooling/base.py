@@ -7,6 +7,9 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
+from fgvc.methods.backbone import Backbone
+from fgvc.methods.features import Features
+
 
 class Pooling(nn.Module, ABC):
     """Feature map (N, C, h, w) -> vector (N, D).
@@ -22,6 +25,14 @@ class Pooling(nn.Module, ABC):
         super().__init__()
         self.in_channels = in_channels
         self.out_features = in_channels
+
+    def attach(self, backbone: Backbone) -> "Pooling":
+        """Learn which backbone makes the maps, and return self; most poolings need nothing of it."""
+        return self
+
+    def pool(self, features: Features) -> Tensor:
+        """Features of N images -> (N, D)."""
+        return self(features.map)  # type: ignore[no-any-return]
 
     @abstractmethod
     def forward(self, features: Tensor) -> Tensor:

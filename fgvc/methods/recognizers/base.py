@@ -14,6 +14,7 @@ from fgvc.errors import UsageError, did_you_mean
 from fgvc.methods.backbone import Backbone
 from fgvc.methods.heads.base import Head
 from fgvc.methods.last_stage import LastStage
+from fgvc.methods.own_head import OwnHead
 from fgvc.taxonomy.tree import Taxonomy
 
 BackboneFactory = Callable[[int], Backbone]
@@ -27,6 +28,10 @@ def mean_probability(predictions: Sequence[Prediction]) -> dict[str, Tensor]:
         - math.log(len(predictions))
         for level in predictions[0].logits
     }
+
+
+PRETRAINED: tuple[type[nn.Module], ...] = (Backbone, LastStage, OwnHead)
+"""What holds the layers of timm's networks: all that a phase `head` leaves as it is."""
 
 
 class PhasePlan(NamedTuple):
@@ -58,7 +63,7 @@ class Recognizer(nn.Module, ABC):
         phase: the name of the current phase.
     """
 
-    phases: ClassVar[Mapping[str, PhasePlan]] = {"all": PhasePlan(), "head": PhasePlan(still=(Backbone, LastStage))}
+    phases: ClassVar[Mapping[str, PhasePlan]] = {"all": PhasePlan(), "head": PhasePlan(still=PRETRAINED)}
     """What each phase does: `all` trains everything, `head` keeps the backbones and the copies of last stages."""
 
     heads_plan: ClassVar[PhasePlan] = PhasePlan()
@@ -144,6 +149,13 @@ class Recognizer(nn.Module, ABC):
     def last_stages(self) -> Iterator[LastStage]:
         """Iterate over the copies of last stages that heads own."""
         return (module for module in self.modules() if isinstance(module, LastStage))
+
+    def pretrained(self) -> Iterator[nn.Module]:
+        """Iterate over timm's networks, then over the parts of them that heads and poolings hold, in timm's names."""
+        yield from (backbone.net for backbone in self.backbones())
+        yield from self.last_stages()
+        heads = (module.net for module in self.modules() if isinstance(module, OwnHead))
+        yield from (head for head in heads if any(True for _ in head.parameters()))
 
     def all_heads(self) -> Iterator[Head]:
         """Iterate over the heads inside."""

@@ -15,12 +15,19 @@ from torch.nn.functional import normalize
 from fgvc.datatypes import Prediction
 from fgvc.errors import UsageError
 from fgvc.images.regions import centred_boxes, crop_and_resize, downscale, inside, whole
-from fgvc.methods.backbone import Backbone, Features
+from fgvc.methods.backbone import Backbone
+from fgvc.methods.features import Features
 from fgvc.methods.heads.base import Head
 from fgvc.methods.heads.linear import LinearHead
-from fgvc.methods.last_stage import LastStage
 from fgvc.methods.module_list import ModuleListOf
-from fgvc.methods.recognizers.base import BackboneFactory, HeadFactory, PhasePlan, Recognizer, mean_probability
+from fgvc.methods.recognizers.base import (
+    PRETRAINED,
+    BackboneFactory,
+    HeadFactory,
+    PhasePlan,
+    Recognizer,
+    mean_probability,
+)
 from fgvc.methods.targets import mean_of_known
 from fgvc.taxonomy.tree import Taxonomy
 
@@ -127,7 +134,7 @@ class FCAN(Recognizer):
 
     phases: ClassVar[Mapping[str, PhasePlan]] = {
         "all": PhasePlan(terms=("classes", "policy")),
-        "head": PhasePlan(still=("attentions", Backbone, LastStage)),
+        "head": PhasePlan(still=("attentions", *PRETRAINED)),
         "recognise": PhasePlan(still=("attentions",)),
         "attend": PhasePlan(terms=("policy",), still=("heads", Backbone)),
     }
@@ -219,10 +226,8 @@ class FCAN(Recognizer):
         def by_part(rows: Tensor) -> list[Tensor]:
             return [x.flatten(0, 1) for x in rows.reshape(*boxes.shape[:3], *rows.shape[1:]).unbind(dim=1)]
 
-        maps = by_part(features.map)
-        trunks = [None] * len(maps) if features.trunk is None else by_part(features.trunk)
-        heads = list(self.heads)[1:]
-        return [head(Features(seen, trunk)) for head, seen, trunk in zip(heads, maps, trunks, strict=True)]
+        fields = [[None] * len(self.part_sizes) if field is None else by_part(field) for field in features]
+        return [head(Features(*part)) for head, *part in zip(list(self.heads)[1:], *fields, strict=True)]
 
     def _class_terms(self, seen: Glimpses, labels: Tensor) -> dict[str, Tensor]:
         terms: dict[str, Tensor] = {}

@@ -21,9 +21,15 @@ from fgvc.methods.attention.objectives import evidence, ranking_loss
 from fgvc.methods.backbone import Backbone
 from fgvc.methods.heads.base import Head, node_loss
 from fgvc.methods.heads.linear import LinearHead
-from fgvc.methods.last_stage import LastStage
 from fgvc.methods.module_list import ModuleListOf
-from fgvc.methods.recognizers.base import BackboneFactory, HeadFactory, PhasePlan, Recognizer, mean_probability
+from fgvc.methods.recognizers.base import (
+    PRETRAINED,
+    BackboneFactory,
+    HeadFactory,
+    PhasePlan,
+    Recognizer,
+    mean_probability,
+)
 from fgvc.taxonomy.tree import Taxonomy
 
 FUSION_SCALE = 16.0
@@ -129,7 +135,7 @@ class RACNN(Recognizer):
 
     phases: ClassVar[Mapping[str, PhasePlan]] = {
         "all": PhasePlan(terms=("locate", "classes")),
-        "head": PhasePlan(still=("attentions", Backbone, LastStage)),
+        "head": PhasePlan(still=("attentions", *PRETRAINED)),
         "locate": PhasePlan(terms=("locate",), still=("scales", "fusion")),
         "recognise": PhasePlan(still=("attentions",)),
         "refine": PhasePlan(terms=("locate", "classes"), still=("scales.0",)),

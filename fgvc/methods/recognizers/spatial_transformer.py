@@ -17,11 +17,10 @@ from fgvc.errors import UsageError
 from fgvc.images.regions import bounded_boxes, crop_and_resize, downscale
 from fgvc.methods.backbone import Backbone
 from fgvc.methods.heads.base import PoolingFactory, node_loss
-from fgvc.methods.last_stage import LastStage
 from fgvc.methods.module_list import ModuleListOf
-from fgvc.methods.pooling.average import AveragePooling
 from fgvc.methods.pooling.base import Pooling
-from fgvc.methods.recognizers.base import BackboneFactory, PhasePlan, Recognizer
+from fgvc.methods.pooling.native import NativePooling
+from fgvc.methods.recognizers.base import PRETRAINED, BackboneFactory, PhasePlan, Recognizer
 from fgvc.taxonomy.tree import Taxonomy
 
 
@@ -104,7 +103,7 @@ class SpatialTransformer(Recognizer):
 
     phases: ClassVar[Mapping[str, PhasePlan]] = {
         "all": PhasePlan(),
-        "head": PhasePlan(still=("localiser", Backbone, LastStage)),
+        "head": PhasePlan(still=("localiser", *PRETRAINED)),
     }
 
     def __init__(
@@ -112,7 +111,7 @@ class SpatialTransformer(Recognizer):
         taxonomy: Taxonomy,
         image_size: int,
         backbone: BackboneFactory = Backbone,
-        pooling: PoolingFactory = AveragePooling,
+        pooling: PoolingFactory = NativePooling,
         num_crops: int = 2,
         side: float = 0.5,
         learn_scale: bool = False,
@@ -141,7 +140,9 @@ class SpatialTransformer(Recognizer):
             self.trunks[0].check_side(image_size)
         channels = self.trunks[0].channels
         self.localiser = Localiser(channels, num_crops, 3 if learn_scale else 2)
-        self.poolings: ModuleListOf[Pooling] = ModuleListOf(pooling(channels) for _ in range(num_crops))
+        self.poolings: ModuleListOf[Pooling] = ModuleListOf(
+            pooling(channels).attach(self.trunks[i % len(self.trunks)]) for i in range(num_crops)
+        )
         self.classifier = nn.Linear(sum(one.out_features for one in self.poolings), taxonomy.num_classes)
         nn.init.normal_(self.classifier.weight, std=0.01)
         nn.init.zeros_(self.classifier.bias)
@@ -174,8 +175,8 @@ class SpatialTransformer(Recognizer):
 
     def _read(self, crops: Tensor) -> list[Tensor]:
         """Crops (N, K, 3, s, s) -> K descriptors (N, D / K)."""
-        maps = [self.trunks[i % len(self.trunks)](crops[:, i]).map for i in range(crops.shape[1])]
-        return [pooling(one) for pooling, one in zip(self.poolings, maps, strict=True)]
+        seen = [self.trunks[i % len(self.trunks)](crops[:, i]) for i in range(crops.shape[1])]
+        return [pooling.pool(one) for pooling, one in zip(self.poolings, seen, strict=True)]
 
 
 def _check_sides(number: int, side: float, bounds: tuple[float, float] | None, ratio: float) -> None:

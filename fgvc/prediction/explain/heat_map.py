@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from fgvc.datatypes import Prediction
-from fgvc.methods.backbone import Features
+from fgvc.methods.backbone import Backbone
+from fgvc.methods.features import Features
 from fgvc.methods.recognizers.base import Recognizer
 
 Reads = list[tuple[Tensor, Tensor]]
@@ -43,8 +44,9 @@ def heat_maps(recognizer: Recognizer, images: Tensor, leaves: Tensor | None = No
     Grad-CAM for faithful explanations of convolutional neural networks", 2020).
 
     No layer has to be chosen per family of networks: `Features.map` is what the heads read, for transformers the tokens
-    after the last norm as a grid. What comes before it in the backbone is not differentiated, so frozen parameters and
-    scales that are detached from each other make no difference, and each map hears only from its own heads.
+    after the last norm as a grid. Where heads read a class token, it is the grid of the tokens that its last block
+    reads. What comes before the map in the backbone is not differentiated, so frozen parameters and scales that are
+    detached from each other make no difference, and each map hears only from its own heads.
 
     Args:
         recognizer: any, in the mode in which it is to answer; neither its gradients nor its hooks change.
@@ -92,14 +94,25 @@ def _recorded(recognizer: Recognizer) -> Iterator[list[Tensor]]:
     def before(*_: Any) -> None:
         torch.set_grad_enabled(False)  # the graph of a backbone would be the larger part of the memory
 
+    def tokens(backbone: Backbone, out: Tensor) -> Tensor:
+        torch.set_grad_enabled(True)
+        h, w = backbone.grid
+        prefix, grid = out.detach().tensor_split([out.shape[1] - h * w], dim=1)
+        maps.append(grid.transpose(1, 2).reshape(len(grid), -1, h, w).requires_grad_())
+        return torch.cat([prefix, maps[-1].flatten(2).transpose(1, 2)], dim=1)
+
     def after(_module: Any, _images: Any, features: Features) -> Features:
         torch.set_grad_enabled(True)
+        if features.map.requires_grad:  # of a class token: what it reads is recorded already
+            return features
         maps.append(features.map.detach().requires_grad_())
         return features._replace(map=maps[-1].clone())  # a copy, which a head may change in place
 
     hooks: list[Any] = []
     for backbone in recognizer.backbones():
         hooks += [backbone.register_forward_pre_hook(before), backbone.register_forward_hook(after)]
+        if (module := backbone.class_token_reads()) is not None:
+            hooks.append(module.register_forward_hook(lambda _module, _given, out, of=backbone: tokens(of, out)))
     try:
         with torch.inference_mode(False), torch.enable_grad():
             yield maps

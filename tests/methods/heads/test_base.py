@@ -7,12 +7,7 @@ from fakes.tiny_model import TAXONOMY
 from fgvc.datatypes import Prediction
 from fgvc.methods.heads.base import class_loss, node_loss
 from fgvc.methods.heads.linear import LinearHead
-
-
-class Channels:
-    """All that a head wants to know of a backbone."""
-
-    channels = 6
+from tests.fakes.plain_trunk import Channels
 
 
 def loss_by_hand(logits, targets, smoothing: float) -> float:

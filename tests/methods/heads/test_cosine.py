@@ -4,12 +4,9 @@ import pytest
 import torch
 from fakes.tiny_model import TAXONOMY
 
-from fgvc.methods.backbone import Features
+from fgvc.methods.features import Features
 from fgvc.methods.heads.cosine import CosineHead
-
-
-class Channels:
-    channels = 6
+from tests.fakes.plain_trunk import Channels
 
 
 def test_logits_are_the_scaled_cosines_of_embedding_and_class_weight():

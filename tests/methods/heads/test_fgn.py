@@ -8,14 +8,11 @@ from fakes.tiny_model import TAXONOMY
 
 from fgvc.datatypes import Prediction
 from fgvc.errors import UsageError
-from fgvc.methods.backbone import Features
+from fgvc.methods.features import Features
 from fgvc.methods.heads.fgn import FGNHead, read_parts
 from fgvc.methods.pooling.gem import GeMPooling
 from fgvc.taxonomy.tree import Taxonomy
-
-
-class Channels:
-    channels = 6
+from tests.fakes.plain_trunk import Channels
 
 
 def made(taxonomy=TAXONOMY, **arguments):

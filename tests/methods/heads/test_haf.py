@@ -8,15 +8,12 @@ from scipy.spatial.distance import cosine, jensenshannon
 
 from fgvc.datatypes import Prediction
 from fgvc.errors import UsageError
-from fgvc.methods.backbone import Features
+from fgvc.methods.features import Features
 from fgvc.methods.heads.haf import HAFHead, closeness, jensen_shannon
 from fgvc.taxonomy.tree import Taxonomy
+from tests.fakes.plain_trunk import Channels
 
 TERMS = ["classes", "consistency", "margin", "geometry"]
-
-
-class Channels:
-    channels = 6
 
 
 def made(taxonomy=TAXONOMY, **arguments):

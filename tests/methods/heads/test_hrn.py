@@ -9,15 +9,12 @@ from torch.nn import functional as F
 
 from fgvc.datatypes import Prediction
 from fgvc.errors import UsageError
-from fgvc.methods.backbone import Features
+from fgvc.methods.features import Features
 from fgvc.methods.heads.hrn import HRNHead, TreePrediction, log_node_probabilities, tree_loss
 from fgvc.taxonomy.tree import Taxonomy
+from tests.fakes.plain_trunk import Channels
 
 BIRDS = Path(__file__).parents[3] / "data/cub/taxonomy.csv"
-
-
-class Channels:
-    channels = 6
 
 
 def made(taxonomy=TAXONOMY, **arguments):

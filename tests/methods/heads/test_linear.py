@@ -2,13 +2,10 @@ import numpy as np
 import torch
 from fakes.tiny_model import TAXONOMY
 
-from fgvc.methods.backbone import Features
+from fgvc.methods.features import Features
 from fgvc.methods.heads.linear import LinearHead
 from fgvc.methods.pooling.gem import GeMPooling
-
-
-class Channels:
-    channels = 6
+from tests.fakes.plain_trunk import Channels
 
 
 def test_logits_are_the_matrix_product_of_the_pooled_map():

@@ -6,14 +6,11 @@ from torch.nn.functional import cross_entropy
 
 from fgvc.datatypes import Prediction
 from fgvc.errors import UsageError
-from fgvc.methods.backbone import Features
+from fgvc.methods.features import Features
 from fgvc.methods.heads.linear import LinearHead
 from fgvc.methods.heads.per_level import PerLevelHead
 from fgvc.taxonomy.tree import Taxonomy
-
-
-class Channels:
-    channels = 6
+from tests.fakes.plain_trunk import Channels
 
 
 def random_prediction(count):

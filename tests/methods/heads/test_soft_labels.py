@@ -8,13 +8,10 @@ from torch.nn.functional import cross_entropy
 
 from fgvc.datatypes import Prediction
 from fgvc.errors import UsageError
-from fgvc.methods.backbone import Features
+from fgvc.methods.features import Features
 from fgvc.methods.heads.soft_labels import SoftLabelHead, soft_label_loss, soft_targets
 from fgvc.taxonomy.tree import Taxonomy
-
-
-class Channels:
-    channels = 6
+from tests.fakes.plain_trunk import Channels
 
 
 def slow_target(leaf, leaves, beta):

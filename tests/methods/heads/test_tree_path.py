@@ -10,13 +10,10 @@ from torch.nn.functional import cross_entropy
 
 from fgvc.datatypes import Prediction
 from fgvc.errors import UsageError
-from fgvc.methods.backbone import Features
+from fgvc.methods.features import Features
 from fgvc.methods.heads.tree_path import TreePathHead, tree_path_divergence
 from fgvc.taxonomy.tree import Taxonomy
-
-
-class Channels:
-    channels = 6
+from tests.fakes.plain_trunk import Channels
 
 
 def random_logits(tree, count, seed=0, **options):

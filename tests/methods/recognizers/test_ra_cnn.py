@@ -16,11 +16,13 @@ from fgvc.images.regions import box_iou, crop_and_resize, downscale, erase, fitt
 from fgvc.methods.attention.apn import APN
 from fgvc.methods.attention.centre import CentreBox
 from fgvc.methods.attention.objectives import ranking_loss
-from fgvc.methods.backbone import Backbone, Features
+from fgvc.methods.backbone import Backbone
+from fgvc.methods.features import Features
 from fgvc.methods.heads.linear import LinearHead
 from fgvc.methods.recognizers.ra_cnn import RACNN
 from fgvc.model_file.architecture import build
 from fgvc.taxonomy.tree import Taxonomy
+from tests.fakes.plain_trunk import Channels
 
 TINY = partial(Backbone, name="test_resnet", weights="none")
 TWO = Taxonomy.flat(["dark", "bright"])
@@ -212,12 +214,14 @@ def test_bf16_stays_finite():
     assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
 
 
-class Light(Backbone):
+class Light(Channels, Backbone):
     """A backbone that cannot be wrong: its map is the image itself, coarsely."""
+
+    channels = 3
 
     def __init__(self, image_size: int) -> None:
         nn.Module.__init__(self)
-        self.channels, self.stride = 3, image_size // 8
+        self.stride = image_size // 8
 
     def forward(self, pixels: torch.Tensor) -> Features:
         return Features(adaptive_avg_pool2d(pixels.float() / 255, 8))

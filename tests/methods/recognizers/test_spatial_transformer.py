@@ -9,9 +9,11 @@ from torch import nn
 from torch.nn.functional import avg_pool2d, interpolate
 
 from fgvc.errors import UsageError
-from fgvc.methods.backbone import Backbone, Features
+from fgvc.methods.backbone import Backbone
+from fgvc.methods.features import Features
 from fgvc.methods.recognizers.spatial_transformer import SpatialTransformer, spread_positions
 from fgvc.model_file.architecture import build
+from tests.fakes.plain_trunk import Channels
 
 TINY = partial(Backbone, name="test_resnet", weights="none")
 SIZE, SOURCE = 32, 96
@@ -134,7 +136,7 @@ def test_training_moves_the_boxes_and_the_ratio_slows_them_under_adamw_too(name,
     assert moved[0.1] / moved[1.0] == pytest.approx(slower, rel=0.2)
 
 
-class Colours(nn.Module):
+class Colours(Channels, nn.Module):
     """A network that sees mean colours on a grid of 8 x 8."""
 
     channels = 3

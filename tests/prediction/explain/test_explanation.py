@@ -12,7 +12,8 @@ from fgvc.errors import FgvcError, UsageError
 from fgvc.images.decoding import MENDED
 from fgvc.images.regions import crop_and_resize
 from fgvc.images.resizing import EvalResize
-from fgvc.methods.backbone import Backbone, Features
+from fgvc.methods.backbone import Backbone
+from fgvc.methods.features import Features
 from fgvc.methods.recognizers.base import Recognizer
 from fgvc.model_file.model import Model
 from fgvc.prediction.explain.explanation import Explanation, View, explain

@@ -6,8 +6,10 @@ from torch import nn
 
 from fgvc.datatypes import Prediction
 from fgvc.images.regions import crop_and_resize, downscale
-from fgvc.methods.backbone import Backbone, Features
+from fgvc.methods.backbone import Backbone
+from fgvc.methods.features import Features
 from fgvc.methods.heads.base import Head
+from fgvc.methods.heads.linear import LinearHead
 from fgvc.methods.pooling.average import AveragePooling
 from fgvc.methods.recognizers.base import Recognizer
 from fgvc.methods.recognizers.whole_image import WholeImage
@@ -47,6 +49,10 @@ pytestmark = [
 ]
 
 
+def AVERAGE(taxonomy, backbone):
+    return LinearHead(taxonomy, backbone, pooling=AveragePooling)
+
+
 def pictures(size, number=2, seed=0):
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.randint(256, (number, 3, 8, 8), generator=generator).float()
@@ -56,7 +62,7 @@ def pictures(size, number=2, seed=0):
 def whole_image(name, weight_std=0.5):
     size, arguments = FAMILIES[name]
     torch.manual_seed(0)
-    model = WholeImage(TAXONOMY, size, lambda side: Backbone(side, name, "none", arguments)).eval()
+    model = WholeImage(TAXONOMY, size, lambda side: Backbone(side, name, "none", arguments), AVERAGE).eval()
     nn.init.normal_(model.head.classifier.weight, std=weight_std)
     return model, pictures(size)
 
@@ -118,7 +124,7 @@ def test_what_is_changed_in_a_corner_lights_up_in_that_corner(name, corner):
     size, arguments = FAMILIES[name]
     side = 4 * size  # a map so fine that a corner is not all of it
     torch.manual_seed(1)
-    model = WholeImage(TAXONOMY, side, lambda s: Backbone(s, name, "none", arguments)).eval()
+    model = WholeImage(TAXONOMY, side, lambda s: Backbone(s, name, "none", arguments), AVERAGE).eval()
     plain = torch.full((1, 3, side, side), 128.0)
     part = side // 4
     rows, columns = np.s_[:part, -part:] if corner == "upper right" else np.s_[-part:, :part]
@@ -133,6 +139,36 @@ def test_what_is_changed_in_a_corner_lights_up_in_that_corner(name, corner):
     row, column = divmod(int(heat.argmax()), heat.shape[1])
     found = ("upper" if row < heat.shape[0] / 2 else "lower", "left" if column < heat.shape[1] / 2 else "right")
     assert " ".join(found) == corner
+
+
+@pytest.mark.parametrize("name", ["test_vit", "deit_tiny_distilled_patch16_224", "cait_xxs24_224"])
+def test_of_a_class_token_it_is_the_grid_that_the_token_reads(name):
+    """By hand: timm's network from the norm of its last block on, and the gradient of that norm's answer."""
+    side = 224 if name.startswith("cait") else 64
+    arguments = {"depth": 2, "depth_token_only": 1} if name.startswith("cait") else {"depth": 2}
+    cells = (side // 16) ** 2
+    torch.manual_seed(0)
+    model = WholeImage(TAXONOMY, side, lambda side: Backbone(side, name, "none", arguments)).eval()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.1) if parameter.ndim > 1 else None
+    images, net, grids = pictures(side), model.backbone.net, []
+
+    def cut(_module, _given, out):
+        grids.append(out[:, -cells:].detach().requires_grad_())
+        return torch.cat([out[:, :-cells], grids[-1]], dim=1)
+
+    last = net.blocks_token_only[-1] if name.startswith("cait") else net.blocks[-1]
+    hook = last.norm1.register_forward_hook(cut)
+    features = net.forward_features((images - model.backbone.mean) / model.backbone.std)
+    logits = net.forward_head(features, pre_logits=True) @ model.head.classifier.weight.T + model.head.classifier.bias
+    hook.remove()
+    chances = logits.double().softmax(dim=1)
+    asked = chances.max(dim=1).values
+    (slope,) = torch.autograd.grad((asked / (1 - asked)).log().sum(), grids)
+    evidence = (slope * grids[0]).sum(dim=2).clamp_min(0).view(2, side // 16, side // 16).detach()
+    highest = evidence.amax(dim=(1, 2), keepdim=True)
+    assert (highest > 0).all()
+    torch.testing.assert_close(heat_maps(model, images).whole, evidence / highest, atol=1e-3, rtol=0)
 
 
 # --- every kind of recognizer ---
