@@ -134,7 +134,7 @@ def test_no_config_names_a_machine_or_the_network():
         assert "http" not in text and not any(f" {root}" in text for root in ("/home", "/mnt", "/data", "/root"))
 
 
-BY_DEFAULT = {"AveragePooling", "Backbone", "BAPPooling", "SCDAPooling"}
+BY_DEFAULT = {"Backbone", "AveragePooling", "BAPPooling", "SCDAPooling"}
 """Parts that no YAML names: defaults, WS-DAN's own pooling, and the pooling beside `SCDABox` of scda.yaml."""
 
 

@@ -23,6 +23,7 @@ from benchmarks.accuracy.linear_probe import features
 from fgvc.data.sources.cub import CUB
 from fgvc.images.resizing import EvalResize
 from fgvc.methods.backbone import Backbone
+from fgvc.methods.pooling.native import NativePooling
 from fgvc.training.calibration import COLDEST, HOTTEST, calibration_error, fit_temperature, halves
 
 
@@ -93,7 +94,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     source, how = CUB(options.root), EvalResize(options.image_size)
     backbone = Backbone(options.image_size, options.backbone, options.weights, mean=[0.5] * 3, std=[0.5] * 3).eval()
     records = {split: source.records(split) for split in ("train", "test")}
-    seen = {split: features(backbone, of_split, how) for split, of_split in records.items()}
+    pooling = NativePooling(backbone.channels).attach(backbone).eval()
+    seen = {split: features(backbone, pooling, of_split, how) for split, of_split in records.items()}
     labels = {split: torch.from_numpy(of_split.labels).long() for split, of_split in records.items()}
     mean, std = seen["train"].mean(dim=0), seen["train"].std(dim=0).clamp_min(1e-6)
     x, test = ((seen[split] - mean) / std for split in ("train", "test"))

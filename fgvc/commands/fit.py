@@ -76,7 +76,7 @@ def build(cli: RunCLI, run: Run) -> None:
     data = cli.datamodule
     data.train_dataloader()  # too few images for a batch: say so before anything is written
     if processes.is_first():
-        if not run.resumes:
+        if cli.evaluation and not run.resumes:
             print(cli.evaluation, file=sys.stderr)
         for report in dict.fromkeys(str(one.report) for one in cli.model.recognizer.backbones() if one.report):
             print(report, file=sys.stderr)

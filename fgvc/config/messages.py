@@ -69,7 +69,11 @@ def _about_links(text: str, linked: Mapping[str, str]) -> str | None:
     if found := re.search(r'Linked "([^"]+)" must be given via "([^"]+)"', text):
         return f"{found[1]}: follows from {found[2]}; give that"
     if (found := re.search(r"argument \S+ --> (\S+):", text)) and found[1] in linked:
-        return f"{found[1]}: comes from {linked[found[1]]} by itself; leave it out"
+        source = linked[found[1]]
+        made = source.startswith("data.")  # not a key but what is built from keys
+        return f"{found[1]}: " + (
+            f"comes from {source} by itself; leave it out" if made else f"follows from {source}; give that"
+        )
     return None
 
 

@@ -19,7 +19,7 @@ def follow_weights(config: Any) -> str:
         config: parsed, with `model` and `data`; changed in place.
 
     Returns:
-        One line that says what was chosen and why.
+        One line that says what was chosen and why; empty where there are no weights that ask for anything.
     """
     model, data = config["model"], config["data"]
     network = next(_backbones(model), {"name": "", "weights": "none"})
@@ -31,9 +31,9 @@ def follow_weights(config: Any) -> str:
         if data[key] is None:
             data[key] = getattr(default, key)
     chosen = Preprocessing(model["image_size"], *(data[key] for key in _RESIZE))
-    line = _told(chosen)
     if asked is None:
-        return line
+        return ""
+    line = _told(chosen)
     others = [name for name, *pair in zip(asked._fields, asked, chosen, strict=True) if pair[0] != pair[1]]
     if not others:
         return f"{line}, as the weights of {network['name']} ask"

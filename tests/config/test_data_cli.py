@@ -161,7 +161,10 @@ def test_a_wrong_word_is_one_line(words, line):
         ({"data": "photos"}, "my.yaml: data holds a str; it holds keys such as source and val_fraction"),
         ({"data": None}, "missing data.source; give a --config that has it, or the flag --data.source"),
         ({"data": source(rooot=1)}, "data.source: unknown key 'rooot'; did you mean 'root'?"),
-        ({"data": {**source(), "fit": "stretch"}}, "data.fit: 'stretch' given, but it takes one of 'crop', 'squash'"),
+        (
+            {"data": {**source(), "fit": "stretch"}},
+            "data.fit: 'stretch' given, but it takes one of 'crop', 'squash' or null",
+        ),
         (
             {"data": {**source(), "source_size": 64}, "model": {"image_size": 96}},
             "data.source_size: 64 is less than model.image_size 96, which would be enlarged; give 96 or more",

@@ -52,7 +52,7 @@ NESTED = "--model.recognizer.init_args.head.init_args"
         (["---model.lr=1"], "---model.lr: a flag begins with two dashes: --model.lr"),
         (["--data.image_size=64"], "data.image_size: follows from model.image_size; give that"),
         (["--data.fit"], "--data.fit: give a value after it"),
-        (["--data.fit", "stretch"], "data.fit: 'stretch' given, but it takes one of 'crop', 'squash'"),
+        (["--data.fit", "stretch"], "data.fit: 'stretch' given, but it takes one of 'crop', 'squash' or null"),
         ([f"{NESTED}.dropout", "much"], "model.recognizer.head.dropout: 'much' given, but it takes a float"),
         (["--model.recognizer", "WholeImag"], "model.recognizer: no class 'WholeImag'; did you mean 'WholeImage'?"),
         (["--model.recognizer", "LinearHead"], "model.recognizer: LinearHead does not belong here"),

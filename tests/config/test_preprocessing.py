@@ -57,7 +57,9 @@ def test_weights_that_squash_and_weights_that_are_none():
     squashed = parsed(*backbone("coat_lite_medium_384", "w.safetensors")).config["data"]
     assert (squashed["fit"], squashed["crop_fraction"]) == ("squash", 1.0)
     cli = parsed(*backbone("tf_efficientnet_lite2", "none"))
-    assert cli.evaluation == "evaluation: 224 px, centred square, area"
+    assert cli.config["data"]["image_size"] == 224
+    assert [cli.config["data"][key] for key in ("fit", "crop_fraction", "interpolation")] == ["crop", 1.0, "area"]
+    assert cli.evaluation == ""
 
 
 def test_an_unknown_filter_is_refused_in_one_line(capsys):

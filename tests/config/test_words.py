@@ -13,7 +13,7 @@ def run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = Path("runs/birds")
     (folder / "checkpoints").mkdir(parents=True)
-    (folder / "config.yaml").write_text("model: {lr: 0.1}\n")
+    (folder / "config.yaml").write_text("model: {lr: 0.1}\ndata: {interpolation: area}\n")
     (folder / "checkpoints/last.ckpt").touch()
     Path("runs/latest").write_text("birds\n")
     return folder

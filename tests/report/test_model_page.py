@@ -51,7 +51,7 @@ what it is
     backbone: Backbone(name=resnet50, model_args={a: [1, true]})
     head: CosineHead(scale=16.0)
       pooling: GeMPooling(power=3.0)
-  photograph  87.5 % of its centred square, 448 px, seen at 224 px
+  photograph  87.5 % of its centred square, 448 px, seen at 224 px, bicubic
   answer      the most probable species and its genus; the probability of each
               level above: from the level's own classifier, where the method has
               one, or else the sum over the species below (own)
@@ -136,7 +136,7 @@ def test_small_and_whole_inputs_are_said_shortly():
     small = {**FOUND["weights"], "numbers": 3917, "bytes": 25204}
     inputs = {"size": 224, "fit": "squash", "crop_fraction": 1.0, "interpolation": "area"}
     lines = list(page({**FOUND, "weights": small, "input": inputs}))
-    assert "  photograph  all of it, squashed to a square, 224 px" in lines
+    assert "  photograph  all of it, squashed to a square, 224 px, area" in lines
     assert "  weights     3,917 numbers in 320 tensors (F32, I64), 25.2 kB" in lines
 
 

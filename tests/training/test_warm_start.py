@@ -267,5 +267,6 @@ def test_what_does_not_fit_is_refused_before_a_run_folder_is_made(runs, capsys, 
     capsys.readouterr()
     assert fit(*words, "--name", "failed") == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith("evaluation: ")]
     assert len(lines) == 1 and re.search(message, lines[0]), lines
     assert not (runs / "failed").exists() and (runs / "latest").read_text() == "first\n"
