@@ -32,13 +32,17 @@ def _main(command: str, args: list[str]) -> int:
     cli = RunCLI(command, words)
     if run is None and cli.config["ckpt_path"] is None:
         raise UsageError(f"fgvc {command}: give a run folder (fgvc {command} runs/NAME) or --ckpt_path with --config")
+    if cli.config["trainer"]["barebones"]:
+        raise UsageError(f"trainer.barebones: it counts nothing, and fgvc {command} is there to count; leave it out")
     cli.without_weights()
     cli.build()
     _read_weights(cli, command, run)
     table = PredictionTable((run or Path()) / run_folder.ANSWERS)
     callbacks = [BadImages(run or Path()), *([table] if command == "test" else [])]
     cli.build_trainer(callbacks=callbacks)
-    results = getattr(cli.trainer, command)(cli.model, datamodule=cli.datamodule, verbose=False)
+    cli.check_batches({"validate": "val"}.get(command, command))
+    with cli.in_our_words():
+        results = getattr(cli.trainer, command)(cli.model, datamodule=cli.datamodule, verbose=False)
     if cli.trainer.is_global_zero:
         values = {name: round(float(value), 6) for result in results for name, value in result.items()}
         _tell(cli, command, values, run, table.path)

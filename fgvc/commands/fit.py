@@ -14,6 +14,7 @@ from fgvc.files.origin import environment
 from fgvc.model_file.architecture import to_plain
 from fgvc.model_file.model import Model, save
 from fgvc.training import callback_list, checkpoints, metrics_file, processes, resuming
+from fgvc.training.batch_finder import find_size
 from fgvc.training.calibration import calibrate_model
 from fgvc.training.callbacks.progress import print_summary
 from fgvc.training.rate_finder import find_rate
@@ -83,6 +84,8 @@ def build(cli: RunCLI, run: Run) -> None:
     if run.weights_from and processes.is_first():  # DDP tells the others
         told = init_from(cli.model.recognizer, run.weights_from, run.bare)
         print(f"start from {run.weights_from}: {told}", file=sys.stderr)
+    if cli.config["find_batch_size"] and not run.resumes:
+        _find_batch_size(cli)
     if cli.config["find_lr"] and not run.resumes:
         _find_rate(cli)
     cli.build_trainer(
@@ -92,7 +95,7 @@ def build(cli: RunCLI, run: Run) -> None:
             cli.config_init["phases"],
             cli.config_init["cycle_phases"],
             cli.config["ema"],
-            monitor=f"val/{data.taxonomy.leaf_level}/top1" if "val" in data.splits else None,
+            monitor=f"val/{data.taxonomy.leaf_level}/top1" if _validates(cli) else None,
             minutes=cli.config["save_every_minutes"],
             patience=cli.config["early_stopping"],
         ),
@@ -100,6 +103,20 @@ def build(cli: RunCLI, run: Run) -> None:
     )
     if processes.is_first() and not run.resumes:
         run_folder.create(run.folder, cli.plain_config())
+
+
+def _validates(cli: RunCLI) -> bool:
+    return "val" in cli.datamodule.splits and cli.config_init["trainer"]["limit_val_batches"] != 0
+
+
+def _find_batch_size(cli: RunCLI) -> None:
+    """Set the batch size to what a search finds; the config of the run holds the number, not the wish."""
+    settings = cli.config_init["trainer"]
+    if processes.are_several(settings):
+        raise UsageError("--find_batch_size: one process searches; find it with --trainer.devices 1")
+    size = find_size(cli.model, cli.datamodule, settings)
+    cli.typed["data"]["batch_size"], cli.typed["find_batch_size"] = size, False
+    print(f"batch size: {size}; model.lr {cli.model.hparams['lr']:g} is for the whole batch", file=sys.stderr)
 
 
 def _find_rate(cli: RunCLI) -> None:
@@ -121,7 +138,9 @@ def train(cli: RunCLI, run: Run) -> None:
     """
     try:
         start = _last_checkpoint(cli, run.folder) if run.resumes else None
-        cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=start, weights_only=True)
+        cli.check_batches("train", *(["val"] if "val" in cli.datamodule.splits else []))
+        with cli.in_our_words():
+            cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=start, weights_only=True)
     except FgvcError:
         if cli.trainer.is_global_zero and cli.trainer.global_step == 0 and not run.resumes:
             run_folder.discard(run.folder)
@@ -183,17 +202,21 @@ def finish(cli: RunCLI, run: Run) -> None:
     Raises:
         FgvcError: the model cannot be written.
     """
-    chosen = run_folder.checkpoint(run.folder)
+    chosen = run_folder.checkpoint(run.folder) if cli.trainer.checkpoint_callbacks else None
     values = {name: round(float(value), 6) for name, value in cli.trainer.callback_metrics.items()}
     try:
         architecture = to_plain(cli.typed["model"]["recognizer"].as_dict())
     except UsageError as error:
-        print(f"no model file: {error}; {chosen} holds the whole training state", file=sys.stderr)
+        kept = f"{chosen} holds the whole training state" if chosen else "and there is no checkpoint"
+        print(f"no model file: {error}; {kept}", file=sys.stderr)
         return
-    checkpoints.load_weights(cli.model.recognizer, chosen)
+    if chosen:
+        checkpoints.load_weights(cli.model.recognizer, chosen)
+    else:
+        print("no checkpoints were written: the model is that of the last step", file=sys.stderr)
     provenance: dict[str, Any] = {
         "run": cli.config["name"],
-        "checkpoint": chosen.name,
+        "checkpoint": chosen.name if chosen else "none: the weights of the last step",
         "metrics": callback_list.best_of(cli.trainer) or values,
         **environment(),
     }
