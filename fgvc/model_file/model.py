@@ -16,13 +16,18 @@ from fgvc.images.resizing import EvalResize
 from fgvc.methods.recognizers.base import Recognizer
 from fgvc.model_file.architecture import Plain, build, tensors_of, unfilled
 from fgvc.model_file.folder import ModelFileError as ModelFileError
-from fgvc.model_file.folder import Stored, read, tensors, write
+from fgvc.model_file.folder import Stored, Tensor, header, read, tensors, write
 from fgvc.model_file.foreign_files import DESCRIPTION as DESCRIPTION
 from fgvc.model_file.migrations import without_nan
 from fgvc.taxonomy.readouts import OWN
 from fgvc.taxonomy.tree import Taxonomy
 
 State = dict[str, torch.Tensor]
+_DTYPES = {
+    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
+    "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
+}  # fmt: skip
+"""Names of safetensors -> those of torch."""
 
 
 @dataclass
@@ -82,18 +87,19 @@ def load(folder: str | Path) -> Model:
         ModelFileError: no model there, or one that is damaged, newer than this fgvc, or names what is not fgvc's.
     """
     stored = read(folder)
-    described, state = stored.described, _state(stored)
+    described, held = stored.described, header(stored)
     counts = described["vouching"]
     try:
         taxonomy = Taxonomy.from_plain(described["taxonomy"])
         resize = EvalResize(**described["input"]).check()
         parts = described["architecture"], taxonomy, described["image_size"]
-        _compare(tensors_of(*parts, most=len(state)), state, stored.weights)
+        _compare(tensors_of(*parts, most=len(held)), held, stored.weights)  # before a byte of them is read
         with unfilled():
             recognizer = build(*parts, weights="none")
+        _check_place(recognizer)
     except UsageError as error:
         raise ModelFileError(f"{stored.description}: {error}") from None
-    _fill(recognizer, state, stored.weights)
+    _fill(recognizer, _state(stored), stored.weights)
     return Model(
         recognizer.eval(),
         described["architecture"],
@@ -116,9 +122,8 @@ def read_weights(recognizer: Recognizer, folder: str | Path) -> None:
         raise ModelFileError(
             f"{stored.home}: the model knows other classes than the data; test it on data with its classes"
         )
-    state = _state(stored)
-    _compare(recognizer.state_dict(), state, stored.weights)
-    _fill(recognizer, state, stored.weights)
+    _compare(recognizer.state_dict(), header(stored), stored.weights)
+    _fill(recognizer, _state(stored), stored.weights)
 
 
 class Calibrated(NamedTuple):
@@ -157,24 +162,41 @@ def _state(stored: Stored) -> State:
         state: State = load_file(stored.weights)
     except (OSError, SafetensorError) as error:
         raise ModelFileError(f"{stored.weights}: damaged ({error}); copy it again") from None
+    except MemoryError:
+        raise ModelFileError(f"{stored.weights}: this machine has no memory for it") from None
     return state
 
 
-def _compare(own: Mapping[str, torch.Tensor], state: State, path: Path) -> None:
-    """Refuse tensors that are not those of a recognizer, by their names, shapes and types."""
+def _check_place(recognizer: Recognizer) -> None:
+    """Refuse a network of which an argument, such as `device: meta`, puts a part elsewhere: it cannot be filled."""
+    for name, value in recognizer.state_dict().items():
+        if value.device.type == "meta":
+            raise UsageError(
+                f"architecture: its arguments make {name} on the device {value.device}; leave `device` out"
+            )
+
+
+def _compare(own: Mapping[str, torch.Tensor], held: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse tensors that are not those of a recognizer, by their names, shapes and types.
+
+    Args:
+        own: of the recognizer.
+        held: of the file, as its header has them.
+        path: of the file.
+    """
     odd = []
-    for word, names in (("missing", own.keys() - state.keys()), ("unexpected", state.keys() - own.keys())):
+    for word, names in (("missing", own.keys() - held.keys()), ("unexpected", held.keys() - own.keys())):
         if names:
             odd.append(f"{len(names)} {word} ({min(names)}{', ...' if len(names) > 1 else ''})")
     if odd:
         raise ModelFileError(f"{path}: not the tensors of this architecture: {', '.join(odd)}")
     for name, value in own.items():
-        if (found := _kind(state[name])) != (wanted := _kind(value)):
-            raise ModelFileError(f"{path}: {name} is {found}; this architecture and these classes ask for {wanted}")
-
-
-def _kind(value: torch.Tensor) -> str:
-    return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+        wanted, given = str(value.dtype).removeprefix("torch."), _DTYPES.get(held[name].dtype, held[name].dtype)
+        if (wanted, tuple(value.shape)) != (given, held[name].shape):
+            raise ModelFileError(
+                f"{path}: {name} is {given} {held[name].shape}; this architecture and these classes ask for "
+                f"{wanted} {tuple(value.shape)}"
+            )
 
 
 def _fill(recognizer: Recognizer, state: State, path: Path) -> None:

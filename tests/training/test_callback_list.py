@@ -88,12 +88,12 @@ def test_the_stages_follow_one_another_and_the_average_starts_with_the_last_one(
         ModelCheckpoint,
         StepCheckpoint,
     ]
-    schedule, average = made[2:4]
+    schedule, average = made[3:5]
     assert (schedule.phases, schedule.cycle) == (phases, True)
     assert (average.decay, average.start_epoch) == (0.9, 3)
     without = callback_list.training(tmp_path, None, False, 0.9, None)
     assert [type(one) for one in without] == [FiniteLoss, BadImages, KnownMetrics, EMA, StepCheckpoint]
-    assert without[2].start_epoch == 0
+    assert without[3].start_epoch == 0
 
 
 def test_the_loggers_write_into_the_run_folder_itself(tmp_path):
