@@ -9,6 +9,8 @@ from importlib.metadata import version
 
 from fgvc.config import quiet
 from fgvc.errors import FgvcError, UsageError, did_you_mean
+from fgvc.files import streams
+from fgvc.files.lines import printable, tell
 
 COMMANDS = {
     "fit": ("fit:main", "--config DATA --config METHOD [--KEY VALUE ...]", "train; writes runs/NAME/"),
@@ -46,6 +48,8 @@ FGVC_DEBUG=1 shows the trace of an error; FGVC_CACHE is where generated data and
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0 done, 1 work failed, 2 usage, 130 interrupted."""
+    if argv is None:
+        streams.open_all()
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         code = _dispatch(words)
@@ -55,8 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(_message(error), error.exit_code)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on; Python's exit must not fail
+    except BrokenPipeError:  # nobody reads on
+        streams.give_up()
         return 0
     except Exception as error:
         text = " ".join(str(error).split())[:500]
@@ -103,7 +107,7 @@ def _message(error: FgvcError) -> str:
 def _fail(message: str, code: int) -> int:
     if os.environ.get("FGVC_DEBUG"):
         traceback.print_exc()
-    print(f"fgvc: {message}", file=sys.stderr)
+    tell(f"fgvc: {printable(message)}")
     return code
 
 

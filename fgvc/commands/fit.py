@@ -1,6 +1,5 @@
 """`fgvc fit`: train a run from its beginning, or go on with one."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from fgvc.config.run_cli import RunCLI
 from fgvc.config.words import fit_words
 from fgvc.errors import FgvcError, UsageError
 from fgvc.files import run_folder
-from fgvc.files.lines import printable
+from fgvc.files.lines import tell
 from fgvc.files.origin import environment
 from fgvc.model_file.architecture import to_plain
 from fgvc.model_file.model import Model, save
@@ -78,12 +77,12 @@ def build(cli: RunCLI, run: Run) -> None:
     data.train_dataloader()  # too few images for a batch: say so before anything is written
     if processes.is_first():
         for report in dict.fromkeys(str(one.report) for one in cli.model.recognizer.backbones() if one.report):
-            print(report, file=sys.stderr)
+            tell(report)
         if data.source.passed_over is not None and data.source.passed_over.counts:
-            print(printable(data.source.passed_over.line()), file=sys.stderr)
+            tell(data.source.passed_over.line())
     if run.weights_from and processes.is_first():  # DDP tells the others
         told = init_from(cli.model.recognizer, run.weights_from, run.bare)
-        print(f"start from {run.weights_from}: {told}", file=sys.stderr)
+        tell(f"start from {run.weights_from}: {told}")
     if cli.config["find_batch_size"] and not run.resumes:
         _find_batch_size(cli)
     if cli.config["find_lr"] and not run.resumes:
@@ -116,7 +115,7 @@ def _find_batch_size(cli: RunCLI) -> None:
         raise UsageError("--find_batch_size: one process searches; find it with --trainer.devices 1")
     size = find_size(cli.model, cli.datamodule, settings)
     cli.typed["data"]["batch_size"], cli.typed["find_batch_size"] = size, False
-    print(f"batch size: {size}; model.lr {cli.model.hparams['lr']:g} is for the whole batch", file=sys.stderr)
+    tell(f"batch size: {size}; model.lr {cli.model.hparams['lr']:g} is for the whole batch")
 
 
 def _find_rate(cli: RunCLI) -> None:
@@ -127,7 +126,7 @@ def _find_rate(cli: RunCLI) -> None:
     rate = find_rate(cli.model, cli.datamodule, settings)
     cli.model.set_rate(rate)
     cli.typed["model"]["lr"], cli.typed["find_lr"] = rate, False
-    print(f"learning rate: {rate:g}", file=sys.stderr)
+    tell(f"learning rate: {rate:g}")
 
 
 def train(cli: RunCLI, run: Run) -> None:
@@ -170,7 +169,7 @@ def _last_checkpoint(cli: RunCLI, folder: Path) -> Path:
     if cli.trainer.is_global_zero:
         metrics_file.keep_until(folder / "metrics.csv", step)
         run_folder.go_on(folder, cli.plain_config())
-        print(f"resume {folder}: epoch {done} of {epochs}, after step {step}{anew}", file=sys.stderr)
+        tell(f"resume {folder}: epoch {done} of {epochs}, after step {step}{anew}")
     return path
 
 
@@ -208,12 +207,12 @@ def finish(cli: RunCLI, run: Run) -> None:
         architecture = to_plain(cli.typed["model"]["recognizer"].as_dict())
     except UsageError as error:
         kept = f"{chosen} holds the whole training state" if chosen else "and there is no checkpoint"
-        print(f"no model file: {error}; {kept}", file=sys.stderr)
+        tell(f"no model file: {error}; {kept}")
         return
     if chosen:
         checkpoints.load_weights(cli.model.recognizer, chosen)
     else:
-        print("no checkpoints were written: the model is that of the last step", file=sys.stderr)
+        tell("no checkpoints were written: the model is that of the last step")
     provenance: dict[str, Any] = {
         "run": cli.config["name"],
         "checkpoint": chosen.name if chosen else "none: the weights of the last step",
@@ -230,5 +229,5 @@ def finish(cli: RunCLI, run: Run) -> None:
         except FgvcError as error:
             told = f"not calibrated ({error}); mend it and run fgvc calibrate {run.folder}\n"
     print_summary(f"trained {cli.trainer.current_epoch} epochs", values, "val/")
-    print(f"{told}model: {path}", file=sys.stderr)
-    print(f"next:  fgvc test {run.folder}\n       fgvc predict {run.folder} PHOTO...", file=sys.stderr)
+    tell(f"{told}model: {path}")
+    tell(f"next:  fgvc test {run.folder}\n       fgvc predict {run.folder} PHOTO...")

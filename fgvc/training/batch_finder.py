@@ -1,7 +1,6 @@
 """The largest batch, of powers of two, that the memory of an accelerator holds."""
 
 import copy
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +8,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.utilities.memory import garbage_collection_cuda, is_oom_error
 
 from fgvc.errors import UsageError
+from fgvc.files.lines import tell
 
 SMALLEST, STEPS = 2, 3
 
@@ -31,7 +31,7 @@ def find_size(model: Any, datamodule: Any, settings: Mapping[str, Any]) -> int:
         raise UsageError(
             "--find_batch_size: it fills the memory of an accelerator, and there is none; give --data.batch_size"
         )
-    print("search of the batch size", file=sys.stderr)
+    tell("search of the batch size")
     weights, most = copy.deepcopy(model.state_dict()), len(datamodule.records("train"))
     found, size = 0, SMALLEST
     while size <= most and _fits(model, datamodule, settings, size):
