@@ -62,7 +62,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # nobody reads on
         streams.give_up()
         return 0
+    except MemoryError:
+        return _fail("out of memory; give a smaller batch, fewer worker processes or a machine with more", 1)
     except Exception as error:
+        if line := _of_the_system(error):
+            return _fail(line, 1)
         text = " ".join(str(error).split())[:500]
         return _fail(f"unexpected {type(error).__name__}: {text} (FGVC_DEBUG=1 shows the trace)", 1)
 
@@ -102,6 +106,15 @@ def _message(error: FgvcError) -> str:
     if lines[0].startswith("Caught "):
         return lines[-1].partition(f"{type(error).__name__}: ")[2] or lines[-1]
     return " ".join(lines)
+
+
+def _of_the_system(error: Exception) -> str | None:
+    """Return one line of a file that the system would not have: what is wrong lies outside of fgvc."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {error.strerror or error}"
+    if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop from "):  # of pathlib before 3.13
+        return f"{str(error).removeprefix('Symlink loop from ')}: a link that leads back to itself"
+    return None
 
 
 def _fail(message: str, code: int) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 from fgvc.config.one_line_parser import OneLineParser
 from fgvc.errors import UsageError
 from fgvc.files.lines import tell
-from fgvc.files.whole_files import check_picture, save_picture
+from fgvc.files.whole_files import check_picture, check_plain, save_picture
 from fgvc.images import contact_sheet
 from fgvc.images.contact_sheet import Tile
 from fgvc.images.decoding import ImageError
@@ -127,6 +127,8 @@ def _check(arguments: argparse.Namespace) -> str:
     if arguments.sheet:
         check_picture(arguments.sheet)
     for path in (arguments.output, arguments.sheet):
+        if path:
+            check_plain(path)
         if path and path.exists() and not arguments.overwrite:
             raise UsageError(f"{path}: exists already; choose another name, or give --overwrite")
     if arguments.precision is not None and not 0 < arguments.precision < 1:

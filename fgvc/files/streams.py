@@ -30,7 +30,9 @@ def open_all() -> None:
     out, talk = sys.stdout or io.TextIOWrapper(io.FileIO(1, "w", closefd=False)), sys.stderr
     if type(out) is io.TextIOWrapper:  # the process's own, not one that a program put in its place
         made = io.BufferedWriter(io.FileIO(1, "w", closefd=False))  # beside the former one, which others may hold
-        sys.stdout = _Data(made, encoding=out.encoding, errors=out.errors, line_buffering=out.line_buffering)
+        sys.stdout = _Data(
+            made, encoding=out.encoding, errors=out.errors, line_buffering=out.line_buffering or out.isatty()
+        )
     if talk is None or type(talk) is io.TextIOWrapper:
         made = io.BufferedWriter(io.FileIO(2, "w", closefd=False))
         encoding = "utf-8" if talk is None else talk.encoding
