@@ -9,6 +9,8 @@ from importlib.metadata import version
 
 from fgvc.config import quiet
 from fgvc.errors import FgvcError, UsageError, did_you_mean
+from fgvc.files import streams
+from fgvc.files.lines import printable, tell
 
 COMMANDS = {
     "fit": ("fit:main", "--config DATA --config METHOD [--KEY VALUE ...]", "train; writes runs/NAME/"),
@@ -46,6 +48,8 @@ FGVC_DEBUG=1 shows the trace of an error; FGVC_CACHE is where generated data and
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0 done, 1 work failed, 2 usage, 130 interrupted."""
+    if argv is None:
+        streams.open_all()
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         code = _dispatch(words)
@@ -55,10 +59,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(_message(error), error.exit_code)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on; Python's exit must not fail
+    except BrokenPipeError:  # nobody reads on
+        streams.give_up()
         return 0
+    except MemoryError:
+        return _fail("out of memory; give a smaller batch, fewer worker processes or a machine with more", 1)
     except Exception as error:
+        if line := _of_the_system(error):
+            return _fail(line, 1)
         text = " ".join(str(error).split())[:500]
         return _fail(f"unexpected {type(error).__name__}: {text} (FGVC_DEBUG=1 shows the trace)", 1)
 
@@ -100,10 +108,19 @@ def _message(error: FgvcError) -> str:
     return " ".join(lines)
 
 
+def _of_the_system(error: Exception) -> str | None:
+    """Return one line of a file that the system would not have: what is wrong lies outside of fgvc."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {error.strerror or error}"
+    if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop from "):  # of pathlib before 3.13
+        return f"{str(error).removeprefix('Symlink loop from ')}: a link that leads back to itself"
+    return None
+
+
 def _fail(message: str, code: int) -> int:
     if os.environ.get("FGVC_DEBUG"):
         traceback.print_exc()
-    print(f"fgvc: {message}", file=sys.stderr)
+    tell(f"fgvc: {printable(message)}")
     return code
 
 

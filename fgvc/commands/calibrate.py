@@ -1,7 +1,5 @@
 """`fgvc calibrate RUN`: fit temperatures, count what can be vouched for, and show what came of it."""
 
-import argparse
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -9,10 +7,12 @@ from torch import Tensor
 
 from fgvc.confidence.intervals import precision_interval
 from fgvc.confidence.vouching import Vouching, answers_needed, refusal, summarise, threshold
+from fgvc.config.one_line_parser import OneLineParser
 from fgvc.config.run_cli import RunCLI
 from fgvc.config.words import of_run
 from fgvc.errors import UsageError
 from fgvc.files import run_folder
+from fgvc.files.lines import tell
 from fgvc.model_file.model import load, save
 from fgvc.taxonomy.readouts import lineage_log_probs
 from fgvc.taxonomy.relatives import lineage_correct, lineage_scores
@@ -48,7 +48,7 @@ def main(argv: list[str]) -> int:
         raise UsageError(f"{run}: the model knows other classes than the data; calibrate it on data with its classes")
     cli.build_trainer()
     device = cli.trainer.strategy.root_device
-    print(calibrate_model(model, cli.datamodule, asked.split, device), end="", file=sys.stderr)
+    tell(calibrate_model(model, cli.datamodule, asked.split, device).rstrip("\n"))
     assert model.vouching is not None
     path = save(model, run / run_folder.MODEL)
     judged = "test" if "test" in splits and asked.split != "test" else asked.split
@@ -61,10 +61,10 @@ def main(argv: list[str]) -> int:
         temperatures, counts, readout = shown.temperatures, shown.vouching, shown.readout
         logits, labels = {level: x[other] for level, x in logits.items()}, labels[other]
         said = f"{len(labels)} {judged} images, calibrated for this table on the other {len(own)}"
-    print(f"\nshown on {said}; an answer is right when it is the truth or lies above it", file=sys.stderr)
+    tell(f"\nshown on {said}; an answer is right when it is the truth or lies above it")
     for line in table(logits, labels, temperatures, readout, counts, model.taxonomy, asked.precision, asked.delta):
         print(line)
-    print(f"model: {path}", file=sys.stderr)
+    tell(f"model: {path}")
     return 0
 
 
@@ -111,8 +111,8 @@ def table(
         )
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> OneLineParser:
+    parser = OneLineParser(
         prog="fgvc calibrate",
         allow_abbrev=False,
         description="Fit the temperatures of a run's model on images that it was not trained on, count how often each "

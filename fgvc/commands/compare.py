@@ -3,7 +3,6 @@
 Shape letters: N photographs, S seeds.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fgvc.confidence.paired import RESAMPLES, bootstrap, mcnemar
+from fgvc.config.one_line_parser import OneLineParser
 from fgvc.errors import UsageError
 from fgvc.files.answer_table import Table, read
 from fgvc.files.lines import printable
@@ -112,7 +112,7 @@ def _points(fraction: float) -> str:
 
 def _parse(argv: Sequence[str]) -> tuple[list[Path], list[Path], str | None, int]:
     """Return the files of A, those of B, the level and the seed."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="fgvc compare",
         description="Is B better than A? The paired difference of two sets of predictions on the same photographs.",
         epilog=EPILOG,

@@ -1,11 +1,11 @@
 """`fgvc data download WHAT --to FOLDER`: fetch a published data set from its makers and unpack it."""
 
-import argparse
-import sys
 from pathlib import Path
 
+from fgvc.config.one_line_parser import OneLineParser
 from fgvc.data.downloads.facts import data_set
 from fgvc.data.downloads.installing import describe, next_steps, obtain
+from fgvc.files.lines import tell
 from fgvc.files.shipped import download_stems
 
 
@@ -27,18 +27,18 @@ def main(argv: list[str]) -> int:
         print(f"fgvc data download {arguments.what} --to FOLDER fetches it")
         return 0
     home = arguments.to.expanduser()
-    print(describe(chosen), file=sys.stderr)
+    tell(describe(chosen))
     try:
         obtain(chosen, home, arguments.keep_archive)
     except KeyboardInterrupt:
-        print("what has arrived is kept: give the same command again to continue", file=sys.stderr)
+        tell("what has arrived is kept: give the same command again to continue")
         raise
-    print(next_steps(chosen, home), file=sys.stderr)
+    tell(next_steps(chosen, home))
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> OneLineParser:
+    parser = OneLineParser(
         prog="fgvc data download",
         description="Fetch a published data set from its makers and unpack it. A download that was cut or killed goes "
         "on where it stopped; what is there already is left as it is.",

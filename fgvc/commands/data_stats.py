@@ -2,7 +2,6 @@
 
 import csv
 import json
-import sys
 from pathlib import Path
 
 import jsonargparse
@@ -11,7 +10,7 @@ from fgvc.config.data_cli import parse
 from fgvc.data.inspection import sizes, stats
 from fgvc.data.inspection.split_records import records_of
 from fgvc.errors import UsageError
-from fgvc.files.lines import print_lines
+from fgvc.files.lines import print_lines, tell
 from fgvc.files.whole_files import check_output, open_whole
 
 ABOUT = "Count the images of every split that a training would see, per level and class, and tell how large they are."
@@ -44,7 +43,7 @@ def main(words: list[str]) -> int:
                 )
             else:
                 file.write(json.dumps({"splits": counted, "sizes": measured}, indent=1) + "\n")
-        print(f"written: {options.output}", file=sys.stderr)
+        tell(f"written: {options.output}")
     return 0
 
 

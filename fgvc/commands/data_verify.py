@@ -1,7 +1,6 @@
 """`fgvc data verify DATA`: decode every photograph and tell what is wrong."""
 
 import itertools
-import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from fgvc.data.inspection.problems import Problem, problems
 from fgvc.data.inspection.split_records import records_of
 from fgvc.data.sources.base import DataSource
 from fgvc.errors import UsageError, did_you_mean
-from fgvc.files.lines import print_lines, printable
+from fgvc.files.lines import print_lines, tell
 from fgvc.files.whole_files import check_output
 from fgvc.taxonomy.tree import Taxonomy
 
@@ -56,13 +55,13 @@ def main(words: list[str]) -> int:
         print_lines(stats.coarse_labels(split, records[split].labels, data.taxonomy))
     print_lines(_notes(data.taxonomy, [problem for problem in suspicious if problem not in named]))
     if data.source.passed_over is not None and data.source.passed_over.counts:
-        print(printable(data.source.passed_over.line()), file=sys.stderr)
+        tell(data.source.passed_over.line())
     total = sum(len(records[split]) for split in read)
     seconds = time.perf_counter() - start
     count = sum(findings.counts.values())
     summary = f"{total} images of {', '.join(read)}: {count} problem{'' if count == 1 else 's'}"
     written = f" -> {options.output}" if options.output else ""
-    print(f"{summary}, {seconds:.1f} s, {total / max(seconds, 1e-9):.1f} images/s{written}", file=sys.stderr)
+    tell(f"{summary}, {seconds:.1f} s, {total / max(seconds, 1e-9):.1f} images/s{written}")
     return 1 if count else 0
 
 

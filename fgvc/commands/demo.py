@@ -1,9 +1,7 @@
 """`fgvc demo`: the main job on generated birds, from pictures to a table of names, in a few minutes."""
 
-import argparse
 import csv
 import random
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +9,9 @@ from pathlib import Path
 import yaml
 
 from fgvc.commands import evaluate, fit, predict
+from fgvc.config.one_line_parser import OneLineParser
 from fgvc.data.sources.generated_birds import GeneratedBirds
+from fgvc.files.lines import tell
 from fgvc.files.whole_files import save_picture
 from fgvc.images.contact_sheet import Tile, contact_sheet
 from fgvc.images.decoding import decode
@@ -21,7 +21,7 @@ SHORT = ("--trainer.max_epochs", "1", "--trainer.limit_train_batches", "8", "--t
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train, test and predict through the doors that a user has, then draw what was answered."""
-    parser = argparse.ArgumentParser(prog="fgvc demo", description=__doc__)
+    parser = OneLineParser(prog="fgvc demo", description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("demo"), help="the folder to write into")
     parser.add_argument("--short", action="store_true", help="a few steps only, to see that everything works")
     options, keys = parser.parse_known_args(argv)  # what is left are keys of `fgvc fit`
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     _draw(table, truth, sheet)
     minutes = (time.perf_counter() - start) / 60
-    print(f"\nThe demo took {minutes:.1f} minutes. Look at:", file=sys.stderr)
+    tell(f"\nThe demo took {minutes:.1f} minutes. Look at:")
     for path, what in (
         (sheet, "pictures with what the model answered and what is true"),
         (table, "the same as a table, with probabilities at every level"),
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         (run / "metrics.csv", "accuracy per level and epoch"),
         (run / "model", "the model: fgvc predict " + str(run) + " PHOTO..."),
     ):
-        print(f"  {path!s:<32} {what}", file=sys.stderr)
+        tell(f"  {path!s:<32} {what}")
     return 0
 
 

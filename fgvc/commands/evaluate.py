@@ -1,13 +1,13 @@
 """`fgvc validate RUN` and `fgvc test RUN`: score a run."""
 
 import json
-import sys
 from pathlib import Path
 
 from fgvc.config.run_cli import RunCLI
 from fgvc.config.words import evaluation_words
 from fgvc.errors import UsageError
 from fgvc.files import run_folder
+from fgvc.files.lines import tell
 from fgvc.files.whole_files import write_text
 from fgvc.model_file.model import read_calibration, read_weights
 from fgvc.report.page import write_page
@@ -32,13 +32,17 @@ def _main(command: str, args: list[str]) -> int:
     cli = RunCLI(command, words)
     if run is None and cli.config["ckpt_path"] is None:
         raise UsageError(f"fgvc {command}: give a run folder (fgvc {command} runs/NAME) or --ckpt_path with --config")
+    if cli.config["trainer"]["barebones"]:
+        raise UsageError(f"trainer.barebones: it counts nothing, and fgvc {command} is there to count; leave it out")
     cli.without_weights()
     cli.build()
     _read_weights(cli, command, run)
     table = PredictionTable((run or Path()) / run_folder.ANSWERS)
     callbacks = [BadImages(run or Path()), *([table] if command == "test" else [])]
     cli.build_trainer(callbacks=callbacks)
-    results = getattr(cli.trainer, command)(cli.model, datamodule=cli.datamodule, verbose=False)
+    cli.check_batches({"validate": "val"}.get(command, command))
+    with cli.in_our_words():
+        results = getattr(cli.trainer, command)(cli.model, datamodule=cli.datamodule, verbose=False)
     if cli.trainer.is_global_zero:
         values = {name: round(float(value), 6) for result in results for name, value in result.items()}
         _tell(cli, command, values, run, table.path)
@@ -53,7 +57,7 @@ def _read_weights(cli: RunCLI, command: str, run: Path | None) -> None:
         read_weights(cli.model.recognizer, run)
         cli.model.temperatures, cli.model.readout, fitted_on = read_calibration(run)
         if command == fitted_on:
-            print(f"the temperatures were fitted on {command} images: {command}/ece is no news", file=sys.stderr)
+            tell(f"the temperatures were fitted on {command} images: {command}/ece is no news")
     elif run:
         load_weights(cli.model.recognizer, run_folder.checkpoint(run))
 
@@ -67,6 +71,6 @@ def _tell(cli: RunCLI, command: str, values: dict[str, float], run: Path | None,
         write_text(run / f"{command}.json", json.dumps(values | (said if command == "test" else {}), indent=1))
     print_summary(f"{len(records)} {split} images", values, f"{split}/")
     if command == "test":
-        print(f"every answer: {table}", file=sys.stderr)
+        tell(f"every answer: {table}")
     if command == "test" and run:
-        print(f"to look at:   {write_page(run)}", file=sys.stderr)
+        tell(f"to look at:   {write_page(run)}")

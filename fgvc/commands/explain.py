@@ -1,13 +1,13 @@
 """`fgvc explain MODEL INPUT... --output DIR`: draw where a model looked, what it saw there and what it made of it."""
 
 import argparse
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fgvc.config.one_line_parser import OneLineParser
 from fgvc.errors import UsageError
-from fgvc.files.lines import printable
+from fgvc.files.lines import tell
 from fgvc.files.whole_files import open_whole, save_picture
 from fgvc.images.decoding import ImageError
 from fgvc.images.folders import PassedOver
@@ -41,8 +41,8 @@ def main(argv: list[str]) -> int:
     with open_whole(arguments.output / TABLE) as file:
         write_json(explanations, file, predictor.taxonomy.levels, arguments.top_k)
     if passed.counts:
-        print(printable(passed.line()), file=sys.stderr)
-    print(tally.summary([str(arguments.output)]), file=sys.stderr)
+        tell(passed.line())
+    tell(tally.summary([str(arguments.output)]))
     return 1 if tally.failed else 0
 
 
@@ -60,8 +60,8 @@ def names_for(pictures: Sequence[Picture]) -> list[str]:
     return names
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> OneLineParser:
+    parser = OneLineParser(
         prog="fgvc explain",
         description="Draw one picture per photograph: the boxes of every scale, a heat map of the evidence, and the "
         f"crops with their guesses. {TABLE} beside them holds the same as data, boxes in pixels of the upright "

@@ -1,6 +1,5 @@
 """`fgvc fit`: train a run from its beginning, or go on with one."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,11 +8,12 @@ from fgvc.config.run_cli import RunCLI
 from fgvc.config.words import fit_words
 from fgvc.errors import FgvcError, UsageError
 from fgvc.files import run_folder
-from fgvc.files.lines import printable
+from fgvc.files.lines import tell
 from fgvc.files.origin import environment
 from fgvc.model_file.architecture import to_plain
 from fgvc.model_file.model import Model, save
 from fgvc.training import callback_list, checkpoints, metrics_file, processes, resuming
+from fgvc.training.batch_finder import find_size
 from fgvc.training.calibration import calibrate_model
 from fgvc.training.callbacks.progress import print_summary
 from fgvc.training.rate_finder import find_rate
@@ -77,14 +77,16 @@ def build(cli: RunCLI, run: Run) -> None:
     data.train_dataloader()  # too few images for a batch: say so before anything is written
     if processes.is_first():
         if cli.evaluation and not run.resumes:
-            print(cli.evaluation, file=sys.stderr)
+            tell(cli.evaluation)
         for report in dict.fromkeys(str(one.report) for one in cli.model.recognizer.backbones() if one.report):
-            print(report, file=sys.stderr)
+            tell(report)
         if data.source.passed_over is not None and data.source.passed_over.counts:
-            print(printable(data.source.passed_over.line()), file=sys.stderr)
+            tell(data.source.passed_over.line())
     if run.weights_from and processes.is_first():  # DDP tells the others
         told = init_from(cli.model.recognizer, run.weights_from, run.bare)
-        print(f"start from {run.weights_from}: {told}", file=sys.stderr)
+        tell(f"start from {run.weights_from}: {told}")
+    if cli.config["find_batch_size"] and not run.resumes:
+        _find_batch_size(cli)
     if cli.config["find_lr"] and not run.resumes:
         _find_rate(cli)
     cli.build_trainer(
@@ -94,7 +96,7 @@ def build(cli: RunCLI, run: Run) -> None:
             cli.config_init["phases"],
             cli.config_init["cycle_phases"],
             cli.config["ema"],
-            monitor=f"val/{data.taxonomy.leaf_level}/top1" if "val" in data.splits else None,
+            monitor=f"val/{data.taxonomy.leaf_level}/top1" if _validates(cli) else None,
             minutes=cli.config["save_every_minutes"],
             patience=cli.config["early_stopping"],
         ),
@@ -102,6 +104,20 @@ def build(cli: RunCLI, run: Run) -> None:
     )
     if processes.is_first() and not run.resumes:
         run_folder.create(run.folder, cli.plain_config())
+
+
+def _validates(cli: RunCLI) -> bool:
+    return "val" in cli.datamodule.splits and cli.config_init["trainer"]["limit_val_batches"] != 0
+
+
+def _find_batch_size(cli: RunCLI) -> None:
+    """Set the batch size to what a search finds; the config of the run holds the number, not the wish."""
+    settings = cli.config_init["trainer"]
+    if processes.are_several(settings):
+        raise UsageError("--find_batch_size: one process searches; find it with --trainer.devices 1")
+    size = find_size(cli.model, cli.datamodule, settings)
+    cli.typed["data"]["batch_size"], cli.typed["find_batch_size"] = size, False
+    tell(f"batch size: {size}; model.lr {cli.model.hparams['lr']:g} is for the whole batch")
 
 
 def _find_rate(cli: RunCLI) -> None:
@@ -112,7 +128,7 @@ def _find_rate(cli: RunCLI) -> None:
     rate = find_rate(cli.model, cli.datamodule, settings)
     cli.model.set_rate(rate)
     cli.typed["model"]["lr"], cli.typed["find_lr"] = rate, False
-    print(f"learning rate: {rate:g}", file=sys.stderr)
+    tell(f"learning rate: {rate:g}")
 
 
 def train(cli: RunCLI, run: Run) -> None:
@@ -123,7 +139,9 @@ def train(cli: RunCLI, run: Run) -> None:
     """
     try:
         start = _last_checkpoint(cli, run.folder) if run.resumes else None
-        cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=start, weights_only=True)
+        cli.check_batches("train", *(["val"] if "val" in cli.datamodule.splits else []))
+        with cli.in_our_words():
+            cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=start, weights_only=True)
     except FgvcError:
         if cli.trainer.is_global_zero and cli.trainer.global_step == 0 and not run.resumes:
             run_folder.discard(run.folder)
@@ -153,7 +171,7 @@ def _last_checkpoint(cli: RunCLI, folder: Path) -> Path:
     if cli.trainer.is_global_zero:
         metrics_file.keep_until(folder / "metrics.csv", step)
         run_folder.go_on(folder, cli.plain_config())
-        print(f"resume {folder}: epoch {done} of {epochs}, after step {step}{anew}", file=sys.stderr)
+        tell(f"resume {folder}: epoch {done} of {epochs}, after step {step}{anew}")
     return path
 
 
@@ -185,17 +203,21 @@ def finish(cli: RunCLI, run: Run) -> None:
     Raises:
         FgvcError: the model cannot be written.
     """
-    chosen = run_folder.checkpoint(run.folder)
+    chosen = run_folder.checkpoint(run.folder) if cli.trainer.checkpoint_callbacks else None
     values = {name: round(float(value), 6) for name, value in cli.trainer.callback_metrics.items()}
     try:
         architecture = to_plain(cli.typed["model"]["recognizer"].as_dict())
     except UsageError as error:
-        print(f"no model file: {error}; {chosen} holds the whole training state", file=sys.stderr)
+        kept = f"{chosen} holds the whole training state" if chosen else "and there is no checkpoint"
+        tell(f"no model file: {error}; {kept}")
         return
-    checkpoints.load_weights(cli.model.recognizer, chosen)
+    if chosen:
+        checkpoints.load_weights(cli.model.recognizer, chosen)
+    else:
+        tell("no checkpoints were written: the model is that of the last step")
     provenance: dict[str, Any] = {
         "run": cli.config["name"],
-        "checkpoint": chosen.name,
+        "checkpoint": chosen.name if chosen else "none: the weights of the last step",
         "metrics": callback_list.best_of(cli.trainer) or values,
         **environment(),
     }
@@ -209,5 +231,5 @@ def finish(cli: RunCLI, run: Run) -> None:
         except FgvcError as error:
             told = f"not calibrated ({error}); mend it and run fgvc calibrate {run.folder}\n"
     print_summary(f"trained {cli.trainer.current_epoch} epochs", values, "val/")
-    print(f"{told}model: {path}", file=sys.stderr)
-    print(f"next:  fgvc test {run.folder}\n       fgvc predict {run.folder} PHOTO...", file=sys.stderr)
+    tell(f"{told}model: {path}")
+    tell(f"next:  fgvc test {run.folder}\n       fgvc predict {run.folder} PHOTO...")

@@ -1,6 +1,5 @@
 """`fgvc info MODEL`: what a model is, what it knows, how good it is and where it came from; torch is not loaded."""
 
-import argparse
 import csv
 import io
 import json
@@ -9,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from fgvc.config.one_line_parser import OneLineParser
+from fgvc.files import streams
 from fgvc.model_file.folder import read, tensors
 from fgvc.report.model_facts import about, weights
 from fgvc.report.model_page import page
@@ -28,11 +29,11 @@ def main(argv: list[str]) -> int:
         errors = "surrogateescape" if arguments.classes else "backslashreplace"
         sys.stdout.reconfigure(encoding="utf-8" if data else None, errors=errors)
     if arguments.classes:
-        csv.writer(sys.stdout, lineterminator="\n").writerows(_rows(stored.described["taxonomy"]))
+        csv.writer(streams.for_data(sys.stdout), lineterminator="\n").writerows(_rows(stored.described["taxonomy"]))
         return 0
     found = {**about(stored), "weights": weights(stored, {n: (t.dtype, t.shape) for n, t in holds.items()})}
     if arguments.json:
-        print(json.dumps(found, indent=1, ensure_ascii=False))
+        print(json.dumps(found, indent=1, ensure_ascii=False), file=streams.for_data(sys.stdout))
     else:
         print("\n".join(page(found)))
     return 0
@@ -43,8 +44,8 @@ def _rows(taxonomy: Mapping[str, list[Any]]) -> Iterator[list[str]]:
     yield from taxonomy["leaves"]
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> OneLineParser:
+    parser = OneLineParser(
         prog="fgvc info",
         description="Say what a model is, what it knows, how good it is and where it came from. That its two files are "
         "whole and belong together is checked.",

@@ -1,15 +1,15 @@
 """`fgvc predict MODEL INPUT...`: name what is in photographs, as a table on stdout or in a file."""
 
 import argparse
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from fgvc.config.one_line_parser import OneLineParser
 from fgvc.errors import UsageError
-from fgvc.files.lines import printable
-from fgvc.files.whole_files import check_picture, save_picture
+from fgvc.files.lines import tell
+from fgvc.files.whole_files import check_picture, check_plain, save_picture
 from fgvc.images import contact_sheet
 from fgvc.images.contact_sheet import Tile
 from fgvc.images.decoding import ImageError
@@ -39,9 +39,9 @@ def main(argv: list[str]) -> int:
 
     predictor = load(arguments.model, arguments.device)
     if allowed is not None:
-        print(allowed.restrict(predictor), file=sys.stderr)
+        tell(allowed.restrict(predictor))
         if arguments.precision is not None:
-            print("--precision was counted without --allow: here it is no promise", file=sys.stderr)
+            tell("--precision was counted without --allow: here it is no promise")
     passed = PassedOver()
     pictures, total = pictures_of(arguments.inputs, passed)
     tally = Tally(total)
@@ -56,7 +56,7 @@ def main(argv: list[str]) -> int:
         hashes = hashes_of(arguments.model)
         with Journal(arguments.output, _terms(arguments, hashes, allowed), arguments.overwrite) as journal:
             if journal.found:
-                print(f"{arguments.output}: {journal.found} answers of a stopped run are taken over", file=sys.stderr)
+                tell(f"{arguments.output}: {journal.found} answers of a stopped run are taken over")
             to_file(tally.watched(journal.answered(pictures, predict)), arguments.output, kind, columns, journal)
             tally.taken = journal.taken
             answered = {"readout": predictor.model.readout, "temperatures": predictor.model.temperatures}
@@ -70,13 +70,13 @@ def main(argv: list[str]) -> int:
         save_picture(contact_sheet.contact_sheet(tiles), arguments.sheet)
         written.append(str(arguments.sheet))
     if passed.counts:
-        print(printable(passed.line()), file=sys.stderr)
-    print(tally.summary(written), file=sys.stderr)
+        tell(passed.line())
+    tell(tally.summary(written))
     return 1 if tally.failed and not arguments.keep_going else 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> OneLineParser:
+    parser = OneLineParser(
         prog="fgvc predict",
         description="Name what is in photographs. A picture that cannot be read keeps its row, with the reason in the "
         "column `error`; the exit code is then 1. What is wrong with a picture that is read all the same stands in the "
@@ -127,6 +127,8 @@ def _check(arguments: argparse.Namespace) -> str:
     if arguments.sheet:
         check_picture(arguments.sheet)
     for path in (arguments.output, arguments.sheet):
+        if path:
+            check_plain(path)
         if path and path.exists() and not arguments.overwrite:
             raise UsageError(f"{path}: exists already; choose another name, or give --overwrite")
     if arguments.precision is not None and not 0 < arguments.precision < 1:

@@ -1,10 +1,10 @@
 """`fgvc report RUN`: a run's numbers, curves and mistakes as one page, RUN/report.html."""
 
-import argparse
-import sys
 from pathlib import Path
 
+from fgvc.config.one_line_parser import OneLineParser
 from fgvc.errors import UsageError
+from fgvc.files.lines import tell
 from fgvc.files.run_folder import followed
 from fgvc.report.page import PAGE, write_page
 
@@ -21,12 +21,12 @@ def main(argv: list[str]) -> int:
         raise UsageError(f"{run}: no run folder; give the folder that `fgvc fit` printed")
     if images and not images.is_dir():
         raise UsageError(f"{images}: no such folder; --images is the folder that the paths of the table start at")
-    print(f"{write_page(run, images)}", file=sys.stderr)
+    tell(f"{write_page(run, images)}")
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> OneLineParser:
+    parser = OneLineParser(
         prog="fgvc report",
         description=f"Write RUN/{PAGE}: accuracy, training curves, confused classes, calibration and all classes of a "
         "tested run, on one page that needs no network and no other file.",

@@ -12,7 +12,7 @@ LONGEST = 400  # characters of a message of a kind never seen
 NOT_LINKED: Mapping[str, str] = MappingProxyType({})
 _CLASS = re.compile(r"class_path '([\w.]+)'|class_path='([\w.]+)'")
 _SLOT = re.compile(r"Type collections\.abc\.Callable\[\[[^]]*\], [\w.]+\] expects a function or a callable class: ")
-_GOT = r"(?:\. Got value: |$)"
+_GOT = r"(?:\. Got value: | - Expected an? |$)"
 _NO_CLASS = (  # said of a class that is written in another way than as a name, or as class_path with init_args
     r"Dict must include a class_path|unhashable type|is not iterable|has no attribute 'keys'|Key must be a string"
     r"|expects a function or a callable class|Not a valid subclass"

@@ -17,6 +17,8 @@ USELESS_WARNINGS = (
     r".*you have defined a `val.*",
     r".*defined a `validation_step` but have no `val_dataloader`.*",
     r".*Total length of `(DataLoader|list)` across ranks is zero.*",
+    # Nothing is logged with `--trainer.barebones true`: who asks for that knows.
+    r".*You are trying to `self\.log\(\)` but `Trainer\(barebones=True\)`.*",
     # Lightning's and timm's own use of what torch and others deprecate.
     r".*LeafSpec.*is deprecated.*",
     r".*treespec.*is deprecated.*",

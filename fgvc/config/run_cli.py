@@ -3,17 +3,20 @@
 import argparse
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import jsonargparse
+from pytorch_lightning import callbacks, loggers
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.plugins.io import CheckpointIO
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 
 import fgvc.data.sources  # noqa: F401 - the folder imports its own modules: short names work in YAML
-from fgvc.config import values
+from fgvc.config import trainer_flags, values
 from fgvc.config.messages import in_one_line
 from fgvc.config.preprocessing import follow_weights
 from fgvc.config.yaml_files import with_short_names
@@ -77,6 +80,8 @@ class RunCLI(LightningCLI):
             self.config = parser.parse_args(args)
         except jsonargparse.ArgumentError as error:
             classes = [*known_classes(), *(source.__name__ for source in DataSource.__subclasses__())]
+            for module, kind in ((callbacks, Callback), (loggers, loggers.Logger)):
+                classes += [name for name in module.__all__ if issubclass(getattr(module, name), kind)]
             keys = [action.dest for action in parser._actions]
             raise UsageError(in_one_line(error, keys, classes, FOLLOWS)) from error
         self.evaluation = follow_weights(self.config)
@@ -87,6 +92,7 @@ class RunCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what belongs to a run, and say which numbers follow from others."""
+        trainer_flags.whole_numbers_first(parser._actions)
         parser.add_argument("--name", type=str | None, default=None, help="the run; by default the configs' stems")
         parser.add_argument("--runs", type=str, default="runs", help="the folder of all runs")
         parser.add_argument("--overwrite", type=bool, default=False, help="replace a run of the same name")
@@ -96,6 +102,8 @@ class RunCLI(LightningCLI):
         start = "a run or model folder, also of another method: start from its weights in place of pretrained ones"
         sweep = "take the learning rate that a sweep of 100 steps suggests, in place of model.lr"
         parser.add_argument("--find_lr", type=bool, default=False, help=sweep)
+        fill = "take the largest batch, of powers of two, that the accelerator's memory holds"
+        parser.add_argument("--find_batch_size", type=bool, default=False, help=fill)
         patience = "stop after so many epochs without a better validation; 0 for never"
         parser.add_argument("--early_stopping", type=int, default=0, help=patience)
         parser.add_argument("--init_from", type=str | None, default=None, help=start)
@@ -116,8 +124,18 @@ class RunCLI(LightningCLI):
         return _without_weights(self.config["model"], only)
 
     def build(self) -> None:
-        """Build the data and the model."""
-        self.config_init = self.parser.instantiate_classes(self.config)
+        """Build the data and the model, and the callbacks and loggers of the user.
+
+        Raises:
+            UsageError: one of them needs a package that is not installed; and see the classes.
+        """
+        try:
+            self.config_init = self.parser.instantiate_classes(self.config)
+        except ValueError as error:
+            key = next((key for key in ("callbacks", "logger") if _is_of(error, key)), None)
+            if key is None:
+                raise
+            raise UsageError(trainer_flags.in_one_line(error, f"trainer.{key}")) from None
         self.datamodule: Any = self.config_init["data"]
         self.model: Any = self.config_init["model"]
 
@@ -134,18 +152,41 @@ class RunCLI(LightningCLI):
             UsageError: settings that Lightning refuses.
         """
         wanted = self.config_init["trainer"]
-        added: dict[str, Any] = {
-            "callbacks": [*(wanted.get("callbacks") or []), *callback_list.watching(), *callbacks],
-        }
-        if plugins:
-            added["plugins"] = [*(wanted.get("plugins") or []), *plugins]
-        added["logger"] = _all_loggers(wanted.get("logger"), logger)
+        theirs, own = _listed(wanted.get("callbacks")), [*callback_list.watching(), *callbacks]
+        added: dict[str, Any] = {"callbacks": callback_list.arranged(theirs, own, wanted)}
+        if plugins and any(isinstance(one, CheckpointIO) for one in _listed(wanted.get("plugins"))):
+            raise UsageError(
+                "trainer.plugins: a run writes its checkpoints in a way of its own; leave CheckpointIO out"
+            )
+        added["plugins"] = [*_listed(wanted.get("plugins")), *plugins] or None
+        added["logger"] = _all_loggers(wanted.get("logger"), False if wanted["barebones"] else logger)
+        if wanted["barebones"]:
+            added["log_every_n_steps"] = None
         if self.config["phases"] and processes.are_several(wanted):
             added["strategy"] = "ddp_find_unused_parameters_true"
-        try:
+        with self.in_our_words():
             self.trainer = self.instantiate_trainer(**added)
-        except (MisconfigurationException, ValueError, TypeError) as error:
-            raise UsageError(f"trainer: {' '.join(str(error).split())}") from None
+
+    def check_batches(self, *splits: str) -> None:
+        """Refuse flags of the trainer that leave no batch of a split; the trainer is built, so its processes are known.
+
+        Raises:
+            UsageError: see `trainer_flags.check_batches`.
+        """
+        self.datamodule.trainer = self.trainer
+        loaders = {split: getattr(self.datamodule, f"{split}_dataloader")() for split in splits}
+        counts = {split: len(loader) for split, loader in loaders.items()}
+        trainer_flags.check_batches(self.config_init["trainer"], counts)
+
+    @contextmanager
+    def in_our_words(self) -> Iterator[None]:
+        """Turn what Lightning refuses into one line; raises UsageError."""
+        try:
+            yield
+        except (MisconfigurationException, ImportError) as error:
+            if isinstance(error, ImportError) and not trainer_flags.missing_package(error):
+                raise
+            raise UsageError(trainer_flags.in_one_line(error)) from None
 
     def plain_config(self) -> str:
         """Return the YAML that repeats the run; the classes of fgvc stand by their short names."""
@@ -156,6 +197,12 @@ def _all_loggers(users: Any, own: Any) -> Any:
     if users is None or users is True:
         return own
     return users if users is False or own is False else [*own, *_listed(users)]
+
+
+def _is_of(error: Exception, key: str) -> bool:
+    """Say whether the parser could not make the entries of a key of the trainer."""
+    kind = {"callbacks": ".callback.Callback'", "logger": ".logger.Logger'"}[key]
+    return isinstance(error, ValueError) and kind in str(error) and "any of the Union subtypes" in str(error)
 
 
 def _listed(value: Any) -> list[Any]:

@@ -1,23 +1,17 @@
 """Checks of a parsed config: values that Lightning would accept and fail on later are refused by their key."""
 
 import importlib
-import math
 import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fgvc.config import trainer_flags
 from fgvc.errors import UsageError
 from fgvc.images.sides import check_side
 
 LARGEST_SEED = 2**32 - 1
-LEAST: Mapping[str, float] = {
-    "accumulate_grad_batches": 1, "check_val_every_n_epoch": 1, "log_every_n_steps": 1, "gradient_clip_val": 0,
-    "limit_train_batches": 0, "num_sanity_val_steps": -1, "reload_dataloaders_every_n_epochs": 0,
-    "max_epochs": -1,
-}  # fmt: skip
-"""The least value of a number of `trainer`."""
 
 
 def check(config: Mapping[str, Any], begins: bool) -> None:
@@ -42,18 +36,7 @@ def check(config: Mapping[str, Any], begins: bool) -> None:
     ):
         if size is not None:
             check_side(key, size)
-    for key, least in LEAST.items():
-        number = config["trainer"][key]
-        if isinstance(number, int | float) and not least <= number < math.inf:
-            raise UsageError(f"trainer.{key}: {number}; it must be a number of at least {least}")
-    for key in ("max_epochs", "max_steps", "limit_train_batches"):
-        if begins and config["trainer"][key] == 0:
-            raise UsageError(f"trainer.{key}: 0 trains nothing; give at least 1")
-    if config["trainer"]["overfit_batches"]:
-        raise UsageError("trainer.overfit_batches: does not go with the order of the images; use limit_train_batches")
-    often = config["trainer"]["val_check_interval"]
-    if isinstance(often, int | float) and not often > 0:
-        raise UsageError(f"trainer.val_check_interval: {often}; it must be above 0: a share of an epoch, or batches")
+    trainer_flags.check(config["trainer"], begins)
     _check_place(config)
 
 

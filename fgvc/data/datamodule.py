@@ -77,6 +77,10 @@ class FineGrainedData(pl.LightningDataModule):
         for key, number in (("seed", seed), ("split_seed", split_seed), ("num_workers", num_workers or 0)):
             if number < 0:
                 raise UsageError(f"data.{key}: {number}; it must be at least 0")
+        if (num_workers or 0) > (most := most_workers()):
+            raise UsageError(
+                f"data.num_workers: {num_workers}; this machine takes at most {most} (usual: one per core)"
+            )
         image_size = image_size or DEFAULT_SIDE
         check_side("model.image_size", image_size)
         if crop_fraction is not None and not 0 < crop_fraction <= 1:
@@ -206,6 +210,11 @@ class FineGrainedData(pl.LightningDataModule):
 def default_workers() -> int:
     """Return how many processes decode by default."""
     return max(1, min(8, (os.cpu_count() or 2) - 1))
+
+
+def most_workers() -> int:
+    """Return how many processes may decode: each costs half a gigabyte, so a slip of the keyboard stops a machine."""
+    return max(64, 4 * (os.cpu_count() or 1))
 
 
 def _alone(worker: int) -> None:

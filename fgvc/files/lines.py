@@ -3,7 +3,13 @@
 They are told by the commands of data (`fgvc.data.inspection`) and of models (`fgvc.report`), so they live below both.
 """
 
+import sys
 from collections.abc import Iterable
+
+
+def tell(text: object = "") -> None:
+    """Print a message on stderr; its line breaks stay, nothing else in it moves a cursor or changes colours."""
+    print("\n".join(map(printable, str(text).split("\n"))), file=sys.stderr)
 
 
 def printable(text: object) -> str:

@@ -6,6 +6,7 @@ full disk is one line.
 
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -27,7 +28,9 @@ def whole_file(path: Path) -> Iterator[Path]:
 
     Raises:
         FgvcError: it cannot be written.
+        UsageError: what is at `path` is a device, a pipe or a folder.
     """
+    check_plain(path)
     draft = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -108,6 +111,17 @@ def save_picture(pixels: npt.NDArray[np.uint8], path: str | Path) -> None:
         Image.fromarray(pixels).save(draft, format=kind, quality=90)
 
 
+def check_plain(path: Path) -> None:
+    """Raise UsageError where a device, a pipe or a folder is: a rename would put a file in the place of `/dev/null`."""
+    with suppress(OSError):
+        kind = path.stat().st_mode
+        if not stat.S_ISREG(kind):
+            found = (
+                "a folder" if stat.S_ISDIR(kind) else "a device or a pipe, and a file is written whole or not at all"
+            )
+            raise UsageError(f"{path}: {found}; give the name of a file")
+
+
 def check_picture(path: Path) -> Path:
     """Return the path, or raise UsageError where it is neither .jpg nor .png."""
     if path.suffix.lower() not in PICTURES:
@@ -120,6 +134,7 @@ def check_output(path: Path, suffixes: Iterable[str], overwrite: bool) -> None:
     kinds = list(suffixes)
     if path.suffix.lower() not in kinds:
         raise UsageError(f"--output {path}: it is written as {' or '.join(kinds)}, not {path.suffix!r}")
+    check_plain(path)
     if path.exists() and not overwrite:
         raise UsageError(f"{path}: exists already; choose another name, or give --overwrite")
 

@@ -23,12 +23,18 @@ def shorten(text: str, font: Font, width: float) -> str:
 
 def write(pen: ImageDraw.ImageDraw, text: str, x: float, y: float, size: int, colour: str, room: float) -> float:
     """Write a text with its upper left corner at (x, y), shortened to `room` pixels; return its width in pixels."""
+    text = drawable(text)
     font = font_for(text, size)
     if not _is_plain(text) and font is _plain_font(size):
         text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     text = shorten(text, font, room)
     pen.text((x, y), text, fill=colour, font=font)
     return font.getlength(text)
+
+
+def drawable(text: str) -> str:
+    """Return a text with a question mark for every character that no font draws: Pillow fails on some of them."""
+    return "".join(one if one.isprintable() else "?" for one in text)
 
 
 def as_words(name: str) -> str:

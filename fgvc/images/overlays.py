@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from fgvc.images.boxes import Box
-from fgvc.images.lettering import INK, font_for, write
+from fgvc.images.lettering import INK, drawable, font_for, write
 
 Frame = tuple[int, int, int, int]
 HEAT = ((0.0, "#1b1446"), (0.25, "#6b1f7c"), (0.5, "#bf3a62"), (0.75, "#f4813f"), (1.0, "#fbe38e"))
@@ -64,7 +64,7 @@ def heat_colours(strength: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 def _tag(pen: ImageDraw.ImageDraw, name: str, colour: str, frame: Frame, taken: Sequence[Frame]) -> Frame:
     """Write the name of a box at one of its corners, where no other name stands yet, and return its place."""
-    wide, high = round(font_for(name, 13).getlength(name)) + 10, 18
+    wide, high = round(font_for(name, 13).getlength(drawable(name))) + 10, 18
     left, top, right, bottom = frame
     corners = [(x, y) for y in (top, bottom - high + 1) for x in (left, right - wide + 1, (left + right - wide) // 2)]
     places = [(max(x, 0), max(y, 0), max(x, 0) + wide - 1, max(y, 0) + high - 1) for x, y in corners]

@@ -7,6 +7,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from fgvc.errors import UsageError
+from fgvc.files.weight_files import too_large
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ def tensor_names(path: Path) -> set[str]:
     if not path.is_file():
         raise UsageError(f"backbone weights: {path} is no file; give 'pretrained', 'none' or a safetensors file")
     try:
+        if odd := too_large(path):
+            raise UsageError(f"backbone weights: {path}: {odd}")
         with safe_open(path, framework="pt") as file:
             return set(file.keys())
     except (SafetensorError, OSError) as error:

@@ -19,13 +19,14 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from fgvc.errors import FgvcError, UsageError
+from fgvc.files import weight_files
 from fgvc.files.run_folder import followed
 from fgvc.model_file import schema
 from fgvc.model_file.foreign_files import DESCRIPTION, WEIGHTS, describe_bytes, no_model_at
 from fgvc.model_file.migrations import FORMAT, migrate
 
 UNFINISHED = ".unfinished"
-LARGEST = {DESCRIPTION: 64 * 2**20, WEIGHTS: 64 * 2**30}
+LARGEST = {DESCRIPTION: 64 * 2**20, WEIGHTS: weight_files.LARGEST}
 """In bytes; what is larger is no model of fgvc's."""
 
 
@@ -80,19 +81,33 @@ def read(folder: str | Path) -> Stored:
     return _cut_off(home) or _described(home, home / DESCRIPTION)
 
 
+def header(stored: Stored) -> dict[str, Tensor]:
+    """Return what the header of the weights says that they hold, by name.
+
+    Raises:
+        ModelFileError: they are missing, too large or no safetensors.
+    """
+    path = _checked(stored.home, stored.weights)
+    try:
+        if odd := weight_files.too_large(path):
+            raise ModelFileError(f"{path}: {odd}; not the weights of a model of fgvc's")
+        with safe_open(path, framework="np") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            return {name: Tensor(one.get_dtype(), tuple(one.get_shape())) for name, one in slices.items()}
+    except (SafetensorError, OSError) as error:
+        raise ModelFileError(f"{path}: {_odd(path, error)}") from None
+    except MemoryError:
+        size = path.stat().st_size / 2**20
+        raise ModelFileError(f"{path}: {size:.0f} MiB; this machine has no memory for it") from None
+
+
 def tensors(stored: Stored) -> dict[str, Tensor]:
     """Return what the weights hold, by name; every byte is compared with the hash that the description has of them.
 
     Raises:
         ModelFileError: they are missing, damaged, no safetensors, or not those of the description.
     """
-    path = _checked(stored.home, stored.weights)
-    try:
-        with safe_open(path, framework="np") as file:
-            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-            found = {name: Tensor(one.get_dtype(), tuple(one.get_shape())) for name, one in slices.items()}
-    except (SafetensorError, OSError) as error:
-        raise ModelFileError(f"{path}: {_odd(path, error)}") from None
+    found, path = header(stored), stored.weights
     wanted = stored.described["weights_sha256"]
     if wanted is not None and (digest := _sha256(path)) != wanted:
         raise ModelFileError(

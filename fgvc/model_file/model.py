@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -17,13 +17,19 @@ from fgvc.methods.backbone import Backbone
 from fgvc.methods.recognizers.base import Recognizer
 from fgvc.model_file.architecture import Plain, build, skeleton, unfilled
 from fgvc.model_file.folder import ModelFileError as ModelFileError
-from fgvc.model_file.folder import Stored, read, tensors, write
+from fgvc.model_file.folder import Stored, Tensor, header, read, tensors, write
 from fgvc.model_file.foreign_files import DESCRIPTION as DESCRIPTION
 from fgvc.model_file.migrations import without_nan
 from fgvc.taxonomy.readouts import OWN
 from fgvc.taxonomy.tree import Taxonomy
 
 State = dict[str, torch.Tensor]
+T = TypeVar("T")
+_DTYPES = {
+    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
+    "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
+}  # fmt: skip
+"""Names of safetensors -> those of torch."""
 
 
 @dataclass
@@ -83,20 +89,20 @@ def load(folder: str | Path) -> Model:
         ModelFileError: no model there, or one that is damaged, newer than this fgvc, or names what is not fgvc's.
     """
     stored = read(folder)
-    described, state = stored.described, _state(stored)
+    described, held = stored.described, header(stored)
     counts = described["vouching"]
     try:
         taxonomy = Taxonomy.from_plain(described["taxonomy"])
         resize = EvalResize(**described["input"]).check()
         parts = described["architecture"], taxonomy, described["image_size"]
-        bare = skeleton(*parts, most=len(state))
-        state = _needed(state, bare)
-        _compare(bare.state_dict(), state, stored.weights)
+        bare = skeleton(*parts, most=len(held))
+        _compare(bare.state_dict(), _needed(held, bare), stored.weights)  # before a byte of them is read
         with unfilled():
             recognizer = build(*parts, weights="none")
+        _check_place(recognizer)
     except UsageError as error:
         raise ModelFileError(f"{stored.description}: {error}") from None
-    _fill(recognizer, state, stored.weights)
+    _fill(recognizer, _needed(_state(stored), recognizer), stored.weights)
     return Model(
         recognizer.eval(),
         described["architecture"],
@@ -119,9 +125,8 @@ def read_weights(recognizer: Recognizer, folder: str | Path) -> None:
         raise ModelFileError(
             f"{stored.home}: the model knows other classes than the data; test it on data with its classes"
         )
-    state = _needed(_state(stored), recognizer)
-    _compare(recognizer.state_dict(), state, stored.weights)
-    _fill(recognizer, state, stored.weights)
+    _compare(recognizer.state_dict(), _needed(header(stored), recognizer), stored.weights)
+    _fill(recognizer, _needed(_state(stored), recognizer), stored.weights)
 
 
 class Calibrated(NamedTuple):
@@ -160,34 +165,51 @@ def _state(stored: Stored) -> State:
         state: State = load_file(stored.weights)
     except (OSError, SafetensorError) as error:
         raise ModelFileError(f"{stored.weights}: damaged ({error}); copy it again") from None
+    except MemoryError:
+        raise ModelFileError(f"{stored.weights}: this machine has no memory for it") from None
     return state
 
 
-def _needed(state: State, recognizer: Recognizer) -> State:
+def _needed(held: Mapping[str, T], recognizer: Recognizer) -> dict[str, T]:
     """Return the tensors but those of layers that backbones no longer keep, which older files hold."""
     backbones = {f"{path}.": one for path, one in recognizer.named_modules() if isinstance(one, Backbone)}
 
     def is_left_out(name: str) -> bool:
         return any(name.startswith(path) and one.left_out(name[len(path) :]) for path, one in backbones.items())
 
-    return {name: value for name, value in state.items() if not is_left_out(name)}
+    return {name: value for name, value in held.items() if not is_left_out(name)}
 
 
-def _compare(own: Mapping[str, torch.Tensor], state: State, path: Path) -> None:
-    """Refuse tensors that are not those of a recognizer, by their names, shapes and types."""
+def _check_place(recognizer: Recognizer) -> None:
+    """Refuse a network of which an argument, such as `device: meta`, puts a part elsewhere: it cannot be filled."""
+    for name, value in recognizer.state_dict().items():
+        if value.device.type == "meta":
+            raise UsageError(
+                f"architecture: its arguments make {name} on the device {value.device}; leave `device` out"
+            )
+
+
+def _compare(own: Mapping[str, torch.Tensor], held: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse tensors that are not those of a recognizer, by their names, shapes and types.
+
+    Args:
+        own: of the recognizer.
+        held: of the file, as its header has them.
+        path: of the file.
+    """
     odd = []
-    for word, names in (("missing", own.keys() - state.keys()), ("unexpected", state.keys() - own.keys())):
+    for word, names in (("missing", own.keys() - held.keys()), ("unexpected", held.keys() - own.keys())):
         if names:
             odd.append(f"{len(names)} {word} ({min(names)}{', ...' if len(names) > 1 else ''})")
     if odd:
         raise ModelFileError(f"{path}: not the tensors of this architecture: {', '.join(odd)}")
     for name, value in own.items():
-        if (found := _kind(state[name])) != (wanted := _kind(value)):
-            raise ModelFileError(f"{path}: {name} is {found}; this architecture and these classes ask for {wanted}")
-
-
-def _kind(value: torch.Tensor) -> str:
-    return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+        wanted, given = str(value.dtype).removeprefix("torch."), _DTYPES.get(held[name].dtype, held[name].dtype)
+        if (wanted, tuple(value.shape)) != (given, held[name].shape):
+            raise ModelFileError(
+                f"{path}: {name} is {given} {held[name].shape}; this architecture and these classes ask for "
+                f"{wanted} {tuple(value.shape)}"
+            )
 
 
 def _fill(recognizer: Recognizer, state: State, path: Path) -> None:

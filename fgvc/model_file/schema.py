@@ -12,8 +12,8 @@ from fgvc.confidence.vouching import Vouching
 from fgvc.errors import UsageError, did_you_mean
 from fgvc.images.sides import MAX_SIDE
 from fgvc.model_file.migrations import FORMAT
+from fgvc.taxonomy.limits import MAX_LEAVES, MAX_LEVELS, too_large
 
-MAX_LEVELS, MAX_LEAVES = 64, 500_000
 MAX_DEPTH = 16
 """Of an architecture or of what is told of a model's origin."""
 MAX_NUMBER, MAX_LIST = 100_000, 1000
@@ -121,6 +121,8 @@ def _taxonomy(value: Any, where: str) -> None:
     levels, leaves = value["levels"], value["leaves"]
     if not isinstance(leaves, list) or not 1 <= len(leaves) <= MAX_LEAVES:
         raise UsageError(f"{where}.leaves: {shown(leaves)}; a list of 1 to {MAX_LEAVES} classes")
+    if large := too_large(len(levels), len(leaves)):
+        raise UsageError(f"{where}: {large}")
     for i, path in enumerate(leaves):
         if not isinstance(path, list) or len(path) != len(levels):
             raise UsageError(f"{where}.leaves[{i}]: {shown(path)}; a list of {len(levels)} names, one per level")

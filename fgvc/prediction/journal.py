@@ -21,6 +21,7 @@ import numpy as np
 
 from fgvc.errors import FgvcError, UsageError
 from fgvc.files.origin import now
+from fgvc.files.whole_files import check_plain
 from fgvc.images.pictures import Picture
 from fgvc.prediction.results import Result
 
@@ -48,6 +49,7 @@ class Journal:
     """
 
     def __init__(self, output: Path, terms: Mapping[str, Any], restart: bool = False) -> None:
+        check_plain(output)
         self.path = output.with_name(f".{output.name}.part.jsonl")
         self.found = self.taken = self._added = 0
         self.started = now()

@@ -1,7 +1,6 @@
 """Where the answers of `fgvc predict` go: to stdout as they come, or into a file by way of a journal."""
 
 import io
-import os
 import signal
 import sys
 from collections.abc import Generator, Iterable
@@ -9,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from fgvc.errors import FgvcError, StoppedError
+from fgvc.files import streams
 from fgvc.files.whole_files import open_whole, unencodable
 from fgvc.prediction.journal import Journal
 from fgvc.prediction.results import Result
@@ -25,12 +25,12 @@ def to_stdout(results: Iterable[Result], kind: str, columns: Columns) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may hold bytes that are not UTF-8
         sys.stdout.reconfigure(encoding="utf-8", errors=unencodable(kind))
     try:
-        WRITERS[kind]((result.to_dict() for result in results), sys.stdout, columns)
+        WRITERS[kind]((result.to_dict() for result in results), streams.for_data(sys.stdout), columns)
         sys.stdout.flush()
     except BrokenPipeError:  # the entry point knows what to do
         raise
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes the rest on its way out
+        streams.give_up()
         raise FgvcError(f"stdout: cannot be written ({error.strerror})") from None
 
 

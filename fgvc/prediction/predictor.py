@@ -3,6 +3,7 @@
 Shape letters: N images, S side of the square that is read, C classes of a level, L levels, K boxes per image.
 """
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -97,6 +98,8 @@ class Predictor:
         for name, number in (("top_k", top_k), ("batch_size", batch_size)):
             if number < 1:
                 raise UsageError(f"{name}: {number}; give 1 or more")
+            if number > sys.maxsize:
+                raise UsageError(f"{name}: {number}; no machine counts so far")
         least = None if precision is None else self.threshold(precision)
         results = self._stream(expand(images), top_k, batch_size)
         return results if least is None else (vouched(result, least) for result in results)
@@ -240,7 +243,7 @@ def _device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.empty(1, device=device).item()  # the device `meta` holds no numbers
     except (RuntimeError, AssertionError):
         raise UsageError(f"device: {name!r} is not to be had here; give 'auto', 'cpu', 'cuda' or 'cuda:N'") from None
     return device

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fgvc.errors import UsageError, did_you_mean
+from fgvc.taxonomy.limits import too_large
 
 
 class Taxonomy:
@@ -28,31 +29,40 @@ class Taxonomy:
         leaves: one path per leaf, each with one name per level, coarse to fine.
 
     Raises:
-        UsageError: a path whose length differs from the number of levels, a repeated leaf or an empty tree.
+        UsageError: a path whose length differs from the number of levels, a repeated leaf, an empty tree, or one that
+            is too large, see `fgvc.taxonomy.limits`.
     """
 
     def __init__(self, levels: Sequence[str], leaves: Iterable[Sequence[str]]) -> None:
         self.levels = tuple(levels)
         self._leaves = tuple(tuple(path) for path in leaves)
         _check(self.levels, self._leaves)
-        depth = len(self.levels)
-        self._paths: list[tuple[tuple[str, ...], ...]] = []
-        index_of: list[dict[tuple[str, ...], int]] = []
-        for d in range(1, depth + 1):
-            seen = {path: i for i, path in enumerate(dict.fromkeys(leaf[:d] for leaf in self._leaves))}
-            index_of.append(seen)
-            self._paths.append(tuple(seen))
-        self._offsets: list[int] = [0] * depth
-        total = 0
-        for d in reversed(range(depth)):
-            self._offsets[d] = total
-            total += len(self._paths[d])
-        rows = torch.full((total, depth), -1, dtype=torch.int64)
-        for d, paths in enumerate(self._paths):
-            above = [[index_of[up][path[: up + 1]] for up in range(d + 1)] for path in paths]
-            rows[self._offsets[d] : self._offsets[d] + len(paths), : d + 1] = torch.tensor(above)
-        self.ancestors = rows
+        depth, rows = len(self.levels), []
+        self._names: list[tuple[str, ...]] = []
+        """Of each level, the last word of each class."""
+        self._below: list[list[int]] = []
+        """Of each level, a leaf below each class: its path begins with that of the class."""
+        above = torch.zeros(len(self._leaves), dtype=torch.int64)  # of each leaf, its class in the level before
+        for d in range(depth):
+            number: dict[tuple[int, str], int] = {}  # of the class above and the name: as long as the tree is deep
+            first: list[int] = []
+            at = []
+            for leaf, (up, path) in enumerate(zip(above.tolist(), self._leaves, strict=True)):
+                place = number.setdefault((up, path[d]), len(number))
+                if place == len(first):
+                    first.append(leaf)
+                at.append(place)
+            above = torch.tensor(at)
+            rows.append(above)
+            self._names.append(tuple(name for _, name in number))
+            self._below.append(first)
+        self._offsets = [sum(map(len, self._below[d + 1 :])) for d in range(depth)]
+        of_leaves = torch.stack(rows, dim=1)
+        self.ancestors = torch.full((self._offsets[0] + len(self._below[0]), depth), -1, dtype=torch.int64)
         """(num_nodes, L) int64: the class index of each node's ancestor (or itself) within each level; -1 below it."""
+        for d, leaves_below in enumerate(self._below):
+            nodes = slice(self._offsets[d], self._offsets[d] + len(leaves_below))
+            self.ancestors[nodes, : d + 1] = of_leaves[torch.tensor(leaves_below), : d + 1]
         self._copies: dict[torch.device, Tensor] = {}
 
     @classmethod
@@ -119,17 +129,19 @@ class Taxonomy:
 
     def size(self, level: str) -> int:
         """Return the number of classes of a level."""
-        return len(self._paths[self.depth(level)])
+        return len(self._names[self.depth(level)])
 
     def names(self, level: str) -> tuple[str, ...]:
         """Return the last word of each class of a level, in the order of its logits."""
-        return tuple(path[-1] for path in self._paths[self.depth(level)])
+        return self._names[self.depth(level)]
 
     def unique_names(self, level: str) -> tuple[str, ...]:
         """Return `names`, with the whole path in place of a name that two classes of the level share."""
-        paths = self._paths[self.depth(level)]
-        times = Counter(path[-1] for path in paths)
-        return tuple(path[-1] if times[path[-1]] == 1 else " > ".join(path) for path in paths)
+        names, first = self.names(level), self.node(level, 0)
+        times = Counter(names)
+        return tuple(
+            name if times[name] == 1 else " > ".join(self.path(node)) for node, name in enumerate(names, first)
+        )
 
     def node(self, level: str, index: int) -> int:
         """Return the node id of class `index` of a level."""
@@ -138,8 +150,8 @@ class Taxonomy:
     def path(self, node: int) -> tuple[str, ...]:
         """Return the names from the coarsest level down to a node."""
         for d, offset in enumerate(self._offsets):
-            if offset <= node < offset + len(self._paths[d]):
-                return self._paths[d][node - offset]
+            if offset <= node < offset + len(self._below[d]):
+                return self._leaves[self._below[d][node - offset]][: d + 1]
         raise UsageError(f"no node {node}; the taxonomy has {self.num_nodes} nodes")
 
     def lineage(self, node: int) -> dict[str, str]:
@@ -165,9 +177,9 @@ class Taxonomy:
     def _bearers(self) -> list[dict[str, list[int]]]:
         """For each level, name -> the classes that bear it, so that 10,000 labels are looked up quickly."""
         levels: list[dict[str, list[int]]] = [{} for _ in self.levels]
-        for bearers, paths in zip(levels, self._paths, strict=True):
-            for index, path in enumerate(paths):
-                bearers.setdefault(path[-1], []).append(index)
+        for bearers, names in zip(levels, self._names, strict=True):
+            for index, name in enumerate(names):
+                bearers.setdefault(name, []).append(index)
         return levels
 
     def targets(self, labels: Tensor, level: str) -> Tensor:
@@ -233,6 +245,8 @@ def _check(levels: tuple[str, ...], leaves: tuple[tuple[str, ...], ...]) -> None
         raise UsageError("a taxonomy needs at least one level and one class")
     if len(set(levels)) < len(levels) or not all(level.strip() for level in levels):
         raise UsageError(f"levels: {', '.join(map(repr, levels))[:200]}; each needs a name of its own")
+    if large := too_large(len(levels), len(leaves)):
+        raise UsageError(f"taxonomy: {large}")
     seen: set[tuple[str, ...]] = set()
     for row, path in enumerate(leaves):
         if len(path) != len(levels):

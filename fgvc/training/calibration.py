@@ -225,7 +225,10 @@ def collected(
     """Collect the logits of a split of a datamodule, with a progress bar; only the images that are kept are read."""
     most = max(1, LIMIT // recognizer.taxonomy.num_classes)
     rows = _shuffled(len(datamodule.records(split)))[:most].sort().values.tolist()
-    bar = tqdm(datamodule.whole_split(split, rows), f"reading {split}", delay=1, leave=False, unit=" batches")
+    trained_by = getattr(datamodule, "trainer", None)
+    hidden = trained_by is not None and trained_by.progress_bar_callback is None  # --trainer.enable_progress_bar false
+    batches = datamodule.whole_split(split, rows)
+    bar = tqdm(batches, f"reading {split}", delay=1, leave=False, unit=" batches", disable=hidden)
     return collect(recognizer, bar, device, len(rows))
 
 

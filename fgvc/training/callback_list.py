@@ -1,11 +1,11 @@
 """The loggers and callbacks of a run."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback, Checkpoint, EarlyStopping, ModelCheckpoint, ProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from fgvc.errors import UsageError
@@ -14,9 +14,10 @@ from fgvc.training.callbacks.bad_images import BadImages
 from fgvc.training.callbacks.crop_health import CropHealth
 from fgvc.training.callbacks.ema import EMA
 from fgvc.training.callbacks.finite_loss import FiniteLoss
+from fgvc.training.callbacks.known_metrics import KnownMetrics
 from fgvc.training.callbacks.phases import Phase, PhaseSchedule, last_phase_start
 from fgvc.training.callbacks.progress import StderrProgressBar
-from fgvc.training.callbacks.step_checkpoints import StepCheckpoint
+from fgvc.training.callbacks.step_checkpoints import SignalStop, StepCheckpoint
 from fgvc.training.metrics_file import RunCSVLogger
 
 
@@ -53,7 +54,7 @@ def training(
     Raises:
         UsageError: a patience below 0, or without a validation to watch.
     """
-    callbacks: list[Callback] = [FiniteLoss(folder), BadImages(folder)]
+    callbacks: list[Callback] = [FiniteLoss(folder), BadImages(folder), KnownMetrics()]
     if phases:
         callbacks.append(PhaseSchedule(list(phases), cycle))
     if ema:
@@ -69,6 +70,40 @@ def training(
         callbacks.append(ModelCheckpoint(monitor=monitor, mode="max", **place))
     callbacks.append(StepCheckpoint(run_folder.last(folder), minutes))
     return callbacks
+
+
+def arranged(theirs: Sequence[Callback], own: Sequence[Callback], settings: Mapping[str, Any]) -> list[Callback]:
+    """Return the user's callbacks and those of the run that the user did not replace or switch off.
+
+    Args:
+        theirs: the user's; a progress bar among them replaces the run's.
+        own: of the run.
+        settings: of the trainer; `enable_progress_bar`, `enable_checkpointing` and `barebones` are asked.
+
+    Raises:
+        UsageError: a callback of the user's that needs what is switched off.
+    """
+    off = {key for key in ("enable_progress_bar", "enable_checkpointing") if settings[key] is False}
+    off |= {"enable_progress_bar", "enable_checkpointing"} if settings["barebones"] else set()
+    kinds = {"enable_progress_bar": ProgressBar, "enable_checkpointing": Checkpoint}
+    for key, kind in kinds.items():
+        if key in off and (one := next((one for one in theirs if isinstance(one, kind)), None)):
+            said = "barebones: true" if settings["barebones"] else f"{key}: false"
+            raise UsageError(f"trainer.{said} goes without {type(one).__name__}; leave it out of trainer.callbacks")
+    if any(isinstance(one, ProgressBar) for one in theirs):
+        off.add("enable_progress_bar")
+    kept = [one for one in own if not any(isinstance(one, kinds[key]) for key in off)]
+    if "enable_checkpointing" in off and any(isinstance(one, StepCheckpoint) for one in own):
+        kept.append(SignalStop())
+    first = [one for one in kept if isinstance(one, KnownMetrics)]
+    every = [*theirs, *(one for one in kept if one not in first)]
+    if settings["barebones"]:  # nothing is logged, so there is nothing to watch
+        if watching := next((one for one in every if isinstance(one, EarlyStopping)), None):
+            where = "trainer.callbacks: EarlyStopping" if watching in theirs else "early_stopping"
+            raise UsageError(f"{where}: watches the validation, and trainer.barebones logs none; leave one of them out")
+        return every
+    place = next((i for i, one in enumerate(every) if getattr(one, "monitor", None)), len(every))
+    return [*every[:place], *first, *every[place:]]
 
 
 def best_of(trainer: Any) -> dict[str, float]:

@@ -124,12 +124,24 @@ class FineGrainedModule(pl.LightningModule):
         """Learn from one batch."""
         hparams: Any = self.hparams
         mixed = mix(sample.image, hparams.mixup, hparams.cutmix)
-        prediction = self(mixed.images)
+        prediction = self._trained(mixed.images)
         terms = self.recognizer.loss(prediction, sample.label)
         if mixed.lam < 1:
             other = self.recognizer.loss(prediction, sample.label[mixed.permutation])
             terms = {name: mixed.lam * term + (1 - mixed.lam) * other[name] for name, term in terms.items()}
         return self._answered(prediction, terms, sample.label, "train")
+
+    def _trained(self, images: Tensor) -> Prediction:
+        """Answer in training; raises UsageError for a single image where a batch normalisation has one number of it."""
+        try:
+            return self(images)  # type: ignore[no-any-return]
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise UsageError(
+                f"data.batch_size: a batch of {len(images)} image gives batch normalisation a single number per "
+                "channel; give --data.batch_size 2 or more, or a backbone without it, such as a ViT or ConvNeXt"
+            ) from None
 
     def validation_step(self, sample: Sample, batch_idx: int) -> Answered:
         """Count one validation batch."""

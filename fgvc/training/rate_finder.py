@@ -5,7 +5,6 @@ Source: L. N. Smith, "Cyclical Learning Rates for Training Neural Networks", 201
 
 import copy
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 import pytorch_lightning as pl
 
 from fgvc.errors import UsageError
+from fgvc.files.lines import tell
 
 LOWEST, HIGHEST = 1e-6, 1.0
 STEPS = 100
@@ -73,7 +73,7 @@ def find_rate(model: Any, datamodule: Any, settings: Mapping[str, Any]) -> float
         UsageError: the loss fell at no rate.
     """
     weights, sweep = copy.deepcopy(model.state_dict()), RateSweep()
-    print(f"sweep of the learning rate, at most {STEPS} steps", file=sys.stderr)
+    tell(f"sweep of the learning rate, at most {STEPS} steps")
     trainer = pl.Trainer(
         accelerator=settings["accelerator"],
         devices=1,

@@ -10,8 +10,10 @@ from fgvc.errors import UsageError
 REFUSED: dict[type, str] = {
     lightning.LearningRateFinder: "the run sets its own rates; give --find_lr true",
     lightning.StochasticWeightAveraging: "the run sets its own rates; give --ema 0.999 for averaged weights",
-    lightning.BatchSizeFinder: "a batch belongs to the order of the images; try --data.batch_size",
+    lightning.BatchSizeFinder: "a batch belongs to the order of the images; give --find_batch_size true",
     lightning.WeightAveraging: "it averages counters and masks, too; give --ema 0.999 for averaged weights",
+    lightning.OnExceptionCheckpoint: "a run saves itself when it stops; --resume goes on",
+    lightning.GradientAccumulationScheduler: "all steps are of one kind; give --trainer.accumulate_grad_batches",
 }
 """Class -> why it does not work here, and what does."""
 

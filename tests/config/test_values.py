@@ -3,19 +3,18 @@ import math
 
 import pytest
 from fakes.tiny_run import CPU, NET, data_flags, make_photos
+from fakes.trainer_settings import SETTINGS
 from jsonargparse import Namespace
 
 from fgvc.__main__ import main
-from fgvc.config.values import LEAST, check, check_nulls
+from fgvc.config.values import check, check_nulls
 from fgvc.errors import UsageError
 from fgvc.methods.backbone import Backbone
 
 GOOD = {
     "data": {"source_size": None, "augmentation": {}},
     "model": {"image_size": 224},
-    "trainer": {
-        **dict.fromkeys(LEAST), "max_epochs": 1, "max_steps": -1, "overfit_batches": 0, "val_check_interval": None,
-    },
+    "trainer": SETTINGS,
     "data.augmentation": {}, "seed_everything": 0, "runs": "runs", "name": "birds",
 }  # fmt: skip
 ZERO = "0 trains nothing; give at least 1"

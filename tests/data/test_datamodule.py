@@ -9,6 +9,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from fakes.cub import make_fake_cub
+from fakes.tiny_run import make_photos
 from PIL import Image
 
 from fgvc.data.datamodule import FineGrainedData, default_workers
@@ -339,3 +340,10 @@ def test_a_share_of_a_process_smaller_than_a_batch_is_refused(source):
 def test_a_source_smaller_than_what_the_model_sees_is_refused(source):
     with pytest.raises(UsageError, match=r"data.source_size: 24 is less than model.image_size 32.* give 32 or more"):
         make(source, image_size=32, source_size=24)
+
+
+def test_a_slip_of_the_keyboard_starts_no_million_processes(tmp_path):
+    photos = make_photos(tmp_path / "photos", train=2, val=1, test=0)
+    with pytest.raises(UsageError, match=r"data\.num_workers: 1000000; this machine takes at most \d+ "):
+        FineGrainedData(ImageFolder(str(photos)), num_workers=1_000_000)
+    assert FineGrainedData(ImageFolder(str(photos)), num_workers=64).num_workers == 64

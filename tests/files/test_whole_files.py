@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from fgvc.errors import FgvcError
+from fgvc.errors import FgvcError, UsageError
 from fgvc.files.whole_files import flush, open_whole, whole_file, whole_folder, write_text
 
 
@@ -72,3 +72,15 @@ def test_of_two_processes_the_faster_ones_folder_stays(tmp_path):
         with whole_folder(tmp_path / "index") as fast:
             (fast / "fast").touch()
     assert names(tmp_path) == ["index"] and names(tmp_path / "index") == ["fast"]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "link to a pipe"])
+def test_what_is_no_file_is_not_replaced_by_one(tmp_path, kind):
+    path, pipe = tmp_path / "out.csv", tmp_path / "pipe"
+    os.mkfifo(pipe)
+    {"pipe": os.mkfifo, "folder": os.mkdir, "link to a pipe": lambda new: new.symlink_to(pipe)}[kind](path)
+    before = os.lstat(path)
+    with pytest.raises(UsageError, match=r"out\.csv: a (device or a pipe|folder)"), whole_file(path):
+        pytest.fail("it is written")
+    assert os.lstat(path)[:4] == before[:4]
+    assert names(tmp_path) == ["out.csv", "pipe"]

@@ -4,6 +4,7 @@ import os
 import pickle
 import resource
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -373,6 +374,37 @@ def test_what_is_no_file_is_refused_and_does_not_hang(folder, name):
 def test_a_description_of_300_megabytes_is_refused_unread(folder):
     os.truncate(folder / "fgvc.json", 300 * 2**20)
     assert refusal(folder) == f"{folder / 'fgvc.json'}: 300 MiB; at most 64 MiB"
+
+
+def test_sparse_weights_of_20_gigabytes_are_refused_unread(folder, monkeypatch):
+    monkeypatch.setattr(model_folder, "safe_open", lambda *_, **__: pytest.fail("they are read"))
+    with (folder / "model.safetensors").open("rb+") as file:
+        file.truncate(20 * 2**30)
+    assert refusal(folder).endswith("model.safetensors: 20480 MiB; at most 16384 MiB")
+
+
+def test_weights_for_which_there_is_no_memory_are_one_line(folder, monkeypatch):
+    def full(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(model_folder, "safe_open", full)
+    assert refusal(folder).endswith("model.safetensors: 0 MiB; this machine has no memory for it")
+
+
+def test_a_million_tensors_are_refused_unread(folder, monkeypatch):
+    monkeypatch.setattr(model_folder, "safe_open", lambda *_, **__: pytest.fail("they are read"))
+    names = {f"t{i}": {"dtype": "F32", "shape": [1], "data_offsets": [4 * i, 4 * i + 4]} for i in range(10**6)}
+    text = json.dumps(names).encode()
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + bytes(4 * 10**6))
+    assert "names and shapes of a network's tensors take at most 8 MiB" in refusal(folder)
+
+
+def test_a_tree_of_64_levels_and_20000_classes_is_refused(folder):
+    described = json.loads((folder / "fgvc.json").read_text(encoding="utf-8"))
+    levels = [f"l{i}" for i in range(64)]
+    described["taxonomy"] = {"levels": levels, "leaves": [[*levels[1:], str(leaf)] for leaf in range(20_000)]}
+    (folder / "fgvc.json").write_text(json.dumps(described), encoding="utf-8")
+    assert refusal(folder).endswith("taxonomy: 64 levels over 20000 classes; with 64 levels at most 7812 classes")
 
 
 def test_neither_torch_nor_timm_is_loaded():

@@ -242,6 +242,8 @@ HUGE = 100_000
          "multiple values for argument 'image_size')"),
         (with_argument("backbone", "model_args", {"layers": [HUGE] * 4}),
          "backbone test_resnet: timm cannot create it (it has far more tensors than the 94 of its weights)"),
+        (with_argument("backbone", "model_args", {"device": "meta"}),
+         "architecture: its arguments make backbone.net.conv1.0.weight on the device meta; leave `device` out"),
         (PLAIN["init_args"]["backbone"], "architecture: Backbone is a part, not a recognizer"),
     ],
 )  # fmt: skip

@@ -14,6 +14,7 @@ from fgvc.training.callbacks.bad_images import BadImages
 from fgvc.training.callbacks.crop_health import CropHealth
 from fgvc.training.callbacks.ema import EMA
 from fgvc.training.callbacks.finite_loss import FiniteLoss
+from fgvc.training.callbacks.known_metrics import KnownMetrics
 from fgvc.training.callbacks.phases import Phase, PhaseSchedule
 from fgvc.training.callbacks.progress import StderrProgressBar
 from fgvc.training.callbacks.step_checkpoints import StepCheckpoint
@@ -78,13 +79,21 @@ def test_before_any_epoch_none_is_the_best(tmp_path):
 def test_the_stages_follow_one_another_and_the_average_starts_with_the_last_one(tmp_path):
     phases = [Phase("head", 2), Phase("all", 1), Phase("head", 4)]
     made = callback_list.training(tmp_path, phases, True, 0.9, "val/score")
-    assert [type(one) for one in made] == [FiniteLoss, BadImages, PhaseSchedule, EMA, ModelCheckpoint, StepCheckpoint]
-    schedule, average = made[2:4]
+    assert [type(one) for one in made] == [
+        FiniteLoss,
+        BadImages,
+        KnownMetrics,
+        PhaseSchedule,
+        EMA,
+        ModelCheckpoint,
+        StepCheckpoint,
+    ]
+    schedule, average = made[3:5]
     assert (schedule.phases, schedule.cycle) == (phases, True)
     assert (average.decay, average.start_epoch) == (0.9, 3)
     without = callback_list.training(tmp_path, None, False, 0.9, None)
-    assert [type(one) for one in without] == [FiniteLoss, BadImages, EMA, StepCheckpoint]
-    assert without[2].start_epoch == 0
+    assert [type(one) for one in without] == [FiniteLoss, BadImages, KnownMetrics, EMA, StepCheckpoint]
+    assert without[3].start_epoch == 0
 
 
 def test_the_loggers_write_into_the_run_folder_itself(tmp_path):

@@ -20,7 +20,7 @@ from fgvc.training.users_callbacks import check
             {"swa_lrs": 0.1},
             "StochasticWeightAveraging does not work here: ",
         ),
-        (lightning.BatchSizeFinder, {}, "BatchSizeFinder does not work here: .*--data.batch_size"),
+        (lightning.BatchSizeFinder, {}, "BatchSizeFinder does not work here: .*--find_batch_size true"),
         (lightning.EMAWeightAveraging, {}, "EMAWeightAveraging does not work here: .*--ema"),
         (lightning.EarlyStopping, {"monitor": "val/species/top1"}, "watches val/species/top1, of which more is better"),
         (

@@ -2,7 +2,6 @@
 
 import http.client
 import ssl
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -14,6 +13,7 @@ from tqdm import tqdm
 
 from fgvc.data.downloads.partial_file import BLOCK, PartialFile, check_whole, readable
 from fgvc.errors import FgvcError
+from fgvc.files.lines import printable, tell
 
 TRIES = 5
 """How many times in a row a connection may fail before a block has arrived."""
@@ -68,7 +68,7 @@ def _wait(part: PartialFile, url: str, reason: str, failures: int, pause: Callab
         kept = f"{part.progress} arrived and is kept: " if part.have else ""
         raise FgvcError(f"{url}: {reason}, {TRIES} times in a row; {kept}give the same command again to continue")
     seconds = 2 ** (failures - 1)
-    print(f"{part.target.name}: {reason} after {part.progress}; again in {seconds} s", file=sys.stderr)
+    tell(f"{part.target.name}: {reason} after {part.progress}; again in {seconds} s")
     pause(seconds)
 
 
@@ -89,7 +89,7 @@ def _receive(part: PartialFile, url: str, size: int | None, at_most: int | None,
             return False
         name = part.target.name
         with tqdm(
-            total=part.total, initial=part.have, unit="B", unit_scale=True, desc=name, delay=1, leave=False
+            total=part.total, initial=part.have, unit="B", unit_scale=True, desc=printable(name), delay=1, leave=False
         ) as bar:
             while block := response.read1(BLOCK):
                 part.append(block)
@@ -108,7 +108,7 @@ def _begin(part: PartialFile, url: str, response: Any, size: int | None, at_most
     total = int(length) if length and length.isdigit() else None
     _check_length(url, total, size, at_most)
     if part.have:
-        print(f"{part.target.name}: the server does not continue what there is; from its start again", file=sys.stderr)
+        tell(f"{part.target.name}: the server does not continue what there is; from its start again")
     part.restart(total, _validator(response))
 
 

@@ -3,7 +3,6 @@
 import os
 import shlex
 import shutil
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from fgvc.data.downloads.fetching import fetch
 from fgvc.data.downloads.partial_file import readable
 from fgvc.data.downloads.unpacking import unpack
 from fgvc.errors import FgvcError, UsageError
+from fgvc.files.lines import tell
 
 SLACK = 2**30
 """Bytes that any archive may unpack to beyond twice what is expected of it."""
@@ -78,7 +78,7 @@ def obtain(chosen: DataSet, home: Path, keep: bool) -> None:
     missing = []
     for archive in chosen.archives:
         if archive.is_unpacked(folder):
-            print(f"{folder / archive.makes[-1]}: already there, left as it is", file=sys.stderr)
+            tell(f"{folder / archive.makes[-1]}: already there, left as it is")
         else:
             missing.append(archive)
     if not missing:
@@ -94,7 +94,7 @@ def obtain(chosen: DataSet, home: Path, keep: bool) -> None:
                     (folder / archive.name).unlink()
             except OSError as error:
                 raise FgvcError(f"{folder}: cannot be written ({error.strerror}); mend it and repeat") from None
-            print(f"{folder / archive.makes[-1]}: {count:,} files of {archive.name}", file=sys.stderr)
+            tell(f"{folder / archive.makes[-1]}: {count:,} files of {archive.name}")
 
 
 def _install(archive: Archive, folder: Path) -> int:

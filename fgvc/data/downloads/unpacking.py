@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from fgvc.data.downloads.partial_file import BLOCK, readable
 from fgvc.errors import FgvcError
+from fgvc.files.lines import printable
 
 HEADER = 512
 """Bytes that each file or folder adds to its contents, so that millions of empty ones reach the limit, too."""
@@ -42,7 +43,9 @@ def unpack(archive: Path, folder: Path, limit: int) -> int:
         FgvcError: the archive is damaged, or holds more than the limit or what is refused, or the disk is full.
     """
     length, left, count = archive.stat().st_size, limit, 0
-    bar = tqdm(total=length, unit="B", unit_scale=True, desc=f"unpacking {archive.name}", delay=1, leave=False)
+    bar = tqdm(
+        total=length, unit="B", unit_scale=True, desc=printable(f"unpacking {archive.name}"), delay=1, leave=False
+    )
     try:
         with archive.open("rb") as raw, bar:
             for name, stream in _members(archive, raw):

@@ -13,6 +13,7 @@ from fgvc.data.reading.index_cache import indexed
 from fgvc.data.reading.json_stream import pieces
 from fgvc.data.record_table import PathPacker, RecordTable
 from fgvc.errors import UsageError
+from fgvc.files.lines import printable
 
 
 class Annotated(NamedTuple):
@@ -87,7 +88,13 @@ def _read(path: Path, take: Callable[[str | None, list[Any]], Any]) -> None:
     try:
         size = path.stat().st_size
         with tqdm(
-            desc=f"reading {path.name}", total=size, unit="B", unit_scale=True, delay=3, mininterval=1, leave=False
+            desc=printable(f"reading {path.name}"),
+            total=size,
+            unit="B",
+            unit_scale=True,
+            delay=3,
+            mininterval=1,
+            leave=False,
         ) as bar:
             for key, things in pieces(path, bar.update):
                 take(key, things)

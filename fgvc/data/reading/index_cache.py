@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 
 from fgvc.data.record_table import RecordTable, open_table
 from fgvc.files.cache_folder import cache_folder
+from fgvc.files.lines import tell
 from fgvc.files.whole_files import flush, whole_folder
 
 FORMAT = 2
@@ -99,4 +99,4 @@ def _save(folder: Path, table: RecordTable) -> None:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    tell(line)

@@ -11,6 +11,7 @@ from fgvc.data.records import Records
 from fgvc.data.sources.base import DataSource
 from fgvc.data.splitting import SPLIT_NAMES, name_keys, stratified_split
 from fgvc.errors import UsageError, did_you_mean
+from fgvc.files.lines import printable
 from fgvc.images.decoding import SUFFIXES
 from fgvc.images.folders import PassedOver, is_folder, names_below, visible
 from fgvc.taxonomy.growing import grow, node_of_path, plain_name
@@ -180,7 +181,7 @@ def _class_files(root: Path, folder: str, complete: bool, passed: PassedOver) ->
     """Return the sorted paths of the pictures below root/folder, relative to root; check the layout."""
     top = root / folder
     names = names_below(str(top), False, passed)
-    below = sorted(tqdm(names, desc=f"reading {top}", unit=" pictures", delay=3, leave=False))
+    below = sorted(tqdm(names, desc=printable(f"reading {top}"), unit=" pictures", delay=3, leave=False))
     others = f"; {passed.line()}" if passed.counts else ""
     loose = next((file for file in below if "/" not in file), None)
     if loose:

@@ -1,7 +1,6 @@
 """The images that a run skipped: `bad_images.csv`, and a line about them at the end."""
 
 import csv
-import sys
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 import pytorch_lightning as pl
 
 from fgvc.errors import FgvcError
+from fgvc.files.lines import tell
 from fgvc.files.whole_files import open_whole
 from fgvc.images.decoding import ImageError, decode
 from fgvc.taxonomy.tree import Taxonomy
@@ -76,7 +76,7 @@ class BadImages(pl.Callback):
                 if skipped := sum(row.split == split for row in self._rows.values()):
                     size = len(trainer.datamodule.records(split))  # type: ignore[attr-defined]
                     images = f"{skipped:,} of {size:,} {SPLITS[split]} images"
-                    print(f"{images} could not be read and were skipped: {self.path}", file=sys.stderr)
+                    tell(f"{images} could not be read and were skipped: {self.path}")
 
     def _note(self, trainer: Any, split: str) -> None:
         """Gather the new rows of all processes, write them, and stop where no image is left."""

@@ -7,6 +7,8 @@ from typing import Any
 
 from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm, TQDMProgressBar
 
+from fgvc.files.lines import tell
+
 SHARES = ("top", "mean_per_class", "box", "full_path", "weighted_ap", "inconsistency", "h_", "ece")
 """How the names of numbers begin that are told in percent."""
 TREE = ("full_path", "weighted_ap", "inconsistency", "severity", "hd@", "h_")
@@ -43,7 +45,7 @@ class StderrProgressBar(TQDMProgressBar):
         """End the line of the bar, so that the error begins on its own line."""
         bars = (self._train_progress_bar, self._val_progress_bar, self._test_progress_bar)
         if any(bar is not None for bar in bars):  # a bar itself may have no truth
-            print(file=sys.stderr)
+            tell()
 
     def get_metrics(self, trainer: Any, pl_module: Any) -> dict[str, Any]:
         """Return the numbers behind the bar, without the version number."""
@@ -57,12 +59,12 @@ def print_summary(title: str, values: Mapping[str, float], prefix: str) -> None:
 
     Only `top1` and `hd@1` of a view or another way to answer (`test/scale1/species/top1`) are printed.
     """
-    print(f"\n{title}", file=sys.stderr)
+    tell(f"\n{title}")
     for name, value in values.items():
         if name.startswith(prefix) and not _is_detail(name.removeprefix(prefix)):
             kind = name.rpartition("/")[2]
             shown = f"{100 * value:.2f} %" if kind.startswith(SHARES) else f"{value:.4f}"
-            print(f"  {name:<40} {shown:>9}", file=sys.stderr)
+            tell(f"  {name:<40} {shown:>9}")
 
 
 def _is_detail(name: str) -> bool:

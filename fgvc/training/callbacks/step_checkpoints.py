@@ -1,5 +1,6 @@
 """Save a run in the middle of its epochs, at intervals and when a signal asks it to stop."""
 
+import math
 import signal
 import time
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule, Trainer
-from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.callbacks import Callback, Checkpoint
 
 from fgvc.errors import StoppedError, UsageError
 
@@ -16,28 +17,19 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _GO_ON, _SAVE = 0, 1  # a signal's number is larger
 
 
-class StepCheckpoint(Checkpoint):
-    """Write `last.ckpt` often, and stop in good order on Ctrl-C and SIGTERM.
+class SignalStop(Callback):
+    """Stop in good order on Ctrl-C and SIGTERM: the step under way is finished first. A second signal stops at once.
 
-    The file is written at the end of every epoch, after a training step when `minutes` have passed since the last time,
-    and when a signal comes: the step under way is finished first. A second signal stops at once.
-
-    A checkpoint of the middle of an epoch is taken only between optimizer steps (accumulated gradients are not saved)
-    and never after the last batch of an epoch, where Lightning would leave out the validation on resuming.
+    This one saves nothing, see `StepCheckpoint`.
 
     Args:
-        path: the file.
-        minutes: the longest time that a kill may cost.
+        minutes: the longest time between two saves.
 
     Raises:
-        UsageError: a negative time.
-        StoppedError: a signal came; the run is saved.
+        StoppedError: a signal came.
     """
 
-    def __init__(self, path: Path, minutes: float = 5.0) -> None:
-        if not minutes >= 0:  # NaN too
-            raise UsageError(f"save_every_minutes: {minutes}; it must be at least 0 (0 saves after every step)")
-        self.path = path
+    def __init__(self, minutes: float = math.inf) -> None:
         self.minutes = minutes
         self._signal = 0
         self._former: dict[int, Any] = {}
@@ -89,13 +81,44 @@ class StepCheckpoint(Checkpoint):
         self._signal = number
 
     def _save(self, trainer: Trainer) -> None:
-        trainer.save_checkpoint(self.path)
-        self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
+        """Save nothing."""
 
     def _stop(self, trainer: Trainer, wanted: int) -> None:
         if wanted > _SAVE:
             step = f" at epoch {trainer.current_epoch}, step {trainer.global_step}"
             raise StoppedError(f"{signal.Signals(wanted).name}: stopped{step}{self._advice()}", wanted)
+
+    def _advice(self) -> str:
+        return "; nothing is kept, since the run writes no checkpoints"
+
+
+class StepCheckpoint(SignalStop, Checkpoint):
+    """Write `last.ckpt` often and when a signal stops the run.
+
+    The file is written at the end of every epoch, after a training step when `minutes` have passed since the last time,
+    and when a signal comes: the step under way is finished first. A second signal stops at once.
+
+    A checkpoint of the middle of an epoch is taken only between optimizer steps (accumulated gradients are not saved)
+    and never after the last batch of an epoch, where Lightning would leave out the validation on resuming.
+
+    Args:
+        path: the file.
+        minutes: the longest time that a kill may cost.
+
+    Raises:
+        UsageError: a negative time.
+        StoppedError: a signal came; the run is saved.
+    """
+
+    def __init__(self, path: Path, minutes: float = 5.0) -> None:
+        if not minutes >= 0:  # NaN too
+            raise UsageError(f"save_every_minutes: {minutes}; it must be at least 0 (0 saves after every step)")
+        super().__init__(minutes)
+        self.path = path
+
+    def _save(self, trainer: Trainer) -> None:
+        trainer.save_checkpoint(self.path)
+        self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
 
     def _advice(self) -> str:
         if not self.path.is_file():
