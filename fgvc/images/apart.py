@@ -28,6 +28,9 @@ try:
 except ImportError:  # Windows has no such limits
     resource = None  # type: ignore[assignment]
 
+HANDING_OVER = 1
+"""Second of the limit that is left for this process, which gets the pixels through a pipe."""
+
 _OWN = threading.local()
 _MAIN = "from fgvc.images.apart import serve; serve()"
 
@@ -155,7 +158,7 @@ def _bound(limits: Limits, size: int) -> None:
     """Let the system stop what takes more than the limits from now on; the file is in memory there, too."""
     spent = int(time.process_time())
     for kind, most in (
-        (resource.RLIMIT_CPU, spent + limits.seconds),
+        (resource.RLIMIT_CPU, spent + limits.seconds - HANDING_OVER),
         (resource.RLIMIT_DATA, max(2**28, limits.memory - size)),
     ):
         try:

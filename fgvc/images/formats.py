@@ -29,7 +29,7 @@ class Format(NamedTuple):
 
 # Pillow reads more, some by starting other programs.
 FORMATS = (
-    Format("JPEG", ("JPEG", "MPO"), rb"\xff\xd8\xff"),
+    Format("JPEG", ("JPEG",), rb"\xff\xd8\xff"),
     Format("PNG", ("PNG",), rb"\x89PNG\r\n\x1a\n"),
     Format("WebP", ("WEBP",), rb"RIFF....WEBP"),
     Format("GIF", ("GIF",), rb"GIF8[79]a"),

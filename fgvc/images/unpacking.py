@@ -28,7 +28,7 @@ PLAIN_MEMORY = 2**29
 PLAIN_PIXELS = 52_000_000
 PLAIN_BYTES = {"WebP": 8 * 2**20, "GIF": 2**18, "BMP": 2**28, "JPEG": 2**26, "PNG": 2**26}
 """Bytes of a file up to which its decoder has too little to read to take long; no other decoder is known so well."""
-NEEDED = {"JPEG": 6, "PNG": 8, "WebP": 16, "GIF": 8, "AVIF": 12, "HEIC": 10}
+NEEDED = {"JPEG": 6, "PNG": 8, "WebP": 17, "GIF": 8, "AVIF": 12, "HEIC": 10}
 """Bytes of memory per pixel that a decoder takes, by measurement (benchmarks/robustness/hostile_pictures.py)."""
 
 # Warnings of Pillow are about metadata, and Python's warnings cannot be caught thread by thread: what is wrong with the
@@ -85,8 +85,11 @@ def unpack(
     except UnidentifiedImageError:
         raise ImageError(_unknown(found, data, label)) from None
     except Image.DecompressionBombError as error:
-        size = re.search(r"\d+", str(error))
-        raise ImageError(too_large(label, int(size[0]) if size else limits.max_pixels, limits)) from None
+        told = re.search(r"\d+", str(error))
+        size = int(told[0]) if told else limits.max_pixels
+        if plain and size <= limits.max_pixels:  # Pillow's own limit is lower
+            raise TooMuchHere from None
+        raise ImageError(too_large(label, size, limits)) from None
     except (ImageError, TooMuchHere, MemoryError):
         raise
     except Exception as error:  # damaged bytes raise whatever Pillow's readers stumble over, struct.error among it
