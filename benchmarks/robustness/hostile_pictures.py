@@ -268,6 +268,7 @@ PICTURES: dict[str, Made] = {
         Image.fromarray(NOISE.integers(0, 256, (8000, 8000, 3), dtype=np.uint8)), "AVIF", speed=10, quality=95
     ),
     "PBM, 4 MB of comments": lambda: b"P1\n" + b"#\n" * 2_000_000 + b"8 8\n" + b"0 " * 64,
+    "PBM, 4 MB of comments in its pixels": lambda: b"P1\n8 8\n" + b"#\n" * 2_000_000 + b"0 " * 64,
     "PPM, text, 20 MB": lambda: b"P3\n2000 1200\n255\n" + b"0 0 0 " * 3_333_333,
     "PPM, 174 megapixels claimed": lambda: b"P6 13200 13200 255\n",
     "JPEG 2000, 100 megapixels": one_colour("JPEG2000", 10_000),

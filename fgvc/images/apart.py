@@ -108,7 +108,7 @@ class Reader:
 
 def _why(code: int, label: str, limits: Limits) -> str:
     if code == -signal.SIGXCPU:
-        return f"{label}: takes more than {limits.seconds} s to read; save it again, or raise max_pixels"
+        return f"{label}: not read within {limits.seconds} s of processor time; save it again, or raise max_pixels"
     return f"{label}: its decoder broke off (exit code {code}); save it again"
 
 
@@ -145,7 +145,7 @@ def _answer(question: dict[str, Any], asked: IO[bytes], told: IO[bytes]) -> None
         answer = {"error": str(error)}
     except MemoryError:
         answer = {
-            "error": f"{label}: takes more than {limits.memory / 2**30:g} GiB of memory to read; "
+            "error": f"{label}: not read within {limits.memory / 2**30:g} GiB of memory; "
             "save it again, or raise max_pixels"
         }
     told.write(json.dumps(answer).encode() + b"\n")

@@ -28,7 +28,7 @@ PLAIN_MEMORY = 2**29
 PLAIN_PIXELS = 52_000_000
 PLAIN_BYTES = {"WebP": 8 * 2**20, "GIF": 2**18, "BMP": 2**28, "JPEG": 2**26, "PNG": 2**26}
 """Bytes of a file up to which its decoder has too little to read to take long; no other decoder is known so well."""
-NEEDED = {"JPEG": 6, "PNG": 8, "WebP": 17, "GIF": 8, "AVIF": 12, "HEIC": 10}
+NEEDED = {"JPEG": 6, "PNG": 8, "WebP": 17, "GIF": 8, "AVIF": 12, "HEIC": 10, "JPEG 2000": 20}
 """Bytes of memory per pixel that a decoder takes, by measurement (benchmarks/robustness/hostile_pictures.py)."""
 
 # Warnings of Pillow are about metadata, and Python's warnings cannot be caught thread by thread: what is wrong with the

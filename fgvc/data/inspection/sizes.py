@@ -57,7 +57,7 @@ def header(path: str) -> Header:
         if not stat.S_ISREG(status.st_mode):  # to open a pipe may never end
             return Header(0, 0, 0, "not a file")
         with open(path, "rb") as file:  # noqa: PTH123 - once per file, of many
-            found = check_format(file.read(HEAD), os.path.basename(path), Limits(any_format=True))  # noqa: PTH119 - as above
+            found = check_format(file.read(HEAD), "picture", Limits(any_format=True))
         with Image.open(path, formats=found.pillow) as picture:
             width, height = picture.size
             exif = picture.getexif() if picture.format in TURNED_BY_EXIF else {}
@@ -65,7 +65,7 @@ def header(path: str) -> Header:
             width, height = height, width
         return Header(width, height, status.st_size)
     except ImageError as error:
-        return Header(0, 0, 0, str(error).partition(": ")[2])
+        return Header(0, 0, 0, str(error).removeprefix("picture: "))
     except OSError as error:
         return Header(0, 0, 0, error.strerror or "not a picture")
     except Exception as error:  # damaged headers raise whatever Pillow's readers stumble over
