@@ -64,9 +64,8 @@ def test_heic_is_read_upright():
         buffer = io.BytesIO()
         heif.from_pillow(top).save(buffer, quality=90, **({} if turn is None else {"exif": turn.tobytes()}))
         pixels = decode(buffer.getvalue()).astype(int)
-        with Image.open(io.BytesIO(buffer.getvalue())) as theirs:
-            assert pixels.shape[:2] == theirs.size[::-1]
-            assert np.abs(pixels - np.asarray(theirs.convert("RGB"))).max() <= 2
+        upright = np.asarray(top) if turn is None else np.rot90(np.asarray(top), -1)
+        assert pixels.shape == upright.shape and np.abs(pixels - upright).mean() <= 4
 
 
 def test_avif_without_its_reader_says_so(monkeypatch):
