@@ -1,7 +1,7 @@
 """Pictures made to cost time or memory: what each takes under the default limits of `fgvc.images.decoding.decode`.
 
     python -m benchmarks.robustness.hostile_pictures
-    python -m benchmarks.robustness.hostile_pictures --only "JPEG, 1,000 scans" --any_format
+    python -m benchmarks.robustness.hostile_pictures --only "PPM, text, 20 MB" --any_format
 
 Each is read by a process of its own. Processor time is that of this process and of those that it starts, without its
 imports. Memory is the largest sum of the resident sizes of all of them at one moment, looked at every 5 ms, imports
@@ -213,7 +213,7 @@ def exif_of(count: int) -> bytes:
 
 NOISE = np.random.default_rng(0)
 PICTURES: dict[str, Made] = {
-    "JPEG, 1,000 scans, 1 megapixel": lambda: scans(1000),
+    "JPEG, 1,000 scans, 16 megapixels": lambda: scans(1000, 4000),
     "JPEG, 100,000 scans, 1 megapixel": lambda: scans(100_000),
     "JPEG, 100 scans, 100 megapixels": lambda: scans(100, 10_000),
     "JPEG, 20 scans, 50 megapixels": lambda: scans(20, 7_000),
