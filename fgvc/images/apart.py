@@ -70,7 +70,7 @@ class Reader:
         environment = {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _MAIN],
+                [sys.executable, "-P", "-c", _MAIN],  # -P: never import from the folder that the user is in
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

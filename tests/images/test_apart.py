@@ -111,6 +111,15 @@ def test_a_process_that_cannot_start_is_told(monkeypatch):
     assert told.startswith("x: is read in a process of its own, which cannot start (")
 
 
+def test_it_imports_nothing_from_the_folder_that_the_user_is_in(tmp_path, monkeypatch):
+    for name in ("json", "numpy", "resource", "simplejpeg"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    monkeypatch.chdir(tmp_path)
+    with ThreadPoolExecutor(1) as pool:
+        np.testing.assert_array_equal(pool.submit(decode, TIFF).result(), NOISE)
+    assert not (tmp_path / "ran").exists()
+
+
 def test_each_thread_has_its_own_and_it_ends_with_the_thread():
     processes = []
 

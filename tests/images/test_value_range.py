@@ -104,18 +104,21 @@ def test_twelve_bits_packed_are_twelve_bits():
 
 
 @pytest.mark.parametrize("write", [png], ids=["png"])
-@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("channels", [2, 3, 4])
 def test_dark_colours_of_sixteen_bits_are_no_darker(write, channels):
     samples = samples_up_to(4095, (14, 21, channels))
-    samples[..., 3:] = 65535
+    colours = slice(0, 1 if channels == 2 else 3)
+    if channels != 3:
+        samples[..., -1] = 65535
     pixels, warning = decode_with_warning(write(samples))
-    assert np.abs(pixels - samples[..., :3] / 4095 * 255).max() <= 1
+    assert np.abs(pixels - samples[..., colours] / 4095 * 255).max() <= 1
     assert warning.startswith(GUESSED)
     assert decode_with_warning(write(samples, 12))[1] is None
     bright = samples_up_to(65535, (14, 21, channels))
-    bright[..., 3:] = 65535
+    if channels != 3:
+        bright[..., -1] = 65535
     pixels, warning = decode_with_warning(write(bright))
-    assert np.abs(pixels - bright[..., :3] / 257).max() <= 1 and warning is None
+    assert np.abs(pixels - bright[..., colours] / 257).max() <= 1 and warning is None
 
 
 def test_dark_colours_of_a_tiff_are_no_darker(tmp_path):
