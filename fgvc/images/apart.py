@@ -114,12 +114,13 @@ def _why(code: int, label: str, limits: Limits) -> str:
 
 def _end(process: "subprocess.Popen[bytes]", owner: int) -> None:
     """Let the process go; in a process that was forked meanwhile, only its ends of the pipes."""
+    if os.getpid() == owner:
+        process.kill()
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
             with contextlib.suppress(OSError):  # it is gone, and what was not written yet with it
                 pipe.close()
     if os.getpid() == owner:
-        process.kill()
         process.wait()
 
 
