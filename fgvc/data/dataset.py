@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from fgvc.data.records import Records
 from fgvc.datatypes import Sample
 from fgvc.images.decoding import USUAL, ImageError, Limits, Pixels, decode_with_warning
-from fgvc.images.value_range import GUESSED
+from fgvc.images.value_range import GUESSED, LOST
 
 OnBadImage = Literal["error", "replace", "leave_out"]
 
@@ -101,7 +101,7 @@ class PhotoDataset(Dataset[Sample]):
     def _sample(self, index: int, drawn: tuple[int, int, int]) -> Sample:
         record = self.records[index]
         photograph, warning = decode_with_warning(record.path, at_least=self.transform.at_least, limits=self.limits)
-        if warning is not None and GUESSED in warning and not self._told:
+        if warning is not None and (GUESSED in warning or LOST in warning) and not self._told:
             self._told[0] = True  # of all files, in all worker processes, the first one is told
             print(f"{record.path}: {warning}; more such files are not told", file=sys.stderr)
         pixels, view = self.transform(photograph, drawn)

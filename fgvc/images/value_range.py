@@ -26,6 +26,9 @@ Pixels = npt.NDArray[np.uint8]
 GUESSED = "the range of values is not stated"
 """How a warning of rule 2 begins."""
 
+LOST = "of its samples are not numbers and shown black"
+"""How a warning of rule 3 ends."""
+
 ROWS = 2**22  # pixels that are worked on at once: memory holds no second picture
 USUAL: dict[str, set[float]] = {"I;16": {65535}, "I": {255, 65535, 2**31 - 1, 2**32 - 1}, "F": {1.0, 255}}
 _MIN, _MAX, _SMIN, _SMAX, _WHITE_IS_ZERO, _BITS, _SAMPLES = 280, 281, 340, 341, 262, 258, 339  # TIFF 6.0, 1992
@@ -135,7 +138,7 @@ def _extent(parts: Iterator[npt.NDArray[Any]]) -> Extent:
 
 def _range(picture: Image.Image, extent: Extent, significant: int) -> tuple[float, float, str | None]:
     kind = "I;16" if picture.mode.startswith("I;16") else picture.mode
-    lost = f"{extent.lost:,} of its samples are not numbers and shown black" if extent.lost else None
+    lost = f"{extent.lost:,} {LOST}" if extent.lost else None
     stated = _significant(extent, significant) if significant else _stated(picture, extent)
     black, white, guessed = (*stated, None) if stated else _own(extent, kind)
     return black, white, "; ".join(filter(None, (guessed, lost))) or None
