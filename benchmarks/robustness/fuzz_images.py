@@ -36,9 +36,10 @@ def make(draw: random.Random) -> dict[str, bytes]:
 
 def run(files: dict[str, bytes]) -> None:
     """Decode it; what comes out is a picture."""
-    from fgvc.images.decoding import decode
+    from fgvc.images.decoding import Limits, decode
 
-    pixels = decode(files["picture"], "a picture", at_least=int(files["at_least"]) or None)
+    limits = Limits(any_format=True)
+    pixels = decode(files["picture"], "a picture", at_least=int(files["at_least"]) or None, limits=limits)
     assert pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.dtype == np.uint8 and pixels.size > 0
 
 
@@ -74,6 +75,8 @@ def whole_pictures() -> list[bytes]:
         _saved(photo, "GIF", **several),
         *(_saved(photo.convert(mode), "BMP") for mode in ("RGB", "P", "1")),
         *(_saved(photo.convert(mode), "PPM") for mode in ("RGB", "L", "1")),
+        *(_saved(photo.convert(mode), "AVIF", exif=camera) for mode in ("RGB", "RGBA", "L") if features.check("avif")),
+        *(_saved(photo, kind) for kind in ("JPEG2000", "QOI", "SGI", "DDS")),
     ]
 
 

@@ -13,7 +13,6 @@ from fgvc.data.inspection.findings import Findings, write_csv
 from fgvc.data.inspection.names import name_of_parent, suspicious_names
 from fgvc.data.inspection.problems import Problem, problems
 from fgvc.data.inspection.split_records import records_of
-from fgvc.data.sources.base import DataSource
 from fgvc.errors import UsageError, did_you_mean
 from fgvc.files.lines import print_lines, tell
 from fgvc.files.whole_files import check_output
@@ -21,8 +20,7 @@ from fgvc.taxonomy.tree import Taxonomy
 
 ABOUT = """Decode every photograph of every split that a training would see, with all cores, and tell what is wrong:
 unreadable, damaged, tiny or one-coloured pictures, the same content in two splits or under two labels, missing labels,
-classes without training images, suspicious names of classes, photographs in a format that is not read. The exit code is
-1 if there is any problem."""
+classes without training images, suspicious names of classes. The exit code is 1 if there is any problem."""
 
 
 def main(words: list[str]) -> int:
@@ -43,7 +41,7 @@ def main(words: list[str]) -> int:
     findings = Findings()
     suspicious = list(suspicious_names(data.taxonomy))
     named = [problem for problem in suspicious if problem.problem not in data.source.on_purpose]
-    found = itertools.chain(problems(records, data.taxonomy, options.min_side, read), named, _not_read(data.source))
+    found = itertools.chain(problems(records, data.taxonomy, options.min_side, read, data.limits), named)
     watched = findings.watched(found)
     if options.output:
         write_csv(watched, options.output)
@@ -63,12 +61,6 @@ def main(words: list[str]) -> int:
     written = f" -> {options.output}" if options.output else ""
     tell(f"{summary}, {seconds:.1f} s, {total / max(seconds, 1e-9):.1f} images/s{written}")
     return 1 if count else 0
-
-
-def _not_read(source: DataSource) -> Iterator[Problem]:
-    """Yield the photographs in a format that fgvc does not read."""
-    for path, kind in source.passed_over.photographs if source.passed_over is not None else ():
-        yield Problem("format_not_read", "", path, "", f"{kind} is not read; save it as JPEG")
 
 
 def _notes(taxonomy: Taxonomy, allowed: Sequence[Problem]) -> Iterator[str]:

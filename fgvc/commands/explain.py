@@ -9,9 +9,9 @@ from fgvc.config.one_line_parser import OneLineParser
 from fgvc.errors import UsageError
 from fgvc.files.lines import tell
 from fgvc.files.whole_files import open_whole, save_picture
-from fgvc.images.decoding import ImageError
+from fgvc.images.decoding import ImageError, Limits
 from fgvc.images.folders import PassedOver
-from fgvc.images.pictures import Picture, check_inputs, pictures_of, pixels_with_warning
+from fgvc.images.pictures import Picture, add_limits, check_inputs, pictures_of, pixels_with_warning
 from fgvc.prediction.results import write_json
 from fgvc.prediction.tally import Tally
 
@@ -30,12 +30,13 @@ def main(argv: list[str]) -> int:
     """
     arguments = _parser().parse_args(argv)
     _check(arguments)
+    limits = Limits(arguments.max_pixels, arguments.any_format).check("--")
     passed = PassedOver()
     pictures = list(pictures_of(arguments.inputs, passed)[0])
     _spare_inputs(pictures, arguments.output)
     from fgvc.prediction.predictor import load  # seconds: after what can be refused without it
 
-    predictor = load(arguments.model, arguments.device)
+    predictor = load(arguments.model, arguments.device, limits)
     tally = Tally(len(pictures))
     explanations = tally.watched(_explained(predictor, pictures, arguments), "explaining")
     with open_whole(arguments.output / TABLE) as file:
@@ -75,6 +76,7 @@ def _parser() -> OneLineParser:
     parser.add_argument("--overwrite", action="store_true", help="write into DIR though it is not empty")
     parser.add_argument("--top_k", type=int, default=3, help="guesses per view (default: 3)")
     parser.add_argument("--no_heat_map", action="store_true", help="leave the heat maps out")
+    add_limits(parser)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     return parser
 
@@ -113,7 +115,7 @@ def _draw(predictor: "Predictor", picture: Picture, target: Path, top_k: int, he
     from fgvc.prediction.explain.explanation import Explanation, explain
 
     try:
-        photograph, warning = pixels_with_warning(picture)
+        photograph, warning = pixels_with_warning(picture, limits=predictor.limits)
     except ImageError as error:
         return Explanation(str(picture), error=str(error))
     explanation = explain(predictor, photograph, top_k, heat)

@@ -12,9 +12,9 @@ from fgvc.files.lines import tell
 from fgvc.files.whole_files import check_picture, check_plain, save_picture
 from fgvc.images import contact_sheet
 from fgvc.images.contact_sheet import Tile
-from fgvc.images.decoding import ImageError
+from fgvc.images.decoding import ImageError, Limits
 from fgvc.images.folders import PassedOver
-from fgvc.images.pictures import Picture, check_inputs, pictures_of, pixels_of
+from fgvc.images.pictures import Picture, add_limits, check_inputs, pictures_of, pixels_of
 from fgvc.prediction.allowed_classes import AllowedClasses
 from fgvc.prediction.journal import Journal
 from fgvc.prediction.output import to_file, to_stdout
@@ -34,10 +34,11 @@ def main(argv: list[str]) -> int:
     """
     arguments = _parser().parse_args(argv)
     kind = _check(arguments)
+    limits = Limits(arguments.max_pixels, arguments.any_format).check("--")
     allowed = AllowedClasses.read(arguments.allow) if arguments.allow else None
     from fgvc.prediction.predictor import load  # seconds: after what can be refused without it
 
-    predictor = load(arguments.model, arguments.device)
+    predictor = load(arguments.model, arguments.device, limits)
     if allowed is not None:
         tell(allowed.restrict(predictor))
         if arguments.precision is not None:
@@ -66,7 +67,7 @@ def main(argv: list[str]) -> int:
     else:
         to_stdout(tally.watched(predict(pictures)), kind, columns)
     written = [str(arguments.output or "stdout")]
-    if arguments.sheet and (tiles := _tiles(tally.shown)):
+    if arguments.sheet and (tiles := _tiles(tally.shown, limits)):
         save_picture(contact_sheet.contact_sheet(tiles), arguments.sheet)
         written.append(str(arguments.sheet))
     if passed.counts:
@@ -112,6 +113,7 @@ def _parser() -> OneLineParser:
     parser.add_argument(
         "--sheet", type=Path, help=f"also draw up to {SHEET_PICTURES} pictures with their guesses, as .jpg or .png"
     )
+    add_limits(parser)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     return parser
 
@@ -145,16 +147,18 @@ def _terms(arguments: argparse.Namespace, hashes: Mapping[str, str], allowed: Al
         "--top_k": arguments.top_k,
         "--precision": arguments.precision,
         "--allow": None if allowed is None else allowed.fingerprint,
+        "--max_pixels": arguments.max_pixels,
+        "--any_format": arguments.any_format,
     }
 
 
-def _tiles(results: Iterable[Result]) -> list[Tile]:
+def _tiles(results: Iterable[Result], limits: Limits) -> list[Tile]:
     tiles = []
     for result in results:
         try:
             vouched = result.answer is not None
             name, score = (result.answer, result.answer_score) if vouched else (result.label, result.score)
-            tiles.append(Tile(pixels_of(result.path or ""), name or "", score))
+            tiles.append(Tile(pixels_of(result.path or "", limits=limits), name or "", score))
         except ImageError:  # gone since it was read
             continue
     return tiles

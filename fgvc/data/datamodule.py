@@ -21,6 +21,7 @@ from fgvc.data.splitting import stratified_split
 from fgvc.data.transforms import Augmentation, EvalTransform, TrainTransform
 from fgvc.datatypes import Sample
 from fgvc.errors import UsageError
+from fgvc.images.decoding import Limits
 from fgvc.images.resizing import EvalResize
 from fgvc.images.sides import DEFAULT_SIDE, check_side
 from fgvc.taxonomy.tree import Taxonomy
@@ -47,6 +48,7 @@ class FineGrainedData(pl.LightningDataModule):
         split_seed: decides which training images are held out; apart from `seed`, so that seeds can be compared.
         on_bad_image: `error` stops at a file that cannot be read; `skip` continues: training takes another image in
             its place, and no metric counts it; see `unreadable`.
+        limits: how large a photograph may be, and of which format.
 
     Raises:
         UsageError: a setting outside its range.
@@ -68,6 +70,7 @@ class FineGrainedData(pl.LightningDataModule):
         seed: int = 0,
         split_seed: int = 0,
         on_bad_image: Literal["error", "skip"] = "error",
+        limits: Limits = Limits(),  # noqa: B008 - frozen
     ) -> None:
         super().__init__()
         if not 0 <= val_fraction < 1:
@@ -101,6 +104,7 @@ class FineGrainedData(pl.LightningDataModule):
         self._train_transform = TrainTransform(self.resize.size, augmentation)
         self._eval_transform = EvalTransform(self.resize)
         self.on_bad_image = on_bad_image
+        self.limits = limits.check("data.limits.")
         self._unreadable: dict[str, Tensor] = {}
         self._records: dict[str, Records] = {}
         self._positions = _positions(source, val_fraction, split_seed)
@@ -187,11 +191,11 @@ class FineGrainedData(pl.LightningDataModule):
     def _dataset(self, split: str, transform: Transform, seed: int, skip: OnBadImage) -> PhotoDataset:
         records = self.records(split)
         if self.on_bad_image == "error":
-            return PhotoDataset(records, transform, seed, split)
+            return PhotoDataset(records, transform, seed, split, limits=self.limits)
         if split not in self._unreadable:
             self._unreadable[split] = torch.zeros(len(records), dtype=torch.bool)
             self._unreadable[split].share_memory_()  # type: ignore[no-untyped-call]
-        return PhotoDataset(records, transform, seed, split, skip, self._unreadable[split])
+        return PhotoDataset(records, transform, seed, split, skip, self._unreadable[split], self.limits)
 
     def _place(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

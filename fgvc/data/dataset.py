@@ -3,6 +3,7 @@
 Shape letters: H, W the photograph, S side of the image handed on, R records of a split.
 """
 
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Literal, Protocol
 
@@ -14,7 +15,8 @@ from torch.utils.data import Dataset
 
 from fgvc.data.records import Records
 from fgvc.datatypes import Sample
-from fgvc.images.decoding import ImageError, Pixels, decode
+from fgvc.images.decoding import USUAL, ImageError, Limits, Pixels, decode_with_warning
+from fgvc.images.value_range import GUESSED, LOST
 
 OnBadImage = Literal["error", "replace", "leave_out"]
 
@@ -46,6 +48,7 @@ class PhotoDataset(Dataset[Sample]):
         on_bad_image: what happens where a file cannot be read: `error` raises an ImageError that names it; `replace`
             shows another image of the split, drawn by the three numbers; `leave_out` gives None in place of a Sample.
         unreadable: (R,) bool, in memory shared with the worker processes: set where a file could not be read.
+        limits: which files are read.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class PhotoDataset(Dataset[Sample]):
         split: str = "",
         on_bad_image: OnBadImage = "error",
         unreadable: Tensor | None = None,
+        limits: Limits = USUAL,
     ) -> None:
         self.records = records
         self.transform = transform
@@ -63,6 +67,9 @@ class PhotoDataset(Dataset[Sample]):
         self.split = split
         self.on_bad_image = on_bad_image
         self.unreadable = unreadable
+        self.limits = limits
+        self._told = torch.zeros(1, dtype=torch.bool)
+        self._told.share_memory_()  # type: ignore[no-untyped-call]
 
     def __len__(self) -> int:
         return len(self.records)
@@ -93,7 +100,11 @@ class PhotoDataset(Dataset[Sample]):
 
     def _sample(self, index: int, drawn: tuple[int, int, int]) -> Sample:
         record = self.records[index]
-        pixels, view = self.transform(decode(record.path, at_least=self.transform.at_least), drawn)
+        photograph, warning = decode_with_warning(record.path, at_least=self.transform.at_least, limits=self.limits)
+        if warning is not None and (GUESSED in warning or LOST in warning) and not self._told:
+            self._told[0] = True  # of all files, in all worker processes, the first one is told
+            print(f"{record.path}: {warning}; more such files are not told", file=sys.stderr)
+        pixels, view = self.transform(photograph, drawn)
         return Sample(
             image=torch.from_numpy(pixels).permute(2, 0, 1),
             label=torch.tensor(record.label),

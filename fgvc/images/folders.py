@@ -1,51 +1,38 @@
 """Find the pictures below a folder, and count the files that are passed over."""
 
 import os
-import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from fgvc.errors import UsageError
-from fgvc.images.decoding import SUFFIXES
-
-HEAD = 16
-"""Bytes at the beginning of a file that tell its format."""
-
-_PICTURE = re.compile(
-    rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|RIFF....WEBP|GIF8[79]a|II[*+]\0|MM\0[*+]|BM....\0\0\0\0|P[4-6]\s[\d#]", re.DOTALL
-)
-_UNREAD = re.compile(rb"....ftyp(?:(avif|avis)|(hei[cmsx]|hev[cmsx]|mif1|msf1))", re.DOTALL)
+from fgvc.images.formats import HEAD, SUFFIXES, format_of
 
 
 @dataclass
 class PassedOver:
     """The files below folders that are no pictures fgvc reads; hidden files do not count.
 
-    counts: suffix -> files. first: the first file. photographs: (path, format) of those in HEIC or AVIF.
+    counts: suffix -> files. first: the first file.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
     first: str = ""
-    photographs: list[tuple[str, str]] = field(default_factory=list)
 
-    def add(self, path: str, photograph: str) -> None:
-        """Count a file; `photograph` is HEIC or AVIF, or "" for anything else."""
+    def add(self, path: str) -> None:
+        """Count a file."""
         self.counts[os.path.splitext(path)[1] or "without a suffix"] += 1  # noqa: PTH122 - there may be millions
         self.first = self.first or path
-        if photograph:
-            self.photographs.append((path, photograph))
 
     def line(self) -> str:
-        """Return what was passed over in one line, or "" where nothing was. A photograph is named before others."""
+        """Return what was passed over in one line, or "" where nothing was."""
         if not self.counts:
             return ""
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in self.counts.most_common(8))
-        first = self.photographs[0][0] if self.photographs else self.first
         total, rest = self.counts.total(), ", ..." if len(self.counts) > 8 else ""
         files = "1 file that is no picture" if total == 1 else f"{total} files that are no pictures"
-        return f"passed over {files} fgvc reads: {kinds}{rest}; first {first}"
+        return f"passed over {files} fgvc reads: {kinds}{rest}; first {self.first}"
 
 
 def pictures_below(folder: Path, passed: PassedOver | None = None) -> Iterator[Path]:
@@ -64,7 +51,8 @@ def pictures_below(folder: Path, passed: PassedOver | None = None) -> Iterator[P
 def names_below(top: str, once: bool, passed: PassedOver | None = None) -> Iterator[str]:
     """Yield the paths of the picture files below a folder, at any depth, relative to it; links are followed.
 
-    A file is a picture by its suffix, and is then not opened; one of another suffix by its first bytes.
+    A file is a picture by its suffix, and is then not opened; one of another suffix by its first bytes. Formats that
+    are read by option only, or with a package that is missing, are among them: the decoder says what is wanted.
 
     The order is that of the names in each folder. Memory holds the names of one folder and of those that it lies in. A
     link that leads nowhere is a picture, too: the decoder says what is wrong with it.
@@ -95,12 +83,10 @@ def names_below(top: str, once: bool, passed: PassedOver | None = None) -> Itera
             if os.path.splitext(entry.name)[1].lower() in SUFFIXES:  # noqa: PTH122 - there may be millions
                 yield prefix + entry.name
                 continue
-            head = _head(entry)
-            if _PICTURE.match(head):
+            if format_of(_head(entry)) is not None:
                 yield prefix + entry.name
             elif passed is not None:
-                unread = _UNREAD.match(head)
-                passed.add(entry.path, "" if unread is None else "AVIF" if unread[1] else "HEIC")
+                passed.add(entry.path)
         else:
             waiting.pop()
             above.pop()

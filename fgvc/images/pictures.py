@@ -3,6 +3,7 @@
 Shape letters: H, W the photograph.
 """
 
+import argparse
 import os
 import sys
 import threading
@@ -17,9 +18,10 @@ import numpy.typing as npt
 from PIL import Image
 
 from fgvc.errors import UsageError
-from fgvc.images.decoding import MAX_BYTES, SUFFIXES, ImageError, Pixels, decode_with_warning, from_pillow
+from fgvc.images.decoding import MAX_BYTES, SUFFIXES, USUAL, ImageError, Limits, Pixels, decode_with_warning
 from fgvc.images.folders import PassedOver, pictures_below
 from fgvc.images.resizing import EvalResize, resize_for_eval
+from fgvc.images.unpacking import from_pillow
 
 Picture = str | os.PathLike[Any] | bytes | npt.NDArray[np.uint8] | Image.Image
 THREADS = min(8, os.cpu_count() or 1)
@@ -181,13 +183,13 @@ class Square(NamedTuple):
     warning: str | None = None
 
 
-def square_of(picture: Picture, how: EvalResize) -> Square:
+def square_of(picture: Picture, how: EvalResize, limits: Limits = USUAL) -> Square:
     """Read one picture as the square that the model sees.
 
     Raises:
         As `pixels_of`.
     """
-    pixels, warning = pixels_with_warning(picture, how.at_least)
+    pixels, warning = pixels_with_warning(picture, how.at_least, limits)
     return Square(path_of(picture), *resize_for_eval(pixels, how), warning)
 
 
@@ -196,12 +198,13 @@ def path_of(picture: Picture) -> str | None:
     return os.fsdecode(picture) if isinstance(picture, str | os.PathLike) else None
 
 
-def pixels_of(picture: Picture, at_least: int | None = None) -> Pixels:
+def pixels_of(picture: Picture, at_least: int | None = None, limits: Limits = USUAL) -> Pixels:
     """Read one picture.
 
     Args:
         picture: see `Picture`; or a file that is open for reading bytes.
         at_least: how many pixels of the shorter side are needed, see `decode`; None for all there are.
+        limits: which files are read, see `Limits`.
 
     Returns:
         (H, W, 3) uint8 RGB, upright.
@@ -210,10 +213,12 @@ def pixels_of(picture: Picture, at_least: int | None = None) -> Pixels:
         ImageError: it cannot be read.
         UsageError: no single picture, e.g. a list, or an array of another shape or type.
     """
-    return pixels_with_warning(picture, at_least)[0]
+    return pixels_with_warning(picture, at_least, limits)[0]
 
 
-def pixels_with_warning(picture: Picture, at_least: int | None = None) -> tuple[Pixels, str | None]:
+def pixels_with_warning(
+    picture: Picture, at_least: int | None = None, limits: Limits = USUAL
+) -> tuple[Pixels, str | None]:
     """Read one picture as `pixels_of` does, and say what is wrong with its file, see `decode_with_warning`."""
     if _is_file(picture):
         _check_file(picture, type(picture).__name__)
@@ -221,14 +226,14 @@ def pixels_with_warning(picture: Picture, at_least: int | None = None) -> tuple[
     if isinstance(picture, np.ndarray) and picture.ndim in (2, 3):
         return _rgb(picture), None
     if isinstance(picture, Image.Image):
-        return _from_pillow(picture), None
+        return _from_pillow(picture)
     if isinstance(picture, bytes):
-        return decode_with_warning(picture, at_least=at_least)
+        return decode_with_warning(picture, at_least=at_least, limits=limits)
     if isinstance(picture, str | os.PathLike):
         path = _path(picture)
         if _is_folder(path):
             raise ImageError(f"{path}: a folder without pictures; looked for {' '.join(sorted(SUFFIXES))}")
-        return decode_with_warning(picture if isinstance(picture, str) else path, at_least=at_least)
+        return decode_with_warning(picture if isinstance(picture, str) else path, at_least=at_least, limits=limits)
     raise UsageError(f"{type(picture).__name__} is not one picture; give one of what a list for `predict` may hold")
 
 
@@ -268,12 +273,19 @@ def _rgb(array: npt.NDArray[Any]) -> Pixels:
     return np.ascontiguousarray(array if array.ndim == 3 else array[..., None].repeat(3, axis=2))
 
 
-def _from_pillow(picture: Image.Image) -> Pixels:
+def _from_pillow(picture: Image.Image) -> tuple[Pixels, str | None]:
     try:
         with _PILLOW:  # an opened file is read on first use, and one picture may stand in a list twice
             return from_pillow(picture)
     except Exception as error:  # damaged bytes raise whatever Pillow's readers stumble over
         raise ImageError(f"{picture!r}: damaged picture ({error})") from None
+
+
+def add_limits(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of a command that make `Limits`."""
+    most = f"pixels that a picture may have (default: {USUAL.max_pixels}); time and memory may grow with it"
+    parser.add_argument("--max_pixels", type=int, default=USUAL.max_pixels, help=most)
+    parser.add_argument("--any_format", action="store_true", help="read PPM, JPEG 2000, QOI, DDS and SGI too")
 
 
 def check_inputs(inputs: list[str]) -> None:

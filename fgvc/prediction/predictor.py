@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fgvc.confidence.vouching import refusal, threshold
 from fgvc.errors import FgvcError, UsageError
-from fgvc.images.decoding import ImageError
+from fgvc.images.decoding import USUAL, ImageError, Limits
 from fgvc.images.pictures import Picture, Square, expand, in_threads, is_single, path_of, square_of
 from fgvc.images.regions import within
 from fgvc.model_file import model
@@ -27,19 +27,20 @@ from fgvc.taxonomy.relatives import ancestors_of, leaves_below
 from fgvc.taxonomy.tree import Taxonomy
 
 
-def load(path: str | Path, device: str = "auto") -> "Predictor":
+def load(path: str | Path, device: str = "auto", limits: Limits = USUAL) -> "Predictor":
     """Read a trained model from a run folder or a model folder.
 
     Args:
         path: the folder.
         device: `auto` (cuda where there is one), `cpu`, `cuda`, `cuda:1` ...
+        limits: how large a photograph may be, and of which format.
 
     Raises:
         ModelFileError: no model there, or a damaged one.
-        UsageError: no such device.
+        UsageError: no such device, or a limit outside its range.
     """
     chosen = _device(device)
-    return Predictor(model.load(path), chosen)
+    return Predictor(model.load(path), chosen, limits)
 
 
 class Predictor:
@@ -48,10 +49,12 @@ class Predictor:
     Args:
         model: see `fgvc.model_file.model.load`.
         device: where it computes.
+        limits: which photographs are read.
     """
 
-    def __init__(self, model: Model, device: torch.device | None = None) -> None:
+    def __init__(self, model: Model, device: torch.device | None = None, limits: Limits = USUAL) -> None:
         self.model = model
+        self.limits = limits.check()
         self.device = device or torch.device("cpu")
         self._shut: dict[str, Tensor] = {}  # level -> (C,) bool, the classes that are not allowed
         # Shrunk pictures lie in memory as (N, S, S, 3); weights of the same format spare a copy per layer.
@@ -224,7 +227,7 @@ class Predictor:
 
     def _read(self, picture: Picture) -> Square | Result:
         try:
-            return square_of(picture, self.model.resize)
+            return square_of(picture, self.model.resize, self.limits)
         except ImageError as error:
             return Result(path_of(picture), error=str(error))
 

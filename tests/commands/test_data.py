@@ -1,7 +1,10 @@
+import csv
 import json
 import os
 import shutil
+from pathlib import Path
 
+import numpy as np
 import pytest
 from fakes.tiny_run import make_photos, read_csv
 from PIL import Image
@@ -178,15 +181,27 @@ def test_help_of_the_command_and_of_its_words(capsys):
     assert "--min_side" in out and "--data.val_fraction" in out
 
 
-def test_photographs_that_are_not_read_are_told(photos, capsys):
-    odd = photos / "train/Larus/Larus canus/x.heic"
-    odd.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+def test_photographs_that_are_not_read_here_are_told(photos, capsys):
+    folder = photos / "train/Larus/Larus canus"
+    (folder / "x.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")  # with the package it is damaged
+    Image.new("RGB", (64, 48), "red").save(folder / "y.ppm")
+    deep = np.random.default_rng(0).integers(0, 4096, (64, 48), dtype=np.uint16)
+    deep[0, 0] = 4094
+    Image.fromarray(deep.clip(0, 4094)).save(folder / "z.png")
     (photos / "train/Larus/notes.txt").write_text("words")
-    code = main(["data", "verify", str(photos)])
-    out, err = capsys.readouterr()
-    assert code == 1
-    assert out.splitlines()[1:] == [f"format_not_read        1  {odd}: HEIC is not read; save it as JPEG"]
-    assert f"passed over 2 files that are no pictures fgvc reads: 1 .heic, 1 .txt; first {odd}" in err.splitlines()
+    assert main(["data", "verify", str(photos), "--output", "found.csv"]) == 1
+    _, err = capsys.readouterr()
+    assert f"passed over 1 file that is no picture fgvc reads: 1 .txt; first {photos}" in err
+    with Path("found.csv").open() as file:
+        found = [(Path(row["path"]).name, row["problem"], row["detail"]) for row in csv.DictReader(file)]
+    assert [row[:2] for row in found] == [("x.heic", "unreadable"), ("y.ppm", "unreadable"), ("z.png", "range_guessed")]
+    assert found[0][2].startswith(("HEIC is read with pillow-heif only; pip install", "damaged picture ("))
+    assert found[1][2] == "PPM is read by option only; give any_format, or save it as PNG"
+    assert found[2][2] == "the range of values is not stated: its largest value is 4094, so that 4095 is white"
+    (folder / "x.heic").unlink()
+    main(["data", "verify", str(photos), "--data.limits.any_format", "true", "--data.limits.max_pixels", "3071"])
+    out, _ = capsys.readouterr()
+    assert "y.ppm: 0 million pixels; the limit is 0.003071 million: save it smaller or raise max_pixels" in out
 
 
 def test_what_a_flag_allows_is_a_note(photos, capsys):

@@ -521,15 +521,34 @@ def test_a_folder_that_may_not_be_written_is_one_line(run, photos, capsys):
     assert capsys.readouterr() == ("", f"fgvc: {folder / 'out.csv'}: cannot be written (Permission denied)\n")
 
 
+def test_limits_and_formats_are_flags_and_the_row_says_why(run, tmp_path, capsys):
+    Image.new("RGB", (60, 40), "red").save(tmp_path / "a.png")
+    Image.new("RGB", (60, 40), "red").save(tmp_path / "b.ppm")
+    (tmp_path / "c.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    Image.fromarray(np.random.default_rng(0).integers(0, 4096, (60, 40), dtype=np.uint16)).save(tmp_path / "d.tif")
+    assert main([run, str(tmp_path)]) == 1
+    rows = table(capsys.readouterr().out)
+    assert [bool(row["error"]) for row in rows] == [False, True, True, False]
+    assert rows[1]["error"].endswith("b.ppm: PPM is read by option only; give any_format, or save it as PNG")
+    assert "c.heic: HEIC is read with pillow-heif only" in rows[2]["error"] or "damaged" in rows[2]["error"]
+    assert rows[3]["warning"].startswith("the range of values is not stated: its largest value is 409")
+    (tmp_path / "c.heic").unlink()
+    assert main([run, str(tmp_path), "--any_format"]) == 0
+    capsys.readouterr()
+    assert main([run, str(tmp_path / "a.png"), "--max_pixels", "2399"]) == 1
+    assert "the limit is 0.002399 million: save it smaller or raise max_pixels" in capsys.readouterr().out
+    assert main([run, str(tmp_path / "a.png"), "--max_pixels", "2400"]) == 0
+
+
 def test_files_of_a_folder_are_read_by_content_or_named(run, photos, capsys):
     for suffix, kind in ((".jfif", "JPEG"), (".jpe", "JPEG"), (".mpo", "MPO")):
         Image.new("RGB", (60, 40), "red").save(photos / f"z{suffix}", kind)
-    (photos / "x.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    Image.new("RGB", (60, 40), "red").save(photos / "x.avif")
     (photos / "notes.txt").write_text("words")
     assert main([run, str(photos)]) == 0
     out, err = capsys.readouterr()
-    assert [Path(row["path"]).name for row in table(out)][-3:] == ["z.jfif", "z.jpe", "z.mpo"]
-    told = f"passed over 2 files that are no pictures fgvc reads: 1 .txt, 1 .heic; first {photos / 'x.heic'}"
-    assert told in err.splitlines() and "6 pictures, 0 failed" in err
+    assert [Path(row["path"]).name for row in table(out)][-4:] == ["x.avif", "z.jfif", "z.jpe", "z.mpo"]
+    told = f"passed over 1 file that is no picture fgvc reads: 1 .txt; first {photos / 'notes.txt'}"
+    assert told in err.splitlines() and "7 pictures, 0 failed" in err
     assert main([run, str(photos / "sub")]) == 0
     assert "passed over" not in capsys.readouterr().err

@@ -155,7 +155,7 @@ def test_another_image_is_drawn_in_place_of_a_bad_one(broken):
 def test_where_no_image_can_be_read_the_search_ends(tmp_path, monkeypatch):
     records = Records([f"{i}.png" for i in range(1000)], [0] * 1000, tmp_path)
     tried = []
-    monkeypatch.setattr(module, "decode", lambda path, at_least: tried.append(path) or refuse(path))
+    monkeypatch.setattr(module, "decode_with_warning", lambda path, **_: tried.append(path) or refuse(path))
     with pytest.raises(ImageError) as caught:
         PhotoDataset(records, Spy([]), 0, "train", "replace")[(0, 7)]
     assert len(tried) == 100 and tried[0].endswith("/7.png")
@@ -185,3 +185,19 @@ def test_an_evaluation_leaves_bad_images_out(broken, workers):
     loader = EvalLoader(dataset, sampler=[(0, 3), (0, 10), (0, 0)], batch_size=2, collate_fn=collate)
     assert [batch.index.tolist() for batch in loader] == [[0]]  # a batch without any image is passed over
     assert [batch.index.tolist() for batch in loader] == [[0]]
+
+
+def test_a_guessed_range_is_told_once_for_all_worker_processes(tmp_path, capfd):
+    names = [f"{i}.png" for i in range(6)]
+    for i, name in enumerate(names):
+        values = np.random.default_rng(i).integers(0, 4096, (9, 8), dtype=np.uint16)
+        Image.fromarray(values).save(tmp_path / name)
+    dataset = PhotoDataset(Records(names, [0] * 6, str(tmp_path)), EvalTransform(EvalResize(8)))
+    for _ in range(2):
+        sampler = [(0, i) for i in range(6)]
+        loader = EvalLoader(dataset, sampler=sampler, batch_size=6, num_workers=1, collate_fn=collate)
+        (batch,) = loader
+        assert batch.image.amax() > 200
+    told = [line for line in capfd.readouterr().err.splitlines() if "range of values" in line]
+    assert len(told) == 1 and told[0].startswith(f"{tmp_path}/0.png: the range of values is not stated: its largest")
+    assert told[0].endswith("is white; more such files are not told")

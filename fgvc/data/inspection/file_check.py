@@ -5,30 +5,32 @@ import os
 import stat
 from pathlib import Path
 
-from fgvc.images.decoding import MAX_BYTES, ImageError, decode_with_warning
+from fgvc.images.decoding import MAX_BYTES, USUAL, ImageError, Limits, decode_with_warning
+from fgvc.images.value_range import GUESSED
 
 LEAST_CONTRAST = 8  # of 255; frames of a covered lens or a failed flash lie below
 
 
-def look(path: str, min_side: int) -> tuple[int, str, str]:
+def look(path: str, min_side: int, limits: Limits = USUAL) -> tuple[int, str, str]:
     """Decode one file.
 
     Args:
         path: the file.
         min_side: pixels of the shorter side below which a picture is tiny.
+        limits: which files are read.
 
     Returns:
-        64 bits of a hash of its bytes, 0 where it is unreadable; the problem, `unreadable`, `damaged`, `tiny` or
-        `blank`, "" where there is none; what was found.
+        64 bits of a hash of its bytes, 0 where it is unreadable; the problem, `unreadable`, `damaged`,
+        `range_guessed` (of more than 8 bits), `tiny` or `blank`, "" where there is none; what was found.
     """
     try:
         data = _bytes(path)
-        pixels, warning = decode_with_warning(path if data is None else data, "picture")
+        pixels, warning = decode_with_warning(path if data is None else data, "picture", limits=limits)
     except ImageError as error:
         return 0, "unreadable", str(error).removeprefix("picture: ")
     digest = 0 if data is None else int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
     if warning:
-        return digest, "damaged", warning
+        return digest, "range_guessed" if warning.startswith(GUESSED) else "damaged", warning
     height, width = pixels.shape[:2]
     if min(height, width) < min_side:
         return digest, "tiny", f"{width} x {height} pixels; the shorter side has less than {min_side}"

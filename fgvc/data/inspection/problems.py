@@ -3,7 +3,7 @@
 Shape letters: N files over all splits, C nodes of the taxonomy, K leaves.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from fgvc.data.inspection.many_files import in_processes
 from fgvc.data.inspection.split_records import SplitRecords
 from fgvc.data.inspection.stats import node_counts
 from fgvc.data.records import Record, Records
+from fgvc.images.decoding import USUAL, Limits
 from fgvc.taxonomy.tree import Taxonomy
 
 Digests = npt.NDArray[np.uint64]
@@ -24,8 +25,8 @@ Digests = npt.NDArray[np.uint64]
 class Problem(NamedTuple):
     """One thing to mend.
 
-    problem: `unreadable`, `damaged`, `tiny`, `blank`, `in_two_splits`, `two_labels`, `no_label`,
-        `class_not_in_train`, `class_without_images`, `format_not_read`, or one of `fgvc.data.inspection.names`.
+    problem: `unreadable`, `damaged`, `range_guessed`, `tiny`, `blank`, `in_two_splits`, `two_labels`, `no_label`,
+        `class_not_in_train`, `class_without_images`, or one of `fgvc.data.inspection.names`.
     split: where it is; "" for a name, and for a file that no split has.
     path: the file; "" for a problem of a class.
     label: the name of its class; "" where it has none.
@@ -40,7 +41,11 @@ class Problem(NamedTuple):
 
 
 def problems(
-    splits: Mapping[str, Records], taxonomy: Taxonomy, min_side: int = 32, read: Sequence[str] | None = None
+    splits: Mapping[str, Records],
+    taxonomy: Taxonomy,
+    min_side: int = 32,
+    read: Sequence[str] | None = None,
+    limits: Limits = USUAL,
 ) -> Iterator[Problem]:
     """Yield what is wrong: files first, split by split in the order of the records, then copies, labels and classes.
 
@@ -52,11 +57,12 @@ def problems(
         taxonomy: what the labels point into.
         min_side: a picture whose shorter side has fewer pixels is tiny.
         read: the splits whose files are read and whose labels are looked at; default all.
+        limits: which files are read.
     """
     chosen = {split: records for split, records in splits.items() if read is None or split in read}
     every = SplitRecords(chosen)
     digests = np.zeros(len(every), dtype=np.uint64)
-    yield from _files(every, taxonomy, min_side, digests)
+    yield from _files(every, taxonomy, partial(look, min_side=min_side, limits=limits), digests)
     yield from _copies(every, taxonomy, digests)
     for split, records in chosen.items():
         for i in np.flatnonzero(records.labels < 0).tolist():
@@ -65,9 +71,11 @@ def problems(
         yield from _classes(splits, taxonomy)
 
 
-def _files(every: SplitRecords, taxonomy: Taxonomy, min_side: int, digests: Digests) -> Iterator[Problem]:
+def _files(
+    every: SplitRecords, taxonomy: Taxonomy, looking: Callable[[str], tuple[int, str, str]], digests: Digests
+) -> Iterator[Problem]:
     """Yield what is wrong with each file, and fill in `digests`."""
-    seen = in_processes(partial(look, min_side=min_side), (every[i][1].path for i in range(len(every))))
+    seen = in_processes(looking, (every[i][1].path for i in range(len(every))))
     bar = tqdm(seen, "checking", len(every), unit=" images", delay=1, leave=False)
     for i, (digest, problem, detail) in enumerate(bar):
         digests[i] = digest

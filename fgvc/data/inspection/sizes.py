@@ -16,6 +16,8 @@ from tqdm import tqdm
 from fgvc.data.inspection.split_records import SplitRecords
 from fgvc.data.records import Records
 from fgvc.data.splitting import random_keys
+from fgvc.images.formats import HEAD, check_format
+from fgvc.images.limits import ImageError, Limits
 from fgvc.images.pictures import in_threads
 
 QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)
@@ -54,12 +56,16 @@ def header(path: str) -> Header:
         status = os.stat(path)  # noqa: PTH116 - once per file, of many
         if not stat.S_ISREG(status.st_mode):  # to open a pipe may never end
             return Header(0, 0, 0, "not a file")
-        with Image.open(path) as picture:
+        with open(path, "rb") as file:  # noqa: PTH123 - once per file, of many
+            found = check_format(file.read(HEAD), "picture", Limits(any_format=True))
+        with Image.open(path, formats=found.pillow) as picture:
             width, height = picture.size
             exif = picture.getexif() if picture.format in TURNED_BY_EXIF else {}
         if exif.get(ExifTags.Base.Orientation) in LYING:
             width, height = height, width
         return Header(width, height, status.st_size)
+    except ImageError as error:
+        return Header(0, 0, 0, str(error).removeprefix("picture: "))
     except OSError as error:
         return Header(0, 0, 0, error.strerror or "not a picture")
     except Exception as error:  # damaged headers raise whatever Pillow's readers stumble over

@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ import pytorch_lightning as pl
 from fgvc.errors import FgvcError
 from fgvc.files.lines import tell
 from fgvc.files.whole_files import open_whole
-from fgvc.images.decoding import ImageError, decode
+from fgvc.images.decoding import ImageError, Limits, decode
 from fgvc.taxonomy.tree import Taxonomy
 from fgvc.training.processes import gathered
 
@@ -105,7 +106,7 @@ def described(datamodule: Any, split: str, indices: Iterable[int]) -> list[BadIm
     records = datamodule.records(split)
     at = list(indices)
     with ThreadPoolExecutor(READERS) as pool:
-        reasons = list(pool.map(_reason, (records[index].path for index in at)))
+        reasons = list(pool.map(partial(_reason, limits=datamodule.limits), (records[index].path for index in at)))
     tree: Taxonomy = datamodule.taxonomy
     labels = [int(records.labels[index]) for index in at]
     names = [" > ".join(tree.path(label)) if label >= 0 else "" for label in labels]
@@ -113,9 +114,9 @@ def described(datamodule: Any, split: str, indices: Iterable[int]) -> list[BadIm
     return [BadImage(*row) for row in zip(paths, [split] * len(at), names, reasons, strict=True)]
 
 
-def _reason(path: str) -> str:
+def _reason(path: str, limits: Limits) -> str:
     try:
-        decode(path, "picture")
+        decode(path, "picture", limits=limits)
     except ImageError as error:
         return str(error).removeprefix("picture: ")
     return "could not be read at first, but can be read now"

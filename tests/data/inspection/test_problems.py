@@ -9,6 +9,7 @@ from fakes.tiny_model import TAXONOMY
 from fgvc.data.inspection import problems as module
 from fgvc.data.inspection.problems import Problem, leaf_counts, name_of, problems, same
 from fgvc.data.records import Records
+from fgvc.images.decoding import Limits
 
 GENUS = TAXONOMY.find("Strix")
 GOLDFINCH, SISKIN, BRAMBLING, TAWNY, BARN = range(5)
@@ -20,7 +21,7 @@ def contents(monkeypatch):
     found = {}
 
     def answer(work, paths):
-        assert work.keywords == {"min_side": 32}
+        assert work.keywords == {"min_side": 32, "limits": Limits()}
         return (found.get(path, (hash(path) % 2**62 + 1, "", "")) for path in paths)
 
     monkeypatch.setattr(module, "in_processes", answer)

@@ -33,7 +33,7 @@ def test_the_size_is_that_of_the_upright_photograph(tmp_path, suffix, orientatio
     ("name", "error"),
     [
         ("gone.jpg", "No such file or directory"),
-        ("text.jpg", "not a picture"),
+        ("text.jpg", "not a picture (it begins b'hello'); remove it or save it as JPEG"),
         ("folder.jpg", "not a file"),
         ("pipe.jpg", "not a file"),
         ("loop.jpg", "Too many levels of symbolic links"),
@@ -77,7 +77,9 @@ def test_quantiles_are_those_of_the_readable_files(tmp_path):
     assert found["width"] == [20, 21, 30, 39, 40] and found["height"] == [80, 81, 90, 99, 100]
     assert found["megabytes"] == pytest.approx(np.quantile(heavy, [0, 0.05, 0.5, 0.95, 1]), abs=1e-6)
     assert found["mean_megabytes"] == pytest.approx(np.mean(heavy), abs=1e-6)
-    assert found["first_unreadable"] == f"{tmp_path / '21.png'}: not a picture"
+    assert found["first_unreadable"] == (
+        f"{tmp_path / '21.png'}: not a picture (it begins b'hello'); remove it or save it as JPEG"
+    )
     assert sizes(splits, 3)["images"] == 3
 
 

@@ -172,10 +172,10 @@ def test_mistakes_in_the_layout_are_one_line(tmp_path):
 
     assert "no such folder" in said(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    assert "no pictures; looked for .bmp" in said(tmp_path / "empty")
+    assert "no pictures; looked for .avif" in said(tmp_path / "empty")
     assert "'1.jpg' lies outside the class folders" in said(put(tmp_path / "flat", "1.jpg", "2.jpg"))
     (tmp_path / "hole" / "b").mkdir(parents=True)
-    assert "hole/b: class folder without pictures; looked for .bmp" in said(put(tmp_path / "hole", "a/1.jpg"))
+    assert "hole/b: class folder without pictures; looked for .avif" in said(put(tmp_path / "hole", "a/1.jpg"))
     assert "no 'train' folder" in said(put(tmp_path / "headless", "test/a/1.jpg"))
     two = put(tmp_path / "two", "train/a/1.jpg", "val/a/1.jpg", "valid/a/1.jpg")
     assert "both 'val' and 'valid' mean the val split" in said(two)

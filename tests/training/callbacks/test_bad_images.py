@@ -13,6 +13,7 @@ from fgvc.__main__ import main
 from fgvc.config.run_cli import RunCLI
 from fgvc.data.records import Records
 from fgvc.errors import FgvcError
+from fgvc.images.decoding import Limits
 from fgvc.taxonomy.tree import Taxonomy
 from fgvc.training.callbacks import bad_images
 from fgvc.training.callbacks.bad_images import BadImage, BadImages
@@ -153,6 +154,7 @@ TREE = Taxonomy(["genus", "species"], [("Larus", "canus"), ("Larus", "fuscus")])
 
 class Data:
     taxonomy = TREE
+    limits = Limits()
 
     def __init__(self, folder, *unreadable):
         self.found = {"train": list(unreadable)}
