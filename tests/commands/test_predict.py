@@ -4,15 +4,15 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import tempfile
-import time
 from importlib.metadata import version
 from pathlib import Path
+from subprocess import PIPE
 
 import numpy as np
 import pytest
+from fakes.processes import started, until
 from fakes.tiny_model import LEAVES, certified, saved
 from PIL import Image
 from pyarrow import parquet
@@ -343,17 +343,12 @@ def test_a_stopped_run_goes_on_when_the_same_command_is_given_again(run, photos,
     output, kept = tmp_path / "out.csv", tmp_path / ".out.csv.part.jsonl"
     words = ["--output", str(output), "--batch_size", "2", "--top_k", "2"]
     command = [sys.executable, "-m", "fgvc", "predict", run, "-", *words]
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
-    process.stdin.write("\n".join([*paths[:7], ""]).encode())
-    process.stdin.flush()  # and the pipe stays open: seven are known, two batches are answered, the rest waits
-    deadline = time.monotonic() + 100
-    while not kept.is_file() or kept.read_bytes().count(b"\n") < 1 + 4:
-        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
-        time.sleep(0.02)
-    process.send_signal(how)
-    err = process.communicate(timeout=60)[1].decode()
+    with started(command, stdin=PIPE, stderr=PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}) as process:
+        process.stdin.write("\n".join([*paths[:7], ""]).encode())
+        process.stdin.flush()  # and the pipe stays open: seven are known, two batches are answered, the rest waits
+        until(lambda: kept.is_file() and kept.read_bytes().count(b"\n") >= 1 + 4, process)
+        process.send_signal(how)
+        err = process.communicate()[1].decode()
     assert process.returncode == {signal.SIGKILL: -9, signal.SIGINT: 130}[how]
     if how == signal.SIGINT:
         said = f"fgvc: interrupted; 4 answers kept in {kept}, the same command goes on from there\n"

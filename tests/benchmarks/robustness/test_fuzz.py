@@ -29,7 +29,7 @@ def run(files):
     if number == 4:
         os._exit(139)
     if number == 5:
-        time.sleep(60)
+        time.sleep(3600)
 """
 
 
@@ -43,7 +43,7 @@ def test_every_fate_is_counted_and_the_input_kept(monkeypatch, tmp_path):
     count, seed = 16, 3
     kinds = [int(toys.make(workers.draw_of(seed, "toys", n))["toy"]) % 6 for n in range(count)]
     assert set(kinds) == set(range(6))  # every fate occurs
-    tally = workers.fuzz("toys", count, seed, 2, 1.0, tmp_path / "kept")
+    tally = workers.fuzz("toys", count, seed, 2, 5.0, tmp_path / "kept")
     assert tally.outcomes == {
         "accepted": kinds.count(0),
         "refused": kinds.count(1),
@@ -58,7 +58,7 @@ def test_every_fate_is_counted_and_the_input_kept(monkeypatch, tmp_path):
             assert (kept / "toy").read_bytes() == toys.make(workers.draw_of(seed, "toys", number))["toy"]
         told = ("", "one line", "a refusal that is no short line", "KeyError at ", "the process died", "not done after")
         assert told[kind] in said.get(number, "")
-    assert tally.slowest.seconds >= 1 and tally.peak > 10 * 2**20
+    assert tally.slowest.seconds >= 5 and tally.peak > 10 * 2**20
 
 
 @pytest.mark.parametrize(("name", "count"), [("images", 60), ("models", 30), ("configs", 24)])
