@@ -4,7 +4,6 @@ Shape letters: N images, S side of the square that is read, C classes of a level
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -94,11 +93,24 @@ class Predictor:
         self, images: Any, top_k: int = 5, batch_size: int = 32, precision: float | None = None
     ) -> Iterator[Result]:
         """Yield the results of `predict` as they come; only a few batches are in memory, however many pictures."""
+        return self.predict_batches((expand(images),), top_k, batch_size, precision)
+
+    def predict_batches(
+        self,
+        batches: Iterable[Iterable[Picture]],
+        top_k: int = 5,
+        batch_size: int = 32,
+        precision: float | None = None,
+    ) -> Iterator[Result]:
+        """Yield the results of single pictures that come in batches; each is cut into pieces of `batch_size`.
+
+        The last digits of an answer depend on what else the network sees at once. This tells it.
+        """
         for name, number in (("top_k", top_k), ("batch_size", batch_size)):
             if number < 1:
                 raise UsageError(f"{name}: {number}; give 1 or more")
         least = None if precision is None else self.threshold(precision)
-        results = self._stream(expand(images), top_k, batch_size)
+        results = self._stream(batches, top_k, batch_size)
         return results if least is None else (vouched(result, least) for result in results)
 
     def threshold(self, precision: float, delta: float = 0.1) -> float:
@@ -212,18 +224,19 @@ class Predictor:
             results.append(Result(None, *top[0], above, top, found))
         return results
 
-    def _stream(self, pictures: Iterable[Picture], top_k: int, batch_size: int) -> Iterator[Result]:
-        read = in_threads(self._read, pictures, ahead=2 * batch_size)
-        while batch := list(islice(read, batch_size)):
+    def _stream(self, batches: Iterable[Iterable[Picture]], top_k: int, batch_size: int) -> Iterator[Result]:
+        numbered = ((number, picture) for number, batch in enumerate(batches) for picture in batch)
+        for batch in _pieces(in_threads(self._read, numbered, ahead=2 * batch_size), batch_size):
             answers = self._results([item for item in batch if isinstance(item, Square)], top_k)
             for item in batch:
                 yield next(answers) if isinstance(item, Square) else item
 
-    def _read(self, picture: Picture) -> Square | Result:
+    def _read(self, numbered: tuple[int, Picture]) -> tuple[int, Square | Result]:
+        number, picture = numbered
         try:
-            return square_of(picture, self.model.resize)
+            return number, square_of(picture, self.model.resize)
         except ImageError as error:
-            return Result(path_of(picture), error=str(error))
+            return number, Result(path_of(picture), error=str(error))
 
     def _results(self, batch: list[Square], top_k: int) -> Iterator[Result]:
         pixels = torch.from_numpy(np.stack([square.pixels for square in batch]))
@@ -233,6 +246,23 @@ class Predictor:
         for square, result in zip(batch, self.answers(scores, boxes, top_k), strict=True):
             result.path, result.warning = square.path, square.warning
             yield result
+
+
+def _pieces(read: Iterable[tuple[int, Square | Result]], most: int) -> Iterator[list[Square | Result]]:
+    """Yield runs of one number, at most so many at once, as soon as a run is full or another begins."""
+    piece: list[Square | Result] = []
+    current = 0
+    for number, item in read:
+        if piece and number != current:
+            yield piece
+            piece = []
+        current = number
+        piece.append(item)
+        if len(piece) == most:
+            yield piece
+            piece = []
+    if piece:
+        yield piece
 
 
 def _device(name: str) -> torch.device:
