@@ -14,10 +14,11 @@ from torch import Tensor
 from fgvc.confidence.vouching import refusal, threshold
 from fgvc.errors import FgvcError, UsageError
 from fgvc.images.decoding import ImageError
-from fgvc.images.pictures import Picture, Square, expand, in_threads, is_single, path_of, square_of
+from fgvc.images.pictures import Picture, Square, expand, is_single, path_of, square_of
 from fgvc.images.regions import within
 from fgvc.model_file import model
 from fgvc.model_file.model import Model
+from fgvc.prediction.reading import Reading
 from fgvc.prediction.results import Guess, Result, Results, vouched
 from fgvc.taxonomy.names import nodes_named
 from fgvc.taxonomy.readouts import lineage_log_probs
@@ -225,44 +226,37 @@ class Predictor:
         return results
 
     def _stream(self, batches: Iterable[Iterable[Picture]], top_k: int, batch_size: int) -> Iterator[Result]:
-        numbered = ((number, picture) for number, batch in enumerate(batches) for picture in batch)
-        for batch in _pieces(in_threads(self._read, numbered, ahead=2 * batch_size), batch_size):
-            answers = self._results([item for item in batch if isinstance(item, Square)], top_k)
-            for item in batch:
-                yield next(answers) if isinstance(item, Square) else item
+        with Reading(self._read, batches, batch_size) as reading:
+            for _ in range(1 if self.device.type == "cpu" else 2):
+                reading.begin()
+            while batch := reading.take():
+                # On an accelerator the next pictures are read while the network computes. On the CPU its threads meet
+                # at every layer, and one that shares its core with a decoder makes the others wait: they take turns.
+                if self.device.type != "cpu":
+                    reading.begin()
+                answers = self._results([item for item in batch if isinstance(item, Square)], top_k)
+                if self.device.type == "cpu":
+                    reading.begin()
+                for item in batch:
+                    yield next(answers) if isinstance(item, Square) else item
 
-    def _read(self, numbered: tuple[int, Picture]) -> tuple[int, Square | Result]:
-        number, picture = numbered
+    def _read(self, picture: Picture) -> Square | Result:
         try:
-            return number, square_of(picture, self.model.resize)
+            return square_of(picture, self.model.resize)
         except ImageError as error:
-            return number, Result(path_of(picture), error=str(error))
+            return Result(path_of(picture), error=str(error))
 
     def _results(self, batch: list[Square], top_k: int) -> Iterator[Result]:
+        if not batch:
+            return iter(())
         pixels = torch.from_numpy(np.stack([square.pixels for square in batch]))
         scores, boxes = self.scores(pixels.permute(0, 3, 1, 2))
         if boxes is not None:
             boxes = within(boxes, torch.from_numpy(np.stack([square.view for square in batch])))
-        for square, result in zip(batch, self.answers(scores, boxes, top_k), strict=True):
+        results = self.answers(scores, boxes, top_k)
+        for square, result in zip(batch, results, strict=True):
             result.path, result.warning = square.path, square.warning
-            yield result
-
-
-def _pieces(read: Iterable[tuple[int, Square | Result]], most: int) -> Iterator[list[Square | Result]]:
-    """Yield runs of one number, at most so many at once, as soon as a run is full or another begins."""
-    piece: list[Square | Result] = []
-    current = 0
-    for number, item in read:
-        if piece and number != current:
-            yield piece
-            piece = []
-        current = number
-        piece.append(item)
-        if len(piece) == most:
-            yield piece
-            piece = []
-    if piece:
-        yield piece
+        return iter(results)
 
 
 def _device(name: str) -> torch.device:
