@@ -1,7 +1,6 @@
 """Other processes in tests: they end with the test, and nobody watches the clock.
 
-The one limit of a test is pytest's (`timeout` in pyproject.toml), more than ten times what the slowest one takes on an
-idle machine. What it cannot interrupt, such as a rendezvous of processes, ends after PATIENCE.
+The one limit of a test is pytest's (`timeout` in pyproject.toml). What it cannot interrupt, such as a rendezvous of processes, ends after PATIENCE.
 """
 
 import subprocess
