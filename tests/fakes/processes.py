@@ -1,6 +1,7 @@
 """Other processes in tests: they end with the test, and nobody watches the clock.
 
-The one limit of a test is pytest's (`timeout` in pyproject.toml). What it cannot interrupt, such as a rendezvous of processes, ends after PATIENCE.
+The one limit of a test is pytest's (`timeout` in pyproject.toml). What it cannot interrupt, such as a rendezvous of
+processes, ends after PATIENCE.
 """
 
 import subprocess
