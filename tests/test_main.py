@@ -1,7 +1,6 @@
 import os
 import subprocess
 import sys
-import time
 from importlib.metadata import version
 
 import pytest
@@ -15,24 +14,24 @@ from fgvc.errors import FgvcError, UsageError
 
 
 def python(*words: str, **options) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=60, **options)
+    return subprocess.run([sys.executable, *words], capture_output=True, text=True, **options)
 
 
 def test_help_answers_within_a_second_and_imports_nothing_heavy():
-    start = time.perf_counter()
+    before = work_of_children()
     done = python("-X", "importtime", "-m", "fgvc", "--help")
-    seconds = time.perf_counter() - start
+    seconds = work_of_children() - before
     assert (done.returncode, done.stdout) == (0, __main__.help_text())
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
     assert "fgvc" in imported
     assert not {"torch", "timm", "pytorch_lightning", "numpy", "cv2", "PIL", "albumentations"} & imported
-    assert seconds < 1 or seconds < 10 * bare_start()  # a machine so busy that Python itself is slow
+    assert seconds < 1
 
 
-def bare_start() -> float:
-    start = time.perf_counter()
-    python("-c", "pass")
-    return time.perf_counter() - start
+def work_of_children() -> float:
+    """Seconds of processor time: how busy the machine is does not count."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 @pytest.mark.parametrize("words", [[], ["-h"], ["help"]])

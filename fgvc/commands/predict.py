@@ -47,8 +47,8 @@ def main(argv: list[str]) -> int:
     pictures, total = pictures_of(arguments.inputs, passed)
     tally = Tally(total)
 
-    def predict(unknown: Iterable[Picture]) -> Iterator[Result]:
-        return predictor.predict_iter(unknown, arguments.top_k, arguments.batch_size, arguments.precision)
+    def predict(batches: Iterable[Iterable[Picture]]) -> Iterator[Result]:
+        return predictor.predict_batches(batches, arguments.top_k, arguments.batch_size, arguments.precision)
 
     predict([])  # a number that is unfit is refused here
     levels, top_k = predictor.taxonomy.levels, min(arguments.top_k, predictor.taxonomy.num_classes)
@@ -58,14 +58,20 @@ def main(argv: list[str]) -> int:
         with Journal(arguments.output, _terms(arguments, hashes, allowed), arguments.overwrite) as journal:
             if journal.found:
                 tell(f"{arguments.output}: {journal.found} answers of a stopped run are taken over")
-            to_file(tally.watched(journal.answered(pictures, predict)), arguments.output, kind, columns, journal)
+            to_file(
+                tally.watched(journal.answered(pictures, predict, arguments.batch_size)),
+                arguments.output,
+                kind,
+                columns,
+                journal,
+            )
             tally.taken = journal.taken
             answered = {"readout": predictor.model.readout, "temperatures": predictor.model.temperatures}
             model = {"path": str(arguments.model), "sha256": hashes, "device": str(predictor.device), **answered}
             options = {key: value for key, value in vars(arguments).items() if key not in ("model", "inputs")}
             save(arguments.output, ["predict", *argv], model, options, tally.counts(), journal.started)
     else:
-        to_stdout(tally.watched(predict(pictures)), kind, columns)
+        to_stdout(tally.watched(predict((pictures,))), kind, columns)
     written = [str(arguments.output or "stdout")]
     if arguments.sheet and (tiles := _tiles(tally.shown, limits)):
         save_picture(contact_sheet.contact_sheet(tiles), arguments.sheet)

@@ -2,7 +2,7 @@
 
 `.NAME.part.jsonl` beside the output: a line about the run, then a line per answer, handed to the system as soon as it
 is known. The output is made from it at the end. Answers themselves are not kept in memory: a million pictures cost
-24 MB there, a hash and an offset for each that was answered before and an offset for each of this run.
+25 MB there, a hash and an offset for each that was answered before and an offset for each of this run.
 
 Not SQLite: it took 152 lines for these 201 (the aim was half) and 31 to 58 us an answer, not 19 (100,000 answers).
 """
@@ -14,6 +14,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from hashlib import blake2b
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,8 @@ from fgvc.files.whole_files import check_plain
 from fgvc.images.pictures import Picture
 from fgvc.prediction.results import Result
 
-NEW = -1
-"""In place of an offset: not answered yet."""
+NEW, UNREAD = -1, -2
+"""In place of an offset: not answered yet; could not be read, and is tried again."""
 
 
 class Journal:
@@ -54,6 +55,7 @@ class Journal:
         self.found = self.taken = self._added = 0
         self.started = now()
         self._order = array("q")  # of every picture of this run, the offset of its answer
+        self._asked = array("b")  # and whether the network sees it
         self._hashes, self._offsets = np.zeros(0, np.uint64), np.zeros(0, np.int64)
         self._output = output
         with ExitStack() as opened:
@@ -78,21 +80,33 @@ class Journal:
         return f"{count} answer{'' if count == 1 else 's'} kept in {self.path}, the same command goes on from there"
 
     def answered(
-        self, pictures: Iterable[Picture], predict: Callable[[Iterable[Picture]], Iterator[Result]]
+        self,
+        pictures: Iterable[Picture],
+        predict: Callable[[Iterable[Iterable[Picture]]], Iterator[Result]],
+        batch_size: int = 1,
     ) -> Iterator[Result]:
         """Yield an answer for each picture, in order: those that are known from before, the others predicted.
 
-        A picture that could not be read before is tried again.
+        A network's last digits depend on the batch. So a batch in which a picture is new is predicted whole, as it
+        would be by a run that was never stopped. A picture that could not be read before is tried again by itself.
+
+        Args:
+            pictures: all of them.
+            predict: batches, to be read one after the other -> an answer for each picture in them.
+            batch_size: how many pictures the network sees at once.
         """
         told = 0
-        for result in predict(self._unknown(pictures)):
-            while self._order[told] != NEW:
+        for result in predict(self._batches(pictures, batch_size)):
+            while not self._asked[told]:
                 yield self._before(told)
                 told += 1
-            self._order[told] = self._append(result.to_dict())
-            self._added += 1
+            if self._order[told] == NEW:
+                self._order[told] = self._append(result.to_dict())
+                self._added += 1
+                yield result
+            else:
+                yield self._before(told)
             told += 1
-            yield result
         for number in range(told, len(self._order)):
             yield self._before(number)
 
@@ -113,13 +127,35 @@ class Journal:
                 self.path.unlink()
         self._opened.close()
 
-    def _unknown(self, pictures: Iterable[Picture]) -> Iterator[Picture]:
-        for picture in pictures:
-            offset = self._known(str(picture))
-            self._order.append(offset)
-            self.taken += offset != NEW
-            if offset == NEW:
-                yield picture
+    def _batches(self, pictures: Iterable[Picture], size: int) -> Iterator[Iterator[Picture]]:
+        rest = iter(pictures)
+        for first in rest:
+            yield self._unknown(chain((first,), islice(rest, size - 1)))
+
+    def _unknown(self, batch: Iterable[Picture]) -> Iterator[Picture]:
+        """Yield all pictures of a batch as soon as one is new, else those that could not be read."""
+        waiting: dict[int, Picture] = {}  # by their place in the run
+        unread: dict[int, Picture] = {}
+        some_new = False
+        for picture in batch:
+            offset, number = self._known(str(picture)), len(self._order)
+            self._order.append(max(offset, NEW))
+            self._asked.append(False)
+            self.taken += offset >= 0
+            some_new = some_new or offset == NEW
+            waiting[number] = picture
+            if some_new:
+                yield from self._ask(waiting)
+                waiting.clear()
+            elif offset == UNREAD:
+                unread[number] = picture
+        if not some_new:
+            yield from self._ask(unread)
+
+    def _ask(self, pictures: Mapping[int, Picture]) -> Iterator[Picture]:
+        for number, picture in pictures.items():
+            self._asked[number] = True
+            yield picture
 
     def _known(self, path: str) -> int:
         # 8 bytes: among a million paths two have the same with probability 3e-8.
@@ -158,13 +194,13 @@ class Journal:
                     return 0
                 self._check(plain, terms)
                 self.started = plain["started"]
-            elif not plain["error"]:
+            else:
                 hashes.append(_hash(plain["path"]))
-                offsets.append(end)
+                offsets.append(UNREAD if plain["error"] else end)
+                self.found += not plain["error"]
             end += len(line)
         order = np.argsort(np.array(hashes, np.uint64), kind="stable")
         self._hashes, self._offsets = np.array(hashes, np.uint64)[order], np.array(offsets, np.int64)[order]
-        self.found = len(hashes)
         return end
 
     def _check(self, head: Mapping[str, Any], terms: Mapping[str, Any]) -> None:

@@ -5,7 +5,6 @@ Shape letters: N images, S side of the square that is read, C classes of a level
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,11 @@ from torch import Tensor
 from fgvc.confidence.vouching import refusal, threshold
 from fgvc.errors import FgvcError, UsageError
 from fgvc.images.decoding import USUAL, ImageError, Limits
-from fgvc.images.pictures import Picture, Square, expand, in_threads, is_single, path_of, square_of
+from fgvc.images.pictures import Picture, Square, expand, is_single, path_of, square_of
 from fgvc.images.regions import within
 from fgvc.model_file import model
 from fgvc.model_file.model import Model
+from fgvc.prediction.reading import Reading
 from fgvc.prediction.results import Guess, Result, Results, vouched
 from fgvc.taxonomy.names import nodes_named
 from fgvc.taxonomy.readouts import lineage_log_probs
@@ -98,13 +98,26 @@ class Predictor:
         self, images: Any, top_k: int = 5, batch_size: int = 32, precision: float | None = None
     ) -> Iterator[Result]:
         """Yield the results of `predict` as they come; only a few batches are in memory, however many pictures."""
+        return self.predict_batches((expand(images),), top_k, batch_size, precision)
+
+    def predict_batches(
+        self,
+        batches: Iterable[Iterable[Picture]],
+        top_k: int = 5,
+        batch_size: int = 32,
+        precision: float | None = None,
+    ) -> Iterator[Result]:
+        """Yield the results of single pictures that come in batches; each is cut into pieces of `batch_size`.
+
+        The last digits of an answer depend on what else the network sees at once. This tells it.
+        """
         for name, number in (("top_k", top_k), ("batch_size", batch_size)):
             if number < 1:
                 raise UsageError(f"{name}: {number}; give 1 or more")
             if number > sys.maxsize:
                 raise UsageError(f"{name}: {number}; no machine counts so far")
         least = None if precision is None else self.threshold(precision)
-        results = self._stream(expand(images), top_k, batch_size)
+        results = self._stream(batches, top_k, batch_size)
         return results if least is None else (vouched(result, least) for result in results)
 
     def threshold(self, precision: float, delta: float = 0.1) -> float:
@@ -218,12 +231,20 @@ class Predictor:
             results.append(Result(None, *top[0], above, top, found))
         return results
 
-    def _stream(self, pictures: Iterable[Picture], top_k: int, batch_size: int) -> Iterator[Result]:
-        read = in_threads(self._read, pictures, ahead=2 * batch_size)
-        while batch := list(islice(read, batch_size)):
-            answers = self._results([item for item in batch if isinstance(item, Square)], top_k)
-            for item in batch:
-                yield next(answers) if isinstance(item, Square) else item
+    def _stream(self, batches: Iterable[Iterable[Picture]], top_k: int, batch_size: int) -> Iterator[Result]:
+        with Reading(self._read, batches, batch_size) as reading:
+            for _ in range(1 if self.device.type == "cpu" else 2):
+                reading.begin()
+            while batch := reading.take():
+                # On an accelerator the next pictures are read while the network computes. On the CPU its threads meet
+                # at every layer, and one that shares its core with a decoder makes the others wait: they take turns.
+                if self.device.type != "cpu":
+                    reading.begin()
+                answers = self._results([item for item in batch if isinstance(item, Square)], top_k)
+                if self.device.type == "cpu":
+                    reading.begin()
+                for item in batch:
+                    yield next(answers) if isinstance(item, Square) else item
 
     def _read(self, picture: Picture) -> Square | Result:
         try:
@@ -232,13 +253,16 @@ class Predictor:
             return Result(path_of(picture), error=str(error))
 
     def _results(self, batch: list[Square], top_k: int) -> Iterator[Result]:
+        if not batch:
+            return iter(())
         pixels = torch.from_numpy(np.stack([square.pixels for square in batch]))
         scores, boxes = self.scores(pixels.permute(0, 3, 1, 2))
         if boxes is not None:
             boxes = within(boxes, torch.from_numpy(np.stack([square.view for square in batch])))
-        for square, result in zip(batch, self.answers(scores, boxes, top_k), strict=True):
+        results = self.answers(scores, boxes, top_k)
+        for square, result in zip(batch, results, strict=True):
             result.path, result.warning = square.path, square.warning
-            yield result
+        return iter(results)
 
 
 def _device(name: str) -> torch.device:

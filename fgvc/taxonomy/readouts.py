@@ -78,16 +78,17 @@ def crm(log_leaf: Tensor, taxonomy: Taxonomy) -> Scores:
         taxonomy: the classes.
 
     Returns:
-        level -> (N, C) float64, in -L .. 0, higher is better, coarse to fine.
+        level -> (N, C) float64, higher is better, coarse to fine; 0 at most, and minus the number of
+        `Taxonomy.dividing_levels` at least.
     """
     # Among unlikely classes the scores differ by less than float32 resolves near L.
     p = (log_leaf if log_leaf.device.type == "mps" else log_leaf.double()).exp()  # Apple GPUs have no float64
     agreement = torch.zeros_like(p)
-    for level in taxonomy.levels:
+    for level in taxonomy.dividing_levels:
         above = leaf_ancestors(taxonomy, level).to(p.device)
         sums = p.new_zeros(len(p), taxonomy.size(level)).index_add(1, above, p)
         agreement += sums[:, above]
-    return ancestor(agreement - len(taxonomy.levels), taxonomy)
+    return ancestor(agreement - len(taxonomy.dividing_levels), taxonomy)
 
 
 OWN, MARGINAL = "own", "marginal"

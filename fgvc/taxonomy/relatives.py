@@ -65,12 +65,13 @@ def below(taxonomy: Taxonomy, labels: Tensor) -> Tensor:
 def heights(taxonomy: Taxonomy, leaves: Tensor) -> Tensor:
     """Return (N, K) int64: the height of the lowest common ancestor of each leaf (N,) and every leaf.
 
-    It is 0 for the leaf itself and L for leaves that share nothing. The table is N x K, never K x K.
+    It is 0 for the leaf itself and the number of `Taxonomy.dividing_levels` for leaves that share none of these. The
+    table is N x K, never K x K.
     """
     rows = taxonomy.ancestors_on(leaves.device)
     every, total = rows[: taxonomy.num_classes], torch.zeros(len(leaves), taxonomy.num_classes, dtype=torch.int64)
     total = total.to(leaves.device)
-    for depth in range(len(taxonomy.levels)):
+    for depth in map(taxonomy.depth, taxonomy.dividing_levels):
         total += every[:, depth] != rows[leaves, depth, None]
     return total
 

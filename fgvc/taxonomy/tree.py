@@ -117,6 +117,15 @@ class Taxonomy:
         """The name of the finest level."""
         return self.levels[-1]
 
+    @cached_property
+    def dividing_levels(self) -> tuple[str, ...]:
+        """The levels with two classes or more; of a tree with one leaf, its leaf level.
+
+        A rank that all leaves share (the class Aves above nothing but birds) tells none of them apart. So it counts in
+        no distance between leaves, in no target or weight made of distances, and in no measure of a tree of answers.
+        """
+        return tuple(level for level in self.levels if self.size(level) > 1) or (self.leaf_level,)
+
     def depth(self, level: str) -> int:
         """Return the position of a level, 0 for the coarsest.
 
@@ -223,8 +232,8 @@ class Taxonomy:
     def lca_height(self, first: Tensor, second: Tensor) -> Tensor:
         """Return (N,) int64: how many levels above the leaves the lowest common ancestor of two leaves (N,) lies.
 
-        It is 0 for the same leaf and L for leaves that share nothing. It is computed from (N, L) rows, never from a
-        K x K table.
+        It is 0 for the same leaf and the number of `dividing_levels` for leaves that share none of these. It is
+        computed from (N, L) rows, never from a K x K table.
         """
         ancestors = self.ancestors_on(first.device)
         return (ancestors[first] != ancestors[second]).sum(dim=1)

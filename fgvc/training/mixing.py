@@ -1,19 +1,22 @@
-"""Mixup and cutmix: training pictures made of two.
+"""Mixup and cutmix: training pictures made of two, and their loss.
 
 Shape letters: N images, C channels, H and W their sides.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fgvc.errors import UsageError
 
+Terms = dict[str, Tensor]
+
 
 class Mixed(NamedTuple):
-    """A mixed batch; its loss is lam * loss(labels) + (1 - lam) * loss(labels[permutation]).
+    """A mixed batch; its loss is lam * loss(labels) + (1 - lam) * loss(labels[permutation]), see `mixed_terms`.
 
     images: (N, C, H, W).
     permutation: (N,) int64, the partner of each image.
@@ -104,6 +107,58 @@ def cut_box(lam: float, size: tuple[int, int], centre: tuple[float, float]) -> t
     middle_y, middle_x = (int(length * at) for length, at in zip(size, centre, strict=True))
     top, left = middle_y - height // 2, middle_x - width // 2
     return max(top, 0), min(top + height, size[0]), max(left, 0), min(left + width, size[1])
+
+
+def mixed_terms(owner: nn.Module, loss: Callable[[Tensor], Terms], labels: Tensor, mixed: Mixed) -> Terms:
+    """Return the terms of a mixed batch; what a loss keeps in a buffer moves as far as for one batch.
+
+    A loss may keep what it has seen, such as class centres or a running mean, and move it at each call. Here it is
+    called twice for one batch. Both calls find the buffers of `owner` as they were before, and each moves them by its
+    share: the step of a buffer is lam * (its step with labels) + (1 - lam) * (its step with labels[permutation]). A
+    buffer of whole numbers, such as a count of batches, takes the step of the greater share. No loss needs to know of
+    this, as long as it keeps its state in buffers.
+
+    Args:
+        owner: the module that holds all buffers which the loss may move.
+        loss: labels (N,) -> named terms ().
+        labels: (N,) int64 node ids.
+        mixed: the batch.
+    """
+    if mixed.lam == 1:
+        return loss(labels)
+    own, own_moved = _called(owner, loss, labels)
+    other, other_moved = _called(owner, loss, labels[mixed.permutation])
+    with torch.no_grad():
+        for name, buffer in owner.named_buffers():
+            first, second = (moved.get(name, buffer) for moved in (own_moved, other_moved))
+            if first is buffer and second is buffer:  # not written to: a layer may need it for its gradient
+                continue
+            if buffer.is_floating_point():
+                buffer.add_(mixed.lam * (first - buffer) + (1 - mixed.lam) * (second - buffer))
+            else:
+                buffer.copy_(first if mixed.lam >= 0.5 else second)
+    return {name: mixed.lam * term + (1 - mixed.lam) * other[name] for name, term in own.items()}
+
+
+def _called(owner: nn.Module, loss: Callable[[Tensor], Terms], labels: Tensor) -> tuple[Terms, dict[str, Tensor]]:
+    """Call a loss on copies of all buffers; return its terms, and by name the copies that it moved."""
+    kept = dict(owner.named_buffers())
+    copies = {name: buffer.clone() for name, buffer in kept.items()}
+    unmoved = {name: copy._version for name, copy in copies.items()}
+    try:
+        _place(owner, copies)
+        terms = loss(labels)
+        after = dict(owner.named_buffers())
+    finally:
+        _place(owner, kept)
+    # A loss writes into a buffer, which counts up its version, or puts another tensor into its place.
+    return terms, {name: new for name, new in after.items() if new is not copies[name] or new._version != unmoved[name]}
+
+
+def _place(owner: nn.Module, buffers: dict[str, Tensor]) -> None:
+    for name, tensor in buffers.items():
+        path, _, last = name.rpartition(".")
+        setattr(owner.get_submodule(path), last, tensor)
 
 
 def _numpy_generator(generator: torch.Generator | None) -> np.random.Generator:

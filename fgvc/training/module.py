@@ -22,7 +22,7 @@ from fgvc.taxonomy.relatives import lineage_scores
 from fgvc.taxonomy.tree import Taxonomy
 from fgvc.training import tta as test_time
 from fgvc.training.metrics.scoreboard import Scoreboard
-from fgvc.training.mixing import mix
+from fgvc.training.mixing import mix, mixed_terms
 from fgvc.training.optimizers import Rates, build_optimizer, check_settings, warmup_cosine
 
 Stage = Literal["train", "val", "test"]
@@ -125,10 +125,9 @@ class FineGrainedModule(pl.LightningModule):
         hparams: Any = self.hparams
         mixed = mix(sample.image, hparams.mixup, hparams.cutmix)
         prediction = self._trained(mixed.images)
-        terms = self.recognizer.loss(prediction, sample.label)
-        if mixed.lam < 1:
-            other = self.recognizer.loss(prediction, sample.label[mixed.permutation])
-            terms = {name: mixed.lam * term + (1 - mixed.lam) * other[name] for name, term in terms.items()}
+        terms = mixed_terms(
+            self.recognizer, lambda labels: self.recognizer.loss(prediction, labels), sample.label, mixed
+        )
         return self._answered(prediction, terms, sample.label, "train")
 
     def _trained(self, images: Tensor) -> Prediction:

@@ -2,18 +2,18 @@ import hashlib
 import os
 import shlex
 import shutil
-import subprocess
 import sys
 import tarfile
-import time
 import zipfile
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 import yaml
 from fakes.cub import make_fake_cub
 from fakes.file_server import serving
 from fakes.inaturalist import make_fake
+from fakes.processes import started, until
 
 from fgvc.__main__ import main
 from fgvc.data.sources.cub import CUB
@@ -300,14 +300,11 @@ def test_a_run_that_was_stopped_continues(server, archives, signal, code):
         "try: main(['cub', '--to', 'here'])\n"
         "except KeyboardInterrupt: sys.exit(130)"
     )
-    with subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True) as process:
-        part = Path("here/cub.tgz.part")
-        for _ in range(1000):
-            if part.exists() and part.stat().st_size == 2500:
-                break
-            time.sleep(0.02)
+    part = Path("here/cub.tgz.part")
+    with started([sys.executable, "-c", program], stderr=PIPE, text=True) as process:
+        until(lambda: part.exists() and part.stat().st_size == 2500, process)
         process.send_signal(signal)
-        said = process.communicate(timeout=20)[1]
+        said = process.communicate()[1]
     assert process.returncode == code
     assert ("what has arrived is kept: give the same command again to continue" in said) == (signal == 2)
     assert download("cub", "--to", "here") == 0

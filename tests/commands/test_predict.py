@@ -4,15 +4,17 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import tempfile
-import time
+from functools import partial
 from importlib.metadata import version
+from itertools import chain, islice
 from pathlib import Path
+from subprocess import PIPE
 
 import numpy as np
 import pytest
+from fakes.processes import started, until
 from fakes.tiny_model import LEAVES, certified, saved
 from PIL import Image
 from pyarrow import parquet
@@ -25,6 +27,7 @@ from fgvc.errors import UsageError
 from fgvc.images.pictures import pictures_of
 from fgvc.model_file.model import ModelFileError
 from fgvc.prediction.journal import Journal
+from fgvc.prediction.predictor import Predictor
 from fgvc.prediction.provenance import hashes_of
 from fgvc.prediction.results import Result
 from fgvc.prediction.tally import SHEET_PICTURES, Tally
@@ -342,17 +345,12 @@ def test_a_stopped_run_goes_on_when_the_same_command_is_given_again(run, photos,
     output, kept = tmp_path / "out.csv", tmp_path / ".out.csv.part.jsonl"
     words = ["--output", str(output), "--batch_size", "2", "--top_k", "2"]
     command = [sys.executable, "-m", "fgvc", "predict", run, "-", *words]
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
-    process.stdin.write("\n".join([*paths[:7], ""]).encode())
-    process.stdin.flush()  # and the pipe stays open: seven are known, two batches are answered, the rest waits
-    deadline = time.monotonic() + 100
-    while not kept.is_file() or kept.read_bytes().count(b"\n") < 1 + 4:
-        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
-        time.sleep(0.02)
-    process.send_signal(how)
-    err = process.communicate(timeout=60)[1].decode()
+    with started(command, stdin=PIPE, stderr=PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}) as process:
+        process.stdin.write("\n".join([*paths[:7], ""]).encode())
+        process.stdin.flush()  # and the pipe stays open: seven are known, two batches are answered, the rest waits
+        until(lambda: kept.is_file() and kept.read_bytes().count(b"\n") >= 1 + 4, process)
+        process.send_signal(how)
+        err = process.communicate()[1].decode()
     assert process.returncode == {signal.SIGKILL: -9, signal.SIGINT: 130}[how]
     if how == signal.SIGINT:
         said = f"fgvc: interrupted; 4 answers kept in {kept}, the same command goes on from there\n"
@@ -380,11 +378,35 @@ def test_a_stopped_run_goes_on_when_the_same_command_is_given_again(run, photos,
         assert float(row["score"]) == pytest.approx(float(other["score"]), abs=3e-6)
 
 
+@pytest.mark.parametrize("stop", [1, 4, 6])
+def test_a_resumed_run_gives_the_last_digits_of_a_straight_one(run, tmp_path, monkeypatch, stop):
+    paths = [tmp_path / f"{i}.png" for i in range(10)]
+    for i, path in enumerate(paths):
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(path)
+    seen, predictor, straight, output = [], fgvc.load(run), tmp_path / "straight.jsonl", tmp_path / "out.jsonl"
+    scores = Predictor.scores
+    monkeypatch.setattr(Predictor, "scores", lambda self, images: seen.append(len(images)) or scores(self, images))
+    words = ["--batch_size", "4"]
+    assert typed(monkeypatch, run, map(str, paths), "--output", straight, *words) == 0
+    with pytest.raises(KeyboardInterrupt), Journal(output, {**_terms_of(run), "--top_k": 5}) as journal:
+        predict = partial(predictor.predict_batches, batch_size=4)
+        list(islice(journal.answered(map(str, paths), predict, 4), stop))
+        raise KeyboardInterrupt
+    seen.clear()
+    assert typed(monkeypatch, run, map(str, paths), "--output", output, *words) == 0
+    assert output.read_bytes() == straight.read_bytes()
+    assert seen[1:] == [4, 4, 2][stop // 4 :]  # the first one asks whether there are boxes
+
+
 def test_answers_of_another_model_or_other_options_are_not_mixed_in(run, sure, photos, tmp_path, capsys):
     output, kept = tmp_path / "out.csv", tmp_path / ".out.csv.part.jsonl"
     terms = {**_terms_of(run), "--top_k": 3}
     with pytest.raises(KeyboardInterrupt), Journal(output, terms) as journal:
-        next(journal.answered(["x.png"], lambda unknown: (Result(path, "old", 0.5) for path in unknown)))
+        next(
+            journal.answered(
+                ["x.png"], lambda batches: (Result(path, "old", 0.5) for path in chain.from_iterable(batches))
+            )
+        )
         raise KeyboardInterrupt
     for words, said in (
         ([run], "--top_k 3, not 5"),

@@ -73,7 +73,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body[:most])
         self.wfile.flush()
         if word == "stall":
-            self.server.closing.wait(20)
+            self.server.closing.wait()
         self.close_connection = word in ("cut", "stall", "chunked", "unsized")
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tracemalloc
 from contextlib import contextmanager
+from itertools import chain, islice
 
 import pytest
 
@@ -22,14 +23,28 @@ class Reader:
     def __init__(self, *bad):
         self.bad, self.asked = bad, []
 
-    def __call__(self, pictures):
-        for path in pictures:
+    def __call__(self, batches):
+        for path in chain.from_iterable(batches):
             self.asked.append(path)
             yield Result(path, error=f"{path}: gone") if path in self.bad else answer(path)
 
 
-def answer(path):
-    lineage = {"family": "Owls", "species": f"bird of {path}"}
+class Network:
+    """Names a picture after the batch that it is in, as a network does in its last digits, and notes the batches."""
+
+    def __init__(self, *bad):
+        self.bad, self.batches = bad, []
+
+    def __call__(self, batches):
+        for batch in map("".join, batches):
+            self.batches.append(batch)
+            read = "".join(path for path in batch if path not in self.bad)
+            for path in batch:
+                yield Result(path, error=f"{path}: gone") if path in self.bad else answer(path, f" in {read}")
+
+
+def answer(path, more=""):
+    lineage = {"family": "Owls", "species": f"bird of {path}{more}"}
     return Result(path, lineage["species"], 0.5, lineage, {"family": 1.0, "species": 0.5}, [Guess("x", 0.5, lineage)])
 
 
@@ -61,6 +76,21 @@ def test_what_a_stopped_run_answered_is_not_asked_again_and_failures_are_tried_a
         assert [result.path for result in results] == [plain["path"] for plain in journal] == pictures
         assert [result for result in results if not result.error] == [answer(path) for path in pictures if path != "d"]
     assert reader.asked == ["new first", "b", "d", "between", "e"]
+
+
+@pytest.mark.parametrize("stop", range(1, 10))
+def test_a_resumed_run_answers_as_one_that_was_never_stopped(tmp_path, stop):
+    straight = list(Network("c")(["abcd", "efgh", "ij"]))
+    with pytest.raises(KeyboardInterrupt), Journal(tmp_path / "out.csv", TERMS) as journal:
+        assert list(islice(journal.answered("abcdefghij", Network("c"), 4), stop)) == straight[:stop]
+        raise KeyboardInterrupt
+    network = Network("c")
+    with Journal(tmp_path / "out.csv", TERMS) as journal:
+        assert list(journal.answered("abcdefghij", network, 4)) == straight
+        assert [Result.from_dict(plain) for plain in journal] == straight
+        assert journal.found == journal.taken == stop - (stop > 2)
+    whole = ["abcd", "efgh", "ij"][stop // 4 :]
+    assert network.batches == ["c"] * (stop >= 4) + [""] * (stop >= 8) + whole  # what could not be read is alone
 
 
 def test_everything_may_be_known_and_a_picture_may_stand_there_twice(tmp_path):
@@ -211,7 +241,9 @@ def test_answers_do_not_lie_in_memory(tmp_path):
     def measured(journal):
         tracemalloc.start()
         try:
-            for number, _ in enumerate(journal.answered(pictures, lambda unknown: map(answer, unknown))):
+            for number, _ in enumerate(
+                journal.answered(pictures, lambda batches: map(answer, chain.from_iterable(batches)))
+            ):
                 if number % 1000 == 999:
                     used.append(tracemalloc.get_traced_memory()[0])
         finally:

@@ -3,6 +3,7 @@ import io
 import os
 import signal
 import sys
+from itertools import chain, islice
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,7 @@ def test_stdout_gets_each_answer_and_odd_names_as_they_are(capfdbinary):
     )
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="no /dev/full")
 def test_a_full_disk_behind_stdout_is_one_line(monkeypatch):
     with Path("/dev/full").open("w") as full:
         monkeypatch.setattr(sys, "stdout", full)
@@ -59,8 +60,8 @@ def test_the_file_is_made_once_all_answers_are_there(tmp_path):
     with journal_of(output) as journal:
         pictures = iter([os.fsdecode(b"caf\xe9.jpg"), "b.jpg"])
 
-        def predict(unknown):
-            for path in unknown:
+        def predict(batches):
+            for path in chain.from_iterable(batches):
                 assert not output.exists()
                 yield Result(path, "bird", 0.5)
 
@@ -74,7 +75,7 @@ def test_ctrl_c_keeps_the_answers_and_says_so(tmp_path):
     output = tmp_path / "out.csv"
     with pytest.raises(StoppedError) as caught, journal_of(output) as journal:
         results = journal.answered(
-            "abc", lambda unknown: answers(*map(str, (next(unknown), next(unknown))), KeyboardInterrupt)
+            "abc", lambda batches: answers(*islice(chain.from_iterable(batches), 2), KeyboardInterrupt)
         )
         to_file(results, output, "csv", COLUMNS, journal)
     assert caught.value.exit_code == 128 + signal.SIGINT == 130
@@ -91,7 +92,13 @@ def test_an_output_that_cannot_be_written_keeps_the_answers(tmp_path, monkeypatc
     monkeypatch.setitem(module.WRITERS, "csv", full)
     output = tmp_path / "out.csv"
     with pytest.raises(FgvcError) as caught, journal_of(output) as journal:
-        to_file(journal.answered("ab", lambda unknown: answers(*unknown)), output, "csv", COLUMNS, journal)
+        to_file(
+            journal.answered("ab", lambda batches: answers(*chain.from_iterable(batches))),
+            output,
+            "csv",
+            COLUMNS,
+            journal,
+        )
     kept = tmp_path / ".out.csv.part.jsonl"
     assert str(caught.value) == (
         f"{output}: cannot be written (No space left on device); "

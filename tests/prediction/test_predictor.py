@@ -208,6 +208,22 @@ def test_a_stream_is_read_only_a_few_batches_ahead(predictor):
     stream.close()
 
 
+def test_on_the_cpu_nothing_is_read_while_the_network_computes(predictor, monkeypatch):
+    at_work, during = [], []
+    read, scores = predictor._read, predictor.scores
+
+    def reading(picture):
+        at_work.append(picture)
+        found = read(picture)
+        at_work.pop()
+        return found
+
+    monkeypatch.setattr(predictor, "_read", reading)
+    monkeypatch.setattr(predictor, "scores", lambda images: during.append(len(at_work)) or scores(images))
+    results = list(predictor.predict_iter([noise(i) for i in range(7)], batch_size=3))
+    assert len(results) == 7 and during == [0, 0, 0]
+
+
 def test_of_twenty_thousand_pictures_only_a_few_batches_are_in_memory():
     predictor = Predictor(Model(TwoLevels([0.0, 3.0], [2.0, 0.0, 0.0, 0.0, 1.0]), {}, EvalResize(8)))
     picture, most = np.zeros((8, 8, 3), np.uint8), 0

@@ -3,6 +3,7 @@ import random
 
 import pytest
 import torch
+from fakes.ragged_trees import under_one_root
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fgvc.errors import UsageError
@@ -165,3 +166,12 @@ def test_an_unknown_name_is_refused_with_the_nearest():
     check(READOUTS)
     with pytest.raises(UsageError, match=r"model.readouts: 'margnal'; there are .*did you mean 'marginal'\?"):
         check(["crm", "margnal"])
+
+
+def test_a_rank_that_all_leaves_share_changes_no_score():
+    tree = random_tree(0)
+    log_leaf = random_log_leaf(tree)
+    for name, readout in READOUTS.items():
+        before, after = (readout(log_leaf, one) for one in (tree, under_one_root(tree)))
+        for level in tree.levels:
+            assert torch.equal(after[level], before[level]), (name, level)

@@ -2,6 +2,7 @@ import random
 
 import pytest
 import torch
+from fakes.ragged_trees import ragged_tree, under_one_root
 
 from fgvc.errors import UsageError
 from fgvc.taxonomy.relatives import (
@@ -124,3 +125,9 @@ def test_lineages_are_walked_up_from_the_best_leaf(tree):
             assert float(scores[n, depth]) == pytest.approx(min(1.0, float(logs[level][n, node].exp())))
             assert bool(correct[n, depth]) == (path[: depth + 1] == truth[: depth + 1])
     assert correct[0].all() and not correct[1:3, -1].any() and not correct[-1].any()
+
+
+def test_a_rank_that_all_leaves_share_is_in_no_height():
+    tree, _ = ragged_tree(1)
+    leaves = torch.arange(tree.num_classes)
+    assert torch.equal(heights(under_one_root(tree), leaves), heights(tree, leaves))

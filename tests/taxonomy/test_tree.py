@@ -6,6 +6,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
+from fakes.ragged_trees import ragged_tree, under_one_root
 
 from fgvc.errors import UsageError
 from fgvc.taxonomy.tree import Taxonomy
@@ -226,3 +227,17 @@ def test_ten_thousand_classes_need_no_square_table():
 def test_levels_without_names_of_their_own_are_refused(levels):
     with pytest.raises(UsageError, match=r"^levels: 'genus', '.*'; each needs a name of its own$"):
         Taxonomy(levels, [("a", "b")])
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_rank_that_all_leaves_share_is_in_no_distance(ranks):
+    tree, _ = ragged_tree(0)
+    grown = under_one_root(tree, ranks)
+    assert grown.dividing_levels == tree.dividing_levels == tree.levels
+    first, second = torch.cartesian_prod(torch.arange(tree.num_classes), torch.arange(tree.num_classes)).T
+    assert torch.equal(grown.lca_height(first, second), tree.lca_height(first, second))
+    assert tree.lca_height(first, second).max() == len(tree.dividing_levels)
+
+
+def test_a_tree_of_one_leaf_divides_at_its_leaf_level():
+    assert Taxonomy(["family", "species"], [("a", "b")]).dividing_levels == ("species",)

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from fgvc.__main__ import main
 
-pytestmark = pytest.mark.timeout(900)  # four times the imports of any other test
+pytestmark = pytest.mark.timeout(1800)  # four times the imports of any other test
 TWO = ["--trainer.accelerator", "cpu", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
 ONE = ["--trainer.devices", "1", "--trainer.strategy", "auto"]
 KEEP = '''
@@ -34,9 +34,11 @@ class Keep(Callback):
 
 
 def fgvc(folder, *words):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    # Lightning would take a port that is free now and open it seconds later, when another test may have it.
+    port = 10_000 + os.getpid() % 20_000  # one per test process, below those that the system hands out
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_PORT": str(port)}
     command = [sys.executable, "-m", "fgvc", *words]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=400)
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import torch
 from scipy import stats
 
 from fgvc.errors import UsageError
-from fgvc.training.mixing import cut_box, cutmix, mix, mixup
+from fgvc.training.mixing import Mixed, cut_box, cutmix, mix, mixed_terms, mixup
 
 
 def seeded(seed):
@@ -126,3 +126,68 @@ def test_a_box_has_the_area_asked_for_and_is_cut_at_the_edge():
 def test_a_negative_alpha_is_refused(alphas):
     with pytest.raises(UsageError, match="0 \\(off\\) or above"):
         mix(photos(), *alphas)
+
+
+class Keeper(torch.nn.Module):
+    """Its loss is a label's value; it keeps, written in place, a mean of the labels and a count, and a tensor anew."""
+
+    def __init__(self):
+        super().__init__()
+        self.deep = torch.nn.Sequential(torch.nn.Identity(), torch.nn.Module())
+        self.deep[1].register_buffer("mean", torch.tensor(1.0))
+        self.register_buffer("last", torch.tensor(8.0))
+        self.register_buffer("calls", torch.tensor(3))
+        self.register_buffer("scale", torch.tensor([2.0]))
+        self.found = []
+
+    def loss(self, labels):
+        self.found.append((self.deep[1].mean.item(), self.last.item(), self.calls.item()))
+        mean = labels.float().mean()
+        term = self.scale * mean
+        self.deep[1].mean.lerp_(mean, 0.1)
+        self.last = mean
+        self.calls.add_(1)
+        return {"term": term[0], "constant": torch.tensor(5.0)}
+
+
+@pytest.mark.parametrize(("lam", "mean", "last"), [(1.0, 1.1, 2.0), (0.75, 1.2, 3.0), (0.5, 1.3, 4.0), (0.0, 1.5, 6.0)])
+def test_what_a_loss_keeps_moves_once_by_the_shares_of_the_labels(lam, mean, last):
+    # The labels' mean is 2, that of the partners 6; a tenth of the way from 1 is 1.1 and 1.5.
+    keeper, labels = Keeper(), torch.tensor([2, 2, 6, 6])
+    kept = dict(keeper.named_buffers())
+    mixed = Mixed(torch.zeros(0), torch.tensor([2, 3, 2, 3]), lam)
+    terms = mixed_terms(keeper, lambda nodes: keeper.loss(nodes[:2]), labels, mixed)
+    assert {name: term.item() for name, term in terms.items()} == pytest.approx(
+        {"term": 4 * lam + 12 * (1 - lam), "constant": 5}
+    )
+    assert keeper.deep[1].mean.item() == pytest.approx(mean)
+    assert keeper.last.item() == pytest.approx(last)
+    assert keeper.calls.item() == 4
+    assert set(keeper.found) == {(1.0, 8.0, 3)}  # both calls start from the same state
+    if lam < 1:
+        assert dict(keeper.named_buffers()) == kept  # DDP broadcasts the tensors that it knows
+
+
+def test_a_buffer_that_no_loss_moves_is_not_written_to():
+    net = torch.nn.BatchNorm1d(3).eval()  # its gradient needs the running variance of the forward pass
+    weight = torch.nn.Parameter(torch.ones(3))
+    answer = net(weight * torch.arange(12.0).view(4, 3))
+    mixed = Mixed(torch.zeros(0), torch.tensor([1, 0]), 0.3)
+    terms = mixed_terms(net, lambda labels: {"sum": (answer[:2] * labels[:, None]).sum()}, torch.tensor([1, 2]), mixed)
+    terms["sum"].backward()
+    shares = [0.3 * 1 + 0.7 * 2, 0.3 * 2 + 0.7 * 1]
+    by_hand = [sum(s * x for s, x in zip(shares, column, strict=True)) for column in ((0, 3), (1, 4), (2, 5))]
+    torch.testing.assert_close(weight.grad, torch.tensor(by_hand) / (1 + net.eps) ** 0.5)
+
+
+def test_a_loss_that_fails_leaves_the_buffers_in_their_place():
+    keeper = Keeper()
+    kept = {name: (buffer, buffer.item()) for name, buffer in keeper.named_buffers()}
+
+    def loss(labels):
+        keeper.loss(labels)
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        mixed_terms(keeper, loss, torch.tensor([1, 2]), Mixed(torch.zeros(0), torch.tensor([1, 0]), 0.3))
+    assert all(buffer is kept[name][0] and buffer.item() == kept[name][1] for name, buffer in keeper.named_buffers())

@@ -18,7 +18,9 @@ from fgvc.methods.features import Features
 from fgvc.methods.heads.hse import HSEHead
 from fgvc.methods.heads.linear import LinearHead
 from fgvc.methods.last_stage import LastStage
+from fgvc.methods.recognizers.fcan import FCAN
 from fgvc.methods.recognizers.whole_image import WholeImage
+from fgvc.methods.recognizers.ws_dan import WSDAN
 from fgvc.taxonomy.tree import Taxonomy
 from fgvc.training import module as module_file
 from fgvc.training.callbacks.phases import Phase, PhaseSchedule
@@ -197,6 +199,48 @@ def test_mixed_pictures_share_the_loss_between_both_labels(monkeypatch, lam):
     own, other = (cross_entropy_by_hand(logits, labels) for labels in (sample.label, sample.label[permutation]))
     assert own != pytest.approx(other)
     assert module.training_step(sample, 0)["loss"].item() == pytest.approx(lam * own + (1 - lam) * other, rel=1e-6)
+
+
+def mixed_step(recognizer, lam, monkeypatch):
+    """Train a recognizer on one mixed batch of labels 0, 1, 2, 2 with partners of 1, 2, 2, 0, and return the loss."""
+    module = make_module()
+    monkeypatch.setattr(module, "log_dict", lambda *_, **__: None)
+    module.recognizer = recognizer
+    sample = batch_of(4)._replace(label=torch.tensor([0, 1, 2, 2]))
+    monkeypatch.setattr(module_file, "mix", lambda images, *_: Mixed(images.float(), torch.tensor([1, 2, 3, 0]), lam))
+    torch.manual_seed(5)
+    return module.train().training_step(sample, 0)["loss"]
+
+
+@pytest.mark.parametrize("lam", [1.0, 0.5, 0.0])
+def test_the_centres_of_ws_dan_move_once_by_the_shares_of_the_labels(lam, monkeypatch):
+    torch.manual_seed(0)
+    recognizer = WSDAN(FLAT, 32, partial(Backbone, name="test_resnet", weights="none"), num_attentions=4)
+    recognizer.centres.normal_()
+    before, answers = recognizer.centres.clone().double(), []
+    recognizer.register_forward_hook(lambda _, args, answer: answers.append(answer))
+    loss = mixed_step(recognizer, lam, monkeypatch)
+    expected = before.clone()
+    for share, labels in ((lam, [0, 1, 2, 2]), (1 - lam, [1, 2, 2, 0])):
+        for leaf in range(3):
+            rows = [n for n, label in enumerate(labels) if label == leaf]
+            mean = answers[0].embedding.detach().double()[rows].mean(dim=0)
+            expected[leaf] += share * 0.05 * (mean - before[leaf])
+    torch.testing.assert_close(recognizer.centres.double(), expected, rtol=1e-5, atol=1e-7)
+    loss.backward()
+    assert all(p.grad.isfinite().all() for p in recognizer.parameters())
+
+
+@pytest.mark.parametrize("lam", [1.0, 0.5, 0.0])
+def test_the_running_reward_of_fcan_moves_once_by_the_shares_of_the_labels(lam, monkeypatch):
+    torch.manual_seed(0)
+    recognizer = FCAN(FLAT, 32, partial(Backbone, name="test_resnet", weights="none"), part_sizes=[0.5])
+    recognizer.baseline.fill_(0.5)
+    answers = {"class": 9 * torch.eye(3)[[0, 1, 1, 2]]}
+    recognizer.heads[1].register_forward_hook(lambda _, args, answer: Prediction(answers, answer.embedding))
+    mixed_step(recognizer, lam, monkeypatch)
+    reward = 3 / 4 * lam  # three answers are right by the own labels, none by those of the partners
+    assert recognizer.baseline.item() == pytest.approx(0.9 * 0.5 + 0.1 * reward)
 
 
 def test_validation_metrics_equal_a_slow_recount_at_every_level(photos):

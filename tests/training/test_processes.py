@@ -1,5 +1,6 @@
 import pytest
 import torch
+from fakes.processes import PATIENCE
 
 from fgvc.training import processes
 
@@ -50,7 +51,7 @@ def test_all_processes_know_what_each_of_them_knew(tmp_path):
     workers = [context.Process(target=_rank, args=(rank, tmp_path / "store", results)) for rank in (0, 1)]
     for worker in workers:
         worker.start()
-    known = dict(results.get(timeout=240) for _ in workers)
+    known = dict(results.get(timeout=PATIENCE.total_seconds()) for _ in workers)
     for worker in workers:
         worker.join()
     assert known == {rank: [["of 0"], ["of 1", "of 1"]] for rank in (0, 1)}

@@ -77,6 +77,11 @@ class HAFHead(Head):
     never 0 at the paper's margin of 3: the term is then 3 less the mean divergence of each coarse level, and pairs are
     pushed apart without end. A training batch needs two images or more.
 
+    The published code (custom_resnet18.py, its form with all terms) differs in this: the classifiers have a bias beside
+    the weights of length 1; batch norm acts on the pooled features too, before the fully connected layer; the pooling
+    is a maximum; the margin term leaves out the coarsest level of iNaturalist-19 and the four coarsest of
+    tieredImageNet; its pairs are neighbours of the shuffled batch, repeated until there are 256.
+
     Args:
         taxonomy, backbone, pooling, label_smoothing, prior_strength: see Head.
         width: D.
@@ -142,5 +147,6 @@ class HAFHead(Head):
             targets = self.taxonomy.targets(labels, coarse)
             terms["consistency"] = terms["consistency"] + disagreement(log_p[coarse], log_p[fine], above)
             terms["margin"] = terms["margin"] + closeness(log_p[coarse], targets, self.margin)
-            terms["geometry"] = terms["geometry"] + misalignment(weight[coarse], weight[fine], above)
+            if coarse in self.taxonomy.dividing_levels:  # a node above all others has no direction of its own
+                terms["geometry"] = terms["geometry"] + misalignment(weight[coarse], weight[fine], above)
         return super().loss(prediction, labels) | {name: self.weights[name] * term for name, term in terms.items()}

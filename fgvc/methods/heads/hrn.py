@@ -12,6 +12,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
 
 from fgvc.datatypes import Prediction
 from fgvc.errors import UsageError
@@ -76,7 +77,9 @@ class HRNHead(Head):
     """For each level a block of convolutions, pooling and fully connected layers; each adds the outputs of those above.
 
     The leaves have a softmax classifier of their own. The logits of a coarser level are the logarithms of its
-    nodes' probabilities in the tree. All branches share one pooling. A training batch needs two images or more.
+    nodes' probabilities in the tree; with `sigmoid_scores`, those of its nodes' own scores. The readout `marginal`
+    sums the leaves in place of both. All branches share one pooling. A training batch needs two images or more. A rank
+    with one node is a state of the tree like any other ("a bird, but of no order"), so it changes the probabilities.
 
     Args:
         taxonomy, backbone, pooling, label_smoothing, prior_strength: see Head; both act on the softmax classifier.
@@ -85,7 +88,9 @@ class HRNHead(Head):
         sigmoid_scores: squeeze the scores into 0 .. 1 before the tree, as the published code does. Then the best score
             weighs e and the worst 1, so all wrong paths together outweigh the right one: with 13 orders, 37 families
             and 200 species the true species gets a probability of at most 0.03 to 0.07, and the loss stays above 2.6
-            with almost no gradient.
+            with almost no gradient. A node's probability in such a tree says how many leaves it has rather than what is
+            seen, so a coarse level is answered as published: by the best of its own scores, whatever the other levels
+            say. Its probability is the score's share of the level's sum.
 
     Attributes:
         embedding_size: D; the embedding is the input of the leaves' classifier.
@@ -126,9 +131,13 @@ class HRNHead(Head):
         for level, block, project, score in branches:
             total = total + project(self.pooling(block(features.map)))
             seen = total.relu()
-            scores[level] = score(seen).sigmoid() if self.sigmoid_scores else score(seen)
-        log_nodes = log_node_probabilities(scores, self.taxonomy)
-        logits = {level: self._of_level(log_nodes, level) for level in self.taxonomy.levels}
+            scores[level] = score(seen)
+        squeezed = {level: own.sigmoid() for level, own in scores.items()} if self.sigmoid_scores else scores
+        log_nodes = log_node_probabilities(squeezed, self.taxonomy)
+        if self.sigmoid_scores:
+            logits = {level: logsigmoid(own.float()) for level, own in scores.items()}
+        else:
+            logits = {level: self._of_level(log_nodes, level) for level in self.taxonomy.levels}
         logits[self.taxonomy.leaf_level] = self.classifier(seen)
         return TreePrediction(logits, seen, log_nodes=log_nodes)
 

@@ -1,6 +1,6 @@
 """HXE, hierarchical cross-entropy: each step down the tree has a weight.
 
-Shape letters: N images, K leaves, L levels.
+Shape letters: N images, K leaves, L levels with two classes or more.
 """
 
 import torch
@@ -20,13 +20,16 @@ from fgvc.taxonomy.tree import Taxonomy
 def step_weights(num_levels: int, alpha: float) -> Tensor:
     """Return (L,): exp(-alpha * depth) of the steps down the tree, coarsest first, divided by their mean.
 
-    The depth is that of the step's lower node, counted from the root. With alpha above 0, coarse steps count more.
+    The depth is that of the step's lower node, counted from the lowest node that all leaves share. With alpha above 0,
+    coarse steps count more.
     """
     return num_levels * (-alpha * torch.arange(1, num_levels + 1, dtype=torch.float64)).softmax(dim=0)
 
 
 def hierarchical_cross_entropy(log_p: Tensor, labels: Tensor, taxonomy: Taxonomy, alpha: float) -> Tensor:
     """Return -sum of weight * log p(node | its parent), over the steps from the root down to each label.
+
+    A step that is no choice has no weight: the levels are `Taxonomy.dividing_levels`.
 
     Args:
         log_p: (N, K) log-probabilities of the leaves.
@@ -38,7 +41,8 @@ def hierarchical_cross_entropy(log_p: Tensor, labels: Tensor, taxonomy: Taxonomy
         (N,): one number per image; 0 for a label of -1.
     """
     total = above = log_p.new_zeros(len(log_p))  # log p of the root
-    for level, weight in zip(taxonomy.levels, step_weights(len(taxonomy.levels), alpha).tolist(), strict=True):
+    levels = taxonomy.dividing_levels
+    for level, weight in zip(levels, step_weights(len(levels), alpha).tolist(), strict=True):
         targets = taxonomy.targets(labels, level)
         ancestors = leaf_ancestors(taxonomy, level).to(log_p.device)
         scores = log_marginal(log_p, ancestors, taxonomy.size(level))

@@ -1,6 +1,6 @@
 """Soft labels: the target is spread over the leaves; near relatives get more of it.
 
-Shape letters: N images, K leaves, L levels.
+Shape letters: N images, K leaves.
 """
 
 from torch import Tensor
@@ -17,14 +17,17 @@ from fgvc.taxonomy.tree import Taxonomy
 
 
 def soft_targets(leaves: Tensor, taxonomy: Taxonomy, beta: float) -> Tensor:
-    """Return (N, K): exp(-beta * height of the lowest common ancestor / L) for each leaf, rows summing to 1.
+    """Return (N, K): exp(-beta * height of the lowest common ancestor / greatest height), rows summing to 1.
+
+    The greatest height is the number of `Taxonomy.dividing_levels`, so that a rank that all leaves share changes no
+    target.
 
     Args:
         leaves: (N,) int64 leaves.
         taxonomy: the classes.
         beta: the larger, the nearer to one-hot.
     """
-    return (-beta / len(taxonomy.levels) * heights(taxonomy, leaves)).softmax(dim=1)
+    return (-beta / len(taxonomy.dividing_levels) * heights(taxonomy, leaves)).softmax(dim=1)
 
 
 def soft_label_loss(logits: Tensor, labels: Tensor, taxonomy: Taxonomy, beta: float) -> Tensor:

@@ -42,6 +42,7 @@ class TreePathHead(LevelHead):
 
     Seulki Park, Youren Zhang, Stella X. Yu, Sara Beery, Jonathan Huang, "Visually Consistent Hierarchical Image
     Classification" (H-CAST), ICLR 2025. This is the paper's loss over any backbone, without its network of segments.
+    The path has the nodes of `Taxonomy.dividing_levels`: one that lies on every path would take a share of each target.
 
     Args:
         taxonomy, backbone, pooling, prior_strength: see Head; the last acts on the leaf level.
@@ -75,8 +76,8 @@ class TreePathHead(LevelHead):
             prediction: the answer of `forward`.
             labels: (N,) int64 node ids; an inner node counts at its own level and those above, -1 at none.
         """
-        *upper, leaf_level = self.taxonomy.levels
+        *upper, leaf_level = self.taxonomy.dividing_levels
         logits = [*(prediction.logits[level] for level in upper), self.adjusted(prediction.logits[leaf_level])]
-        targets = [self.taxonomy.targets(labels, level) for level in self.taxonomy.levels]
+        targets = [self.taxonomy.targets(labels, level) for level in self.taxonomy.dividing_levels]
         path = tree_path_divergence([row.float() for row in logits], targets)
         return {**self.level_losses(prediction, labels), "tree_path": self.path_weight * path}

@@ -82,7 +82,11 @@ class Recognizer(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
-        """Return the named terms of the current phase, to be summed; labels (N,) int64 node ids, -1 unknown."""
+        """Return the named terms of the current phase, to be summed; labels (N,) int64 node ids, -1 unknown.
+
+        A loss that keeps what it has seen keeps it in a buffer and moves it once per call, while training only. Under
+        mixup and cutmix, where it is called with two sets of labels, the training module weighs the two moves.
+        """
 
     def measures(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
         """Return named numbers () to be logged, which are not trained on; labels (N,) int64 node ids, -1 unknown."""

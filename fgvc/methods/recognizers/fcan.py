@@ -260,7 +260,7 @@ class FCAN(Recognizer):
         if self.num_samples > 1:
             draws = rewards.view(-1, self.num_samples, rewards.shape[1])
             return draws.mean(dim=1).repeat_interleave(self.num_samples, dim=0)
-        before = self.baseline.clone()  # with mixup the loss is taken twice, so the baseline moves while it is in use
+        before = self.baseline.clone()
         rewards = rewards.to(before.dtype)
         self.baseline.lerp_(mean_of_known(rewards, known), (1 - BASELINE_MOMENTUM) * known.any().float())
         return before

@@ -48,8 +48,9 @@ class TreeMetrics(Metric):
     Hierarchies", 2006.
 
     The answer at a level is its best class, of equal ones the first; a best score of NaN is wrong, off every path and
-    as far from the truth as can be. Heights are those of `Taxonomy.lca_height`. An image counts where its truth is
-    known: at the levels down to its label, and in `full_path`, `severity` and `hd@k` only if that is a leaf.
+    as far from the truth as can be. Heights are those of `Taxonomy.lca_height`. A level of one class changes nothing:
+    see `Taxonomy.dividing_levels`. An image counts where its truth is known: at the levels down to its label, and in
+    `full_path`, `severity` and `hd@k` only if that is a leaf.
 
     Args:
         taxonomy: the classes.
@@ -73,6 +74,7 @@ class TreeMetrics(Metric):
         self.taxonomy = taxonomy
         # Not a buffer: a copy of the model made before the first validation would lack it.
         self._is_new = is_new(taxonomy)
+        self._sizes = [taxonomy.size(one) if one in taxonomy.dividing_levels else 0 for one in taxonomy.levels]
         depth = len(taxonomy.levels)
         sizes = {"known": (depth,), "correct": (depth,), "heights": (len(TOP),)}
         for name in ("images", "inconsistent", "full_paths", "known", "correct", "heights", "shared", "named", "true"):
@@ -96,10 +98,12 @@ class TreeMetrics(Metric):
             best, answer = scores[level].detach().max(dim=1)
             counts, valid = target >= 0, ~best.isnan()
             right = (answer == target) & valid
-            right_path = right_path & right
-            on_path = on_path & (answer == above[:, 0]) & valid
             known.append(counts.sum())
             correct.append(right.sum())
+            if level not in tree.dividing_levels:
+                continue
+            right_path = right_path & right
+            on_path = on_path & (answer == above[:, 0]) & valid
             near = (above == target[:, None]) & sure
             distance += ~near
             own, theirs = (self._is_new[tree.node(level, 0) + nodes] * counts for nodes in (above[:, 0], target))
@@ -125,11 +129,11 @@ class TreeMetrics(Metric):
           beside `hd@1` and the accuracy.
         - `hd@k`: mean height of the k best leaves, of all K where k is more.
         - `h_precision`, `h_recall`, `h_f1`: share of the nodes on the best leaf's path that the truth has, of the
-          truth's nodes that the path has, and their harmonic mean, over the levels that are known. A name that
-          repeats its parent's stands for a missing level and is no node; where none is missing the three are equal.
+          truth's nodes that the path has, and their harmonic mean, over the levels that are known. The root, which
+          all leaves share, is not among them. A name that repeats its parent's stands for a missing level and is no
+          node; where none is missing the three are equal.
         """
-        sizes = self.known.new_tensor([self.taxonomy.size(level) for level in self.taxonomy.levels])
-        weights = sizes * (self.known > 0)
+        weights = self.known.new_tensor(self._sizes) * (self.known > 0)
         leaves = self.known[-1]
         return {
             "full_path": self.full_paths / leaves,

@@ -6,6 +6,7 @@ from pytorch_lightning import Trainer
 
 from benchmarks.robustness import fuzz, fuzz_config_tree
 from benchmarks.robustness import fuzz_workers as workers
+from fgvc.config import quiet
 
 TOYS = """
 import os, time
@@ -29,7 +30,7 @@ def run(files):
     if number == 4:
         os._exit(139)
     if number == 5:
-        time.sleep(60)
+        time.sleep(3600)
 """
 
 
@@ -43,7 +44,7 @@ def test_every_fate_is_counted_and_the_input_kept(monkeypatch, tmp_path):
     count, seed = 16, 3
     kinds = [int(toys.make(workers.draw_of(seed, "toys", n))["toy"]) % 6 for n in range(count)]
     assert set(kinds) == set(range(6))  # every fate occurs
-    tally = workers.fuzz("toys", count, seed, 2, 1.0, tmp_path / "kept")
+    tally = workers.fuzz("toys", count, seed, 2, 5.0, tmp_path / "kept")
     assert tally.outcomes == {
         "accepted": kinds.count(0),
         "refused": kinds.count(1),
@@ -58,7 +59,7 @@ def test_every_fate_is_counted_and_the_input_kept(monkeypatch, tmp_path):
             assert (kept / "toy").read_bytes() == toys.make(workers.draw_of(seed, "toys", number))["toy"]
         told = ("", "one line", "a refusal that is no short line", "KeyError at ", "the process died", "not done after")
         assert told[kind] in said.get(number, "")
-    assert tally.slowest.seconds >= 1 and tally.peak > 10 * 2**20
+    assert tally.slowest.seconds >= 5 and tally.peak > 10 * 2**20
 
 
 @pytest.mark.parametrize(("name", "count"), [("images", 60), ("models", 30), ("configs", 24)])
@@ -68,6 +69,7 @@ def test_mutated_input_is_read_or_refused(monkeypatch, tmp_path, name, count):
     monkeypatch.setattr(Trainer, "fit", Trainer.fit)  # what `prepare` changes is put back
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    quiet.libraries()  # what jsonargparse deprecates is no crash
     kind.prepare()
     fates = [workers.attempt(kind, kind.make(workers.draw_of(0, name, number))) for number in range(count)]
     assert [said for fate, said in fates if fate == "crash"] == []

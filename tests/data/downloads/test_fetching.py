@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 from fakes.file_server import serving
+from fakes.processes import started, until
 
 from fgvc.data.downloads import fetching
 from fgvc.data.downloads.fetching import StaySecure, fetch
@@ -40,7 +41,7 @@ def pauses():
 
 @pytest.fixture
 def get(server, target, pauses):
-    return partial(fetch, server.url(), target, pause=pauses.append, timeout=5)
+    return partial(fetch, server.url(), target, pause=pauses.append)
 
 
 def names(target):
@@ -229,8 +230,8 @@ def test_chunks_that_break_off_are_continued(get, server, target):
 def test_silence_is_a_cut_connection(server, target, pauses, capsys):
     server.plan = ["stall 7000", "ok"]
     start = time.monotonic()
-    fetch(server.url(), target, MD5, pause=pauses.append, timeout=0.2)
-    assert 0.2 <= time.monotonic() - start < 5
+    fetch(server.url(), target, MD5, pause=pauses.append, timeout=3)  # what is told takes a thousandth of this
+    assert time.monotonic() - start >= 3
     assert target.read_bytes() == BODY
     assert ranges(server) == [None, "bytes=7000-"]
     assert capsys.readouterr().err.startswith("a.tar: no answer after 7.00kB of 1.02MB; again in 1 s\n")
@@ -291,13 +292,9 @@ def test_a_kill_loses_nothing_that_arrived(server, target):
     program = (
         f"import pathlib, fgvc.data.downloads.fetching as d; d.fetch({server.url()!r}, pathlib.Path({str(target)!r}))"
     )
-    with subprocess.Popen([sys.executable, "-c", program]) as process:
-        part = target.with_name("a.tar.part")
-        for _ in range(500):
-            if part.exists() and part.stat().st_size == 700_000:
-                break
-            time.sleep(0.02)
-        process.kill()
+    part = target.with_name("a.tar.part")
+    with started([sys.executable, "-c", program]) as process:
+        until(lambda: part.exists() and part.stat().st_size == 700_000, process)
     fetch(server.url(), target, MD5)
     assert target.read_bytes() == BODY
     assert ranges(server) == [None, "bytes=700000-"]
@@ -312,7 +309,7 @@ def test_a_full_disk_is_one_line_and_keeps_the_part(server, target):
         f"try: d.fetch({server.url()!r}, pathlib.Path({str(target)!r}))\n"
         "except FgvcError as error: print(error)"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout == (
         f"{target}.part: cannot be written (File too large); make room or mend it, then give the same command again: "
         "it continues\n"

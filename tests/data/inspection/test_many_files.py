@@ -1,9 +1,10 @@
 import os
 import signal
-import subprocess
 import sys
+from subprocess import PIPE
 
 import pytest
+from fakes.processes import started
 
 from fgvc.data.inspection.many_files import CHUNK, in_processes
 from fgvc.errors import FgvcError
@@ -26,7 +27,7 @@ import time
 from fgvc.data.inspection.many_files import in_processes
 
 if __name__ == "__main__":
-    for answer in in_processes(time.sleep, [0.01] * 16 + [600] * 100):
+    for answer in in_processes(time.sleep, [0.01] * 16 + [3600] * 100):
         print("begun", flush=True)
 """
 
@@ -36,14 +37,12 @@ if __name__ == "__main__":
 def test_processes_end_with_the_one_that_started_them(tmp_path, how):
     script = tmp_path / "sleepers.py"
     script.write_text(SLEEPERS)
-    begun = subprocess.Popen(
-        [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
-    )
-    assert begun.stdout.readline() == b"begun\n"
-    if how == "ctrl-c":
-        os.killpg(begun.pid, signal.SIGINT)
-    else:
-        begun.kill()
-    # the pipe of stderr is only at its end when every process that holds it is gone
-    _, err = begun.communicate(timeout=30)
+    with started([sys.executable, str(script)], stdout=PIPE, stderr=PIPE, start_new_session=True) as begun:
+        assert begun.stdout.readline() == b"begun\n"
+        if how == "ctrl-c":
+            os.killpg(begun.pid, signal.SIGINT)
+        else:
+            begun.kill()
+        # the pipe of stderr is only at its end when every process that holds it is gone
+        _, err = begun.communicate()
     assert err.count(b"Traceback") == (how == "ctrl-c")  # of the script itself, none of the workers

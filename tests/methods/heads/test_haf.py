@@ -3,6 +3,7 @@ import random
 
 import pytest
 import torch
+from fakes.ragged_trees import under_one_root
 from fakes.tiny_model import TAXONOMY
 from scipy.spatial.distance import cosine, jensenshannon
 
@@ -184,3 +185,18 @@ def test_what_is_unfit_is_refused_in_one_line(name):
     with pytest.raises(UsageError, match=rf"^HAFHead: {name} -1; give") as caught:
         made(**{name: -1})
     assert "\n" not in str(caught.value)
+
+
+def test_a_rank_that_all_leaves_share_changes_no_term():
+    labels, features = torch.tensor([0, 2, 3, 4]), a_map()
+    head, grown = made().eval(), made(under_one_root(TAXONOMY)).eval()
+    grown.embed.load_state_dict(head.embed.state_dict())
+    for theirs, own in zip(grown.directions[1:], head.directions, strict=True):
+        theirs.data.copy_(own)
+    before, after = head.loss(head(features), labels), grown.loss(grown(features), labels)
+    assert {name: term.item() for name, term in after.items()} == pytest.approx(
+        {name: term.item() for name, term in before.items()}, abs=1e-7
+    )
+    sum(after.values()).backward()
+    assert all(weight.grad is not None for weight in grown.directions)  # DDP waits for the gradient of each
+    assert not grown.directions[0].grad.any()

@@ -11,6 +11,7 @@ from fgvc.datatypes import Prediction
 from fgvc.errors import UsageError
 from fgvc.methods.features import Features
 from fgvc.methods.heads.hrn import HRNHead, TreePrediction, log_node_probabilities, tree_loss
+from fgvc.taxonomy.readouts import lineage_log_probs
 from fgvc.taxonomy.tree import Taxonomy
 from tests.fakes.plain_trunk import Channels
 
@@ -223,3 +224,53 @@ def test_what_is_unfit_is_refused():
     with pytest.raises(TypeError, match="its own TreePrediction, not a Prediction"):
         made().loss(Prediction({"species": torch.zeros(1, 5)}, torch.zeros(1, 5)), torch.tensor([0]))
     assert isinstance(made()(a_map()), TreePrediction)
+
+
+def answering(score, taxonomy, sigmoid):
+    """Return the head, in evaluation, whose nodes have these scores whatever it sees, and its answer."""
+    head = made(taxonomy, sigmoid_scores=sigmoid).eval()
+    for level, scorer in zip(taxonomy.levels, head.scorers, strict=True):
+        scorer.weight.data.zero_()
+        scorer.bias.data = torch.tensor(score[level])
+    head.classifier.weight.data.zero_()
+    head.classifier.bias.data = torch.tensor([4.0, 1.0, 1.0, 1.0, 1.0])
+    return head(a_map(1)).logits
+
+
+def test_the_published_form_names_a_coarse_level_by_the_best_of_its_own_sigmoid_scores():
+    tree = Taxonomy(["order", "species"], [("finches", f"finch {i}") for i in range(4)] + [("owls", "owl")])
+    score = {"order": [-3.0, 2.0], "species": [0.0] * 5}  # owls by its own score; four of five leaves are finches
+    logits = answering(score, tree, sigmoid=True)
+    squeezed = [1 / (1 + math.exp(3)), 1 / (1 + math.exp(-2))]  # 0.047 and 0.881
+    own = lineage_log_probs(logits, tree, readout="own")["order"][0]
+    assert own.exp().tolist() == pytest.approx([s / sum(squeezed) for s in squeezed], rel=1e-5)
+    assert own.argmax() == 1
+    # In the tree of squeezed scores, a finch or the order alone: 4 e^0.5 e^0.047 + e^0.047 = 7.96. The owl: e^0.881
+    # e^0.5 + e^0.881 = 6.39. So the tree names the order with more leaves.
+    by_tree = log_node_probabilities({"order": torch.tensor([squeezed]), "species": torch.full((1, 5), 0.5)}, tree)
+    by_tree = by_tree[0, tree.node("order", 0) :].exp()
+    weights = [math.exp(s) * (leaves * math.exp(0.5) + 1) for leaves, s in zip((4, 1), squeezed, strict=True)]
+    assert by_tree.tolist() == pytest.approx([w / (1 + sum(weights)) for w in weights], rel=1e-5)
+    assert by_tree.argmax() == 0
+    finches = 1 - math.e / (math.e**4 + 4 * math.e)
+    marginal = lineage_log_probs(logits, tree, readout="marginal")["order"][0]
+    assert marginal.exp().tolist() == pytest.approx([finches, 1 - finches], rel=1e-5)
+    assert torch.equal(logits["species"][0], torch.tensor([4.0, 1.0, 1.0, 1.0, 1.0]))
+
+
+def test_raw_scores_are_answered_by_the_tree():
+    tree = Taxonomy(["order", "species"], [("finches", f"finch {i}") for i in range(4)] + [("owls", "owl")])
+    score = {"order": [-3.0, 2.0], "species": [0.0] * 5}
+    weights = [5 * math.exp(-3), 2 * math.exp(2)]
+    found = answering(score, tree, sigmoid=False)["order"][0].exp().tolist()
+    assert found == pytest.approx([w / (1 + sum(weights)) for w in weights], rel=1e-5)
+
+
+def test_the_published_form_takes_scores_of_any_size():
+    head = made(sigmoid_scores=True)
+    for scorer in head.scorers:
+        scorer.weight.data *= 1e4
+    answer = head(a_map())
+    sum(head.loss(answer, torch.tensor([0, 1, 2, 3])).values()).backward()
+    assert all(logits.isfinite().all() for logits in answer.logits.values())
+    assert all(p.grad is None or p.grad.isfinite().all() for p in head.parameters())

@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from fakes.ragged_trees import ragged_tree
+from fakes.ragged_trees import ragged_tree, same_nodes, under_one_root
 from fakes.tiny_model import TAXONOMY
 from torch.nn.functional import cross_entropy
 
@@ -119,3 +119,11 @@ def test_only_the_leaves_are_scored():
 def test_a_negative_alpha_is_refused(alpha):
     with pytest.raises(UsageError, match=r"alpha .* must not be negative"):
         HXEHead(TAXONOMY, Channels, alpha=alpha)
+
+
+def test_a_rank_that_all_leaves_share_changes_no_loss():
+    tree, leaves = ragged_tree(0)
+    grown, labels = under_one_root(tree), torch.arange(-1, tree.num_nodes)
+    log_p = torch.randn(len(labels), len(leaves), generator=torch.Generator().manual_seed(0)).log_softmax(dim=1)
+    found = hierarchical_cross_entropy(log_p, same_nodes(labels, tree, grown), grown, 0.5)
+    assert torch.equal(found, hierarchical_cross_entropy(log_p, labels, tree, 0.5))

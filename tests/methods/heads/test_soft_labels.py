@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from fakes.ragged_trees import ragged_tree
+from fakes.ragged_trees import ragged_tree, under_one_root
 from fakes.tiny_model import TAXONOMY
 from torch.nn.functional import cross_entropy
 
@@ -121,3 +121,14 @@ def test_only_the_leaves_are_scored():
 def test_a_beta_that_is_not_above_0_is_refused(beta):
     with pytest.raises(UsageError, match=r"beta .* must be above 0"):
         SoftLabelHead(TAXONOMY, Channels, beta=beta)
+
+
+def test_a_rank_that_all_leaves_share_changes_no_target():
+    birds = Taxonomy.flat([f"bird {i}" for i in range(200)])
+    truth = 1 / (1 + 199 * math.exp(-10))  # by hand: every other bird is as far as can be
+    assert round(truth, 3) == 0.991  # 0.427 if the distance were divided by the number of ranks
+    for tree in (birds, under_one_root(birds), under_one_root(birds, 3)):
+        assert soft_targets(torch.tensor([7]), tree, 10.0)[0, 7].item() == pytest.approx(truth, rel=1e-6)
+    tree, _ = ragged_tree(0)
+    leaves = torch.arange(tree.num_classes)
+    assert torch.equal(soft_targets(leaves, under_one_root(tree), 4.0), soft_targets(leaves, tree, 4.0))

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from fakes.ragged_trees import ragged_tree
+from fakes.ragged_trees import ragged_tree, same_nodes, under_one_root
 from fakes.tiny_model import TAXONOMY
 from scipy.special import rel_entr, softmax
 from torch.nn.functional import cross_entropy
@@ -154,3 +154,16 @@ def test_dropout_leaves_the_embedding_whole_and_rests_in_evaluation():
 def test_a_negative_weight_is_refused(weight):
     with pytest.raises(UsageError, match=r"path_weight .* must not be negative"):
         TreePathHead(TAXONOMY, Channels, path_weight=weight)
+
+
+def test_a_rank_that_all_leaves_share_takes_no_share_of_the_target():
+    tree, _ = ragged_tree(0)
+    grown, labels = under_one_root(tree), torch.arange(-1, tree.num_nodes)
+    generator = torch.Generator().manual_seed(0)
+    logits = {level: torch.randn(len(labels), grown.size(level), generator=generator) for level in grown.levels}
+    losses = []
+    for one, nodes in ((tree, labels), (grown, same_nodes(labels, tree, grown))):
+        prediction = Prediction({level: logits[level] for level in one.levels}, torch.zeros(len(labels), 6))
+        losses.append(TreePathHead(one, Channels).loss(prediction, nodes))
+    assert losses[1].pop("rank 0").item() == 0
+    assert losses[1] == losses[0]

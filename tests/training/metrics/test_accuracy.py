@@ -1,12 +1,12 @@
 import json
 import math
-import subprocess
 import sys
-from datetime import timedelta
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 import torch
+from fakes.processes import PATIENCE, started
 from torchmetrics.functional.classification import binary_calibration_error
 
 from fgvc.taxonomy.tree import Taxonomy
@@ -14,9 +14,11 @@ from fgvc.training.metrics.accuracy import CalibrationError, HierarchyMetrics, L
 from fgvc.training.metrics.tree import TreeMetrics
 
 TREE = Taxonomy(("g", "s"), [("x", "0"), ("y", "1"), ("x", "2"), ("y", "3"), ("z", "4"), ("z", "z")])
+TESTS = str(Path(__file__).parents[2])
 # Runs as a process of its own: rank 1 of two.
 OTHER_RANK = """
 import json, runpy, sys
+sys.path.insert(0, sys.argv[4])  # fakes
 share = runpy.run_path(sys.argv[1])["share_results"]
 print(json.dumps(share(1, sys.argv[2], json.loads(sys.argv[3]))))
 """
@@ -30,7 +32,7 @@ def fixed_batch():
 def share_results(rank, store, cuts):
     """Count one rank's share of the batch for each cut, and return what the ranks compute together."""
     torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{store}", rank=rank, world_size=2, timeout=timedelta(minutes=2)
+        "gloo", init_method=f"file://{store}", rank=rank, world_size=2, timeout=PATIENCE
     )
     scores, targets = fixed_batch()
     results = []
@@ -156,14 +158,10 @@ def test_ten_thousand_classes_stay_below_200_mb_where_a_square_table_does_not():
 
 def test_two_processes_give_the_result_of_one_for_odd_and_for_empty_shares(tmp_path):
     cuts = [7, 11]  # 7 + 4 images, then 11 + 0
-    command = [sys.executable, "-c", OTHER_RANK, __file__, str(tmp_path / "store"), json.dumps(cuts)]
-    other = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
+    command = [sys.executable, "-c", OTHER_RANK, __file__, str(tmp_path / "store"), json.dumps(cuts), TESTS]
+    with started(command, stdout=PIPE, text=True) as other:
         first = share_results(0, tmp_path / "store", cuts)
-        second = json.loads(other.communicate(timeout=60)[0])
-    finally:
-        other.kill()
-        other.wait()
+        second = json.loads(other.communicate()[0])
     scores, targets = fixed_batch()
     tree = TreeMetrics(TREE)
     tree.update(TREE.complete({"s": scores}), targets)

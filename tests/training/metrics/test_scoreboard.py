@@ -1,20 +1,23 @@
 import json
 import math
-import subprocess
 import sys
-from datetime import timedelta
+from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 import torch
+from fakes.processes import PATIENCE, started
 
 from fgvc.taxonomy.tree import Taxonomy
 from fgvc.training.metrics.scoreboard import Scoreboard
 
 TREE = Taxonomy(("genus", "species"), [("x", "0"), ("y", "1"), ("x", "2"), ("y", "3")])
+TESTS = str(Path(__file__).parents[2])
 CPU = torch.device("cpu")
 # Runs as a process of its own: rank 1 of two.
 OTHER_RANK = """
 import json, runpy, sys
+sys.path.insert(0, sys.argv[3])  # fakes
 share = runpy.run_path(sys.argv[1])["share_results"]
 print(json.dumps(share(1, sys.argv[2])))
 """
@@ -136,7 +139,7 @@ def counted(board):
 def share_results(rank, store):
     """Return what two processes tell together, when rank 0 counted and rank 1 had no image."""
     torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{store}", rank=rank, world_size=2, timeout=timedelta(minutes=1)
+        "gloo", init_method=f"file://{store}", rank=rank, world_size=2, timeout=PATIENCE
     )
     board = Scoreboard(TREE)
     if rank == 0:
@@ -150,14 +153,10 @@ def share_results(rank, store):
 
 def test_a_process_without_images_tells_the_same(tmp_path):
     store = str(tmp_path / "store")
-    command = [sys.executable, "-c", OTHER_RANK, __file__, store]
-    other = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
+    command = [sys.executable, "-c", OTHER_RANK, __file__, store, TESTS]
+    with started(command, stdout=PIPE, text=True) as other:
         first = share_results(0, store)
-        second = json.loads(other.communicate(timeout=60)[0])
-    finally:
-        other.kill()
-        other.wait()
+        second = json.loads(other.communicate()[0])
     alone = Scoreboard(TREE)
     counted(alone)
     alone.count("test/crm", *BATCH[:2])

@@ -4,6 +4,7 @@ import random
 
 import pytest
 import torch
+from fakes.ragged_trees import same_nodes, under_one_root
 
 from fgvc.taxonomy.readouts import READOUTS, ancestor
 from fgvc.taxonomy.tree import Taxonomy
@@ -257,3 +258,13 @@ def test_updates_inside_and_outside_of_inference_mode_mix_with_copies_and_resets
     metric = copy.deepcopy(metric)
     metric.update(*part(batch, slice(50, None)))
     assert as_floats(metric.compute()) == counted(tree, batch)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_rank_that_all_leaves_share_changes_no_number(seed):
+    tree = random_tree(seed)
+    scores, labels = random_batch(tree, seed=seed)
+    scores[tree.leaf_level][:5] = torch.nan  # as far from the truth as can be
+    grown = under_one_root(tree, 2)
+    more = {level: torch.zeros(len(labels), 1) for level in grown.levels[:2]} | scores
+    assert counted(grown, (more, same_nodes(labels, tree, grown))) == pytest.approx(counted(tree, (scores, labels)))
