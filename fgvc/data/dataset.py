@@ -3,7 +3,6 @@
 Shape letters: H, W the photograph, S side of the image handed on, R records of a split.
 """
 
-import sys
 from collections.abc import Iterator, Sequence
 from typing import Literal, Protocol
 
@@ -103,7 +102,7 @@ class PhotoDataset(Dataset[Sample]):
         photograph, warning = decode_with_warning(record.path, at_least=self.transform.at_least, limits=self.limits)
         if warning is not None and (GUESSED in warning or LOST in warning) and not self._told:
             self._told[0] = True  # of all files, in all worker processes, the first one is told
-            print(f"{record.path}: {warning}; more such files are not told", file=sys.stderr)
+            tell(f"{record.path}: {warning}; more such files are not told")
         pixels, view = self.transform(photograph, drawn)
         return Sample(
             image=torch.from_numpy(pixels).permute(2, 0, 1),
