@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from fgvc.data.records import Records
 from fgvc.datatypes import Sample
+from fgvc.files.lines import tell
 from fgvc.images.decoding import USUAL, ImageError, Limits, Pixels, decode_with_warning
 from fgvc.images.value_range import GUESSED, LOST
 
