@@ -131,7 +131,7 @@ def test_what_was_fitted_is_told_in_a_sentence():
         "(held-out likelihood -0.004 per image, error 0.020)"
     )
     assert told(Temperature(1.4, 0.05, 0.02, 24)) == (
-        "calibrated on 48 val images: species calibration error 0.200 -> 0.100"
+        "calibrated on 48 val images: species calibration error 0.200 -> 0.100, on the 24 of them that fitted nothing"
     )
     few = told(Temperature(0.62, 0.05, 0.02, 7), images=13)
     assert few == "calibrated on 13 val images: species temperature 0.62; too few to measure its error"
@@ -208,10 +208,11 @@ def test_collect_draws_images_where_all_would_be_too_many():
 
 def test_collect_refuses_what_holds_no_image():
     recognizer = tiny_model().recognizer
-    with pytest.raises(UsageError, match="10 images, of which 4 floats per level hold 0"):
+    with pytest.raises(UsageError, match="5 classes, of which 4 floats hold no image"):
         collect(recognizer, [], torch.device("cpu"), 10, limit=4)
-    with pytest.raises(UsageError, match="no image came"):
-        collect(recognizer, [], torch.device("cpu"), 10)
+    for total in (0, 10):  # a class of one image gives none; none of ten could be read
+        with pytest.raises(UsageError, match=r"no image is held out .* add images, or .* --split test"):
+            collect(recognizer, [], torch.device("cpu"), total)
 
 
 class Splits:

@@ -7,7 +7,7 @@ from typing import Any
 
 from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm, TQDMProgressBar
 
-SHARES = ("top", "mean_per_class", "box", "full_path", "weighted_ap", "inconsistency", "h_", "ece")
+SHARES = ("top", "mean_per_class", "macro_", "box", "full_path", "weighted_ap", "inconsistency", "h_", "ece")
 """How the names of numbers begin that are told in percent."""
 TREE = ("full_path", "weighted_ap", "inconsistency", "severity", "hd@", "h_")
 """How the names of numbers begin that belong to all levels together."""
