@@ -80,6 +80,8 @@ def build(cli: RunCLI, run: Run) -> None:
             print(report, file=sys.stderr)
         if data.source.passed_over is not None and data.source.passed_over.counts:
             print(printable(data.source.passed_over.line()), file=sys.stderr)
+        for told in data.source.doubts.values():
+            print(printable(f"note: {told}"), file=sys.stderr)
     if run.weights_from and processes.is_first():  # DDP tells the others
         told = init_from(cli.model.recognizer, run.weights_from, run.bare)
         print(f"start from {run.weights_from}: {told}", file=sys.stderr)

@@ -25,7 +25,8 @@ class Problem(NamedTuple):
     """One thing to mend.
 
     problem: `unreadable`, `damaged`, `tiny`, `blank`, `in_two_splits`, `two_labels`, `no_label`,
-        `class_not_in_train`, `class_without_images`, `format_not_read`, or one of `fgvc.data.inspection.names`.
+        `class_not_in_train`, `class_without_images`, `format_not_read`, `nested_folders`, or one of
+        `fgvc.data.inspection.names`.
     split: where it is; "" for a name, and for a file that no split has.
     path: the file; "" for a problem of a class.
     label: the name of its class; "" where it has none.
