@@ -32,6 +32,8 @@ MOST = 2**53
 """Images that can be counted; more is damage."""
 PRECISIONS = (0.8, 0.9, 0.95)
 """The precisions that people ask for: of these it is told whether they can be vouched for."""
+FEWEST = 20
+"""Images below which it is not said that no number of them would do."""
 PLANNED = 1_000_000
 """Answers up to which it is planned how many a precision takes."""
 MORE = "more images: fgvc calibrate RUN --split test, or a larger --data.val_fraction"
@@ -201,9 +203,12 @@ def prospect(vouching: Vouching, precisions: Sequence[float] = PRECISIONS, delta
     )
     missing = [one for one in precisions if threshold(vouching, one, delta) is None]
     needs = {one: images_needed(vouching, one, delta) for one in missing}
-    takes = [f"{one:g} takes {_in_words(images)}" for one, images in needs.items() if images is not None]
+    takes = [
+        f"{one:g} takes {_in_words(images, _images(vouching))}" for one, images in needs.items() if images is not None
+    ]
     if beyond := [f"{one:g}" for one, images in needs.items() if images is None]:
-        takes.append(f"{' and '.join(beyond)} {'takes' if len(beyond) == 1 else 'take'} {_in_words(None)}")
+        named = ", ".join(beyond[:-1]) + " and " * (len(beyond) > 1) + beyond[-1]
+        takes.append(f"{named} {'takes' if len(beyond) == 1 else 'take'} {_in_words(None, _images(vouching))}")
     held = "" if not takes else f" ({_images(vouching)} were held out)"
     return "; ".join([f"{now}{held}", *takes, *([MORE] if takes else [])])
 
@@ -218,11 +223,10 @@ def refusal(vouching: Vouching, precision: float, delta: float = 0.1) -> str:
     if not _images(vouching):
         return f"a precision of {precision:g} cannot be vouched for: {NOTHING}"
     images = images_needed(vouching, precision, delta)
-    takes = (
-        "this model errs too often, however sure it is"
-        if images is None
-        else f"with this model about {images:,} images"
-    )
+    hopeless = images is None and _images(vouching) >= FEWEST
+    takes = "this model errs too often, however sure it is"
+    if not hopeless:
+        takes = f"with this model {_in_words(images, _images(vouching))}"
     now = (
         "no precision can be had now"
         if best is None or best > precision
@@ -234,7 +238,9 @@ def refusal(vouching: Vouching, precision: float, delta: float = 0.1) -> str:
     )
 
 
-def _in_words(images: int | None) -> str:
+def _in_words(images: int | None, held_out: int) -> str:
+    if images is None and held_out < FEWEST:
+        return "more images than can be foreseen from so few"
     if images is None:
         return "a better model: however sure it is, it errs too often"
     return f"about {images:,} images"

@@ -13,7 +13,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 
 import fgvc.data.sources  # noqa: F401 - the folder imports its own modules: short names work in YAML
-from fgvc.config import values
+from fgvc.config import moved, values
 from fgvc.config.messages import in_one_line
 from fgvc.config.yaml_files import with_short_names
 from fgvc.data.datamodule import FineGrainedData
@@ -113,8 +113,11 @@ class RunCLI(LightningCLI):
         return _without_weights(self.config["model"], only)
 
     def build(self) -> None:
-        """Build the data and the model."""
-        self.config_init = self.parser.instantiate_classes(self.config)
+        """Build the data and the model; an error of a run's data says where its paths start."""
+        try:
+            self.config_init = self.parser.instantiate_classes(self.config)
+        except UsageError as error:
+            raise UsageError(f"{error}{'' if self._begins else moved.hint(self.config['data']['source'])}") from None
         self.datamodule: Any = self.config_init["data"]
         self.model: Any = self.config_init["model"]
 

@@ -88,9 +88,15 @@ class Calibration:
         """Level -> T."""
         return {level: one.value for level, one in self.fitted.items()}
 
+    @property
+    def is_measured(self) -> bool:
+        """Whether the half of the images that fitted nothing is large enough to measure an error with."""
+        return self.images // 2 >= FEWEST
+
     def to_plain(self, split: str) -> dict[str, Any]:
         """Return what the model file stores for people to read: the split, its size and the errors."""
-        before, after = ({k: round(v, 6) for k, v in e.items() if v == v} for e in (self.ece_before, self.ece_after))
+        shown = (self.ece_before, self.ece_after) if self.is_measured else ({}, {})
+        before, after = ({k: round(v, 6) for k, v in errors.items() if v == v} for errors in shown)
         gains = {k: [round(t.gain, 6), round(t.error, 6)] for k, t in self.fitted.items() if math.isfinite(t.error)}
         told = {"split": split, "images": self.images, "ece_before": before, "ece_after": after, "gains": gains}
         return told if self.readout_gain is None else told | {"readout_gain": [round(x, 6) for x in self.readout_gain]}
@@ -114,7 +120,7 @@ class Calibration:
         if fitted.is_kept_at_1:
             why = f"held-out likelihood {fitted.gain:+.3f} per image, error {fitted.error:.3f}"
             return f"calibrated on {images}: the {level} temperature stays 1 ({why})"
-        if math.isnan(before) or self.images // 2 < FEWEST:  # one half fits, the other one measures
+        if math.isnan(before) or not self.is_measured:
             return f"calibrated on {images}: {level} temperature {fitted.value:.2f}; too few to measure its error"
         rest = f"the {self.images // 2} of them that fitted nothing"
         return f"calibrated on {images}: {level} calibration error {before:.3f} -> {after:.3f}, on {rest}"

@@ -117,7 +117,7 @@ def test_a_refusal_says_how_many_images_it_takes_and_the_best_that_can_be_had():
     assert "this model errs too often, however sure it is" in bad and "images)" not in bad
     assert "the best that can be had now is 0.66" in bad
     hopeless = vouching.refusal(constant(3, 3), 0.95)
-    assert "no precision can be had now" in hopeless
+    assert "no precision can be had now" in hopeless and "than can be foreseen from so few" in hopeless
     assert "no image of a known finest class was held out" in vouching.refusal(constant(0, 0), 0.95)
     assert "\n" not in few + bad + hopeless
 
@@ -168,6 +168,7 @@ def test_a_prospect_tells_the_best_precision_and_what_the_others_take():
     assert "--split test" in told and "\n" not in told
     assert vouching.prospect(constant(2000, 10)) == "answers can be vouched for up to a precision of 0.99"
     assert "0.9 and 0.95 take a better model" in vouching.prospect(constant(300, 40))
+    assert "0.8, 0.9 and 0.95 take more images than can be foreseen" in vouching.prospect(constant(2, 1))
     assert vouching.prospect(constant(0, 0)).startswith("nothing can be vouched for: no image")
     assert vouching.best_precision(constant(3, 3)) is None
 

@@ -433,8 +433,10 @@ def test_a_model_file_is_told_the_split_its_size_and_the_errors_that_are_numbers
     assert json.loads(json.dumps(plain, allow_nan=False)) == plain
     assert (plain["split"], plain["images"]) == ("val", 60)
     assert list(plain["ece_before"]) == list(plain["ece_after"]) == ["family"]
-    rounded = Calibration({}, {"a": 0.12345678}, {"a": 1 / 3}, found.vouching, 2).to_plain("test")
+    rounded = Calibration({}, {"a": 0.12345678}, {"a": 1 / 3}, found.vouching, 20).to_plain("test")
     assert (rounded["ece_before"], rounded["ece_after"]) == ({"a": 0.123457}, {"a": 0.333333})
+    few = Calibration({}, {"a": 0.1}, {"a": 0.2}, found.vouching, 19).to_plain("test")  # 9 of them measured it
+    assert (few["ece_before"], few["ece_after"]) == ({}, {})
 
 
 def test_no_image_is_read_in_vain(monkeypatch):
