@@ -11,7 +11,7 @@ Shape letters: N images, C classes of a level, L levels.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -191,8 +191,14 @@ def images_needed(vouching: Vouching, precision: float, delta: float = 0.1) -> i
     return math.ceil(images / digits) * digits
 
 
-def prospect(vouching: Vouching, precisions: Sequence[float] = PRECISIONS, delta: float = 0.1) -> str:
-    """Return one line for people: the best precision that can be had, and what the others that people ask for take."""
+def prospect(vouching: Vouching, split: str = "val", delta: float = 0.1) -> str:
+    """Return one line for people: the best precision that can be had, and what the others that people ask for take.
+
+    Args:
+        vouching: the counts.
+        split: whose images were counted; of the test images no others are left to count.
+        delta: how probable a broken promise may be.
+    """
     if not _images(vouching):
         return f"nothing can be vouched for: {NOTHING}"
     best = best_precision(vouching, delta)
@@ -201,7 +207,7 @@ def prospect(vouching: Vouching, precisions: Sequence[float] = PRECISIONS, delta
         if best is None
         else f"answers can be vouched for up to a precision of {best:g}"
     )
-    missing = [one for one in precisions if threshold(vouching, one, delta) is None]
+    missing = [one for one in PRECISIONS if threshold(vouching, one, delta) is None]
     needs = {one: images_needed(vouching, one, delta) for one in missing}
     takes = [
         f"{one:g} takes {_in_words(images, _images(vouching))}" for one, images in needs.items() if images is not None
@@ -210,7 +216,7 @@ def prospect(vouching: Vouching, precisions: Sequence[float] = PRECISIONS, delta
         named = ", ".join(beyond[:-1]) + " and " * (len(beyond) > 1) + beyond[-1]
         takes.append(f"{named} {'takes' if len(beyond) == 1 else 'take'} {_in_words(None, _images(vouching))}")
     held = "" if not takes else f" ({_images(vouching)} were held out)"
-    return "; ".join([f"{now}{held}", *takes, *([MORE] if takes else [])])
+    return "; ".join([f"{now}{held}", *takes, *([MORE] if takes and split != "test" else [])])
 
 
 def refusal(vouching: Vouching, precision: float, delta: float = 0.1) -> str:

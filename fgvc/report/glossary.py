@@ -127,6 +127,11 @@ def is_of_tree(name: str) -> bool:
     return bool(_found(TREE, name))
 
 
+def place(name: str) -> int:
+    """Return where a measure of one level stands among them; those that are none come last."""
+    return next((i for i, known in enumerate(LEVEL) if re.fullmatch(_pattern(known), name)), len(LEVEL))
+
+
 def way(name: str) -> str:
     """Return what a way to answer means, such as `own` or `scale2`; "" for a word that is none."""
     return _found(WAYS, name)

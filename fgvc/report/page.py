@@ -241,7 +241,7 @@ def _final(scores: Mapping[str, Any]) -> list[tuple[Sequence[str | Word], list[R
             levels[group][measure] = value
         else:
             single.append((_measure(measure), _number(value)))
-    measures = list(dict.fromkeys(measure for cells in levels.values() for measure in cells))
+    measures = sorted({measure: 0 for cells in levels.values() for measure in cells}, key=glossary.place)
     ways = list(dict.fromkeys(way for cells in tree.values() for way in cells))
     tables: list[tuple[Sequence[str | Word], list[Row]]] = [
         (

@@ -319,7 +319,7 @@ def calibrate_model(model: Model, datamodule: Any, split: str, device: torch.dev
     fitted = calibrate(logits, labels, model.taxonomy)
     model.temperatures, model.vouching, model.readout = fitted.temperatures, fitted.vouching, fitted.readout
     model.provenance["calibration"] = fitted.to_plain(split)
-    return f"{fitted.told(model.taxonomy.leaf_level, split)}\n{prospect(fitted.vouching)}\n"
+    return f"{fitted.told(model.taxonomy.leaf_level, split)}\n{prospect(fitted.vouching, split)}\n"
 
 
 def _lineages(

@@ -166,6 +166,7 @@ def test_a_prospect_tells_the_best_precision_and_what_the_others_take():
     told = vouching.prospect(constant(55, 2))
     assert told.startswith("answers can be vouched for up to a precision of 0.9 (55 were held out); 0.95 takes about ")
     assert "--split test" in told and "\n" not in told
+    assert "--split test" not in vouching.prospect(constant(55, 2), "test")
     assert vouching.prospect(constant(2000, 10)) == "answers can be vouched for up to a precision of 0.99"
     assert "0.9 and 0.95 take a better model" in vouching.prospect(constant(300, 40))
     assert "0.8, 0.9 and 0.95 take more images than can be foreseen" in vouching.prospect(constant(2, 1))

@@ -180,12 +180,14 @@ def test_all_numbers_of_the_test_are_shown_whatever_they_are(tmp_path):
 
 def test_more_ways_to_answer_make_the_tables_longer_and_not_wider(tmp_path):
     measures = ("top1", "top5", "mean_per_class", "macro_precision", "macro_f1")
+    told = sorted(measures)
     ways = ("", "own/", "marginal/", "ancestor/", "crm/")
-    scores = {f"test/{way}{level}/{one}": 0.5 for way in ways for level in ("genus", "species") for one in measures}
+    scores = {f"test/{way}{level}/{one}": 0.5 for way in ways for level in ("genus", "species") for one in told}
     scores |= {f"test/{way}{one}": 0.5 for way in ways for one in ("full_path", "severity", "hd@1", "hd@5", "h_f1")}
     found = shown(tmp_path, rows_of(), test_json=json.dumps(scores))
     assert [len(row) for row in found.tables["level"]] == [6] * 11
     assert found.tables["whole tree"][0] == ["whole tree", "answer", "own", "marginal", "ancestor", "crm"]
+    assert found.tables["level"][0] == ["level", *measures]  # in the order of the glossary
     assert [row[0] for row in found.tables["level"]][1:5] == ["genus", "species", "genus, own", "species, own"]
 
 
