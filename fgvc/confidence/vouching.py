@@ -164,8 +164,8 @@ def images_needed(vouching: Vouching, precision: float, delta: float = 0.1) -> i
     """Estimate how many calibration images certify a precision; None where a million do not.
 
     For each threshold of GRID the model is taken to go on with mistakes as often as it made them, half a mistake more
-    and the number rounded up, to be careful. The threshold that asks for the fewest images counts. It is no promise
-    but a plan.
+    and the number rounded up, to be careful. The threshold that asks for the fewest images counts, and where
+    these images do not certify the precision, it takes half as many again at least. It is no promise but a plan.
 
     Args:
         vouching: what was counted; the pilot's images, which no certificate may use, count here as well.
@@ -187,6 +187,8 @@ def images_needed(vouching: Vouching, precision: float, delta: float = 0.1) -> i
     if not rows.any():
         return None
     images = 2 * float((sizes[enough[rows].argmax(axis=1)] * total / answered[asked][rows]).min())
+    if threshold(vouching, precision, delta) is None:
+        images = max(images, 1.5 * total)
     digits: int = 10 ** max(0, math.floor(math.log10(images)) - 1)
     return math.ceil(images / digits) * digits
 

@@ -134,7 +134,14 @@ def slow_plan(counted, precision, delta=DELTA):
             if binom.cdf(math.ceil(rate * n), n, 1 - precision) <= delta:
                 plans.append(2 * n * total / answered)
                 break
-    return min(plans, default=None)
+    plan = min(plans)
+    return plan if vouching.threshold(counted, precision, delta) is not None else max(plan, 1.5 * total)
+
+
+def test_what_was_not_enough_is_never_planned_again():
+    few = Vouching((54,) * 201, (3,) * 201, (55,) * 201, (0,) * 201)  # unlucky: of the pilot none was wrong
+    assert vouching.threshold(few, 0.9) is None and vouching.images_needed(few, 0.9) == 170
+    assert vouching.prospect(few).count("0.9 takes about 170 images") == 1
 
 
 @pytest.mark.parametrize("piloted", [False, True])
