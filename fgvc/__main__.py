@@ -15,7 +15,7 @@ from fgvc.files.lines import printable, tell
 COMMANDS = {
     "fit": ("fit:main", "--config DATA --config METHOD [--KEY VALUE ...]", "train; writes runs/NAME/"),
     "validate": ("evaluate:validate", "RUN [--KEY VALUE ...]", "score a run on its validation images"),
-    "test": ("evaluate:test", "RUN [--KEY VALUE ...]", "score a run on its test images"),
+    "test": ("evaluate:test", "RUN [--data FOLDER] [--KEY VALUE ...]", "score a run on its test images, or on others"),
     "predict": ("predict:main", "MODEL INPUT... [--output out.csv]", "name what is in photographs"),
     "calibrate": ("calibrate:main", "RUN", "make its probabilities honest; what can be vouched for"),
     "report": ("report:main", "RUN", "a page of curves, mistakes and reliability: RUN/report.html"),

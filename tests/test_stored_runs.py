@@ -51,6 +51,8 @@ def test_it_answers_as_it_did(run):
         assert new["score"] == new["species_score"] and TREE[new["species_pred"]] == new["genus_pred"]
     # then a level was answered by its best class, but in these runs that was always the ancestor of the best species
     assert scores["test/inconsistency"] == 0
+    of_five = [key for key in scores if key.endswith("/top5")]  # of three classes it is no longer told
+    assert of_five and {scores.pop(key) for key in of_five} == {1.0} and not now.keys() & set(of_five)
     assert [key for key in scores if not same(now[key], scores[key])] == []
     by_level = [key for key in scores if key.startswith(("test/genus/", "test/species/"))]
     assert by_level and [key for key in by_level if not same(now[f"test/own/{key[5:]}"], scores[key])] == []

@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import Tensor
 
 from fgvc.confidence.intervals import precision_interval
-from fgvc.confidence.vouching import Vouching, answers_needed, refusal, summarise, threshold
+from fgvc.confidence.vouching import PRECISIONS, Vouching, answers_needed, refusal, summarise, threshold
 from fgvc.config.one_line_parser import OneLineParser
 from fgvc.config.run_cli import RunCLI
 from fgvc.config.words import of_run
@@ -122,7 +122,7 @@ def _parser() -> OneLineParser:
     parser.add_argument("run", metavar="RUN", type=Path, help="a run folder")
     parser.add_argument("--split", default="val", help="the images to calibrate on (default: val)")
     parser.add_argument(
-        "--precision", type=float, nargs="+", default=[0.8, 0.9, 0.95], help="shares of right answers to show"
+        "--precision", type=float, nargs="+", default=list(PRECISIONS), help="shares of right answers to show"
     )
     parser.add_argument(
         "--delta",

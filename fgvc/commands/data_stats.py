@@ -31,6 +31,7 @@ def main(words: list[str]) -> int:
     labels = {split: of_split.labels for split, of_split in records.items()}
     counted = stats.to_plain(labels, data.taxonomy)
     print_lines(stats.table(counted))
+    print_lines(f"note: {told}" for told in data.source.doubts.values())
     measured = None if count == 0 else sizes.sizes(records, count)
     if measured:
         print()

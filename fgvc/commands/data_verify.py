@@ -20,7 +20,8 @@ from fgvc.taxonomy.tree import Taxonomy
 
 ABOUT = """Decode every photograph of every split that a training would see, with all cores, and tell what is wrong:
 unreadable, damaged, tiny or one-coloured pictures, the same content in two splits or under two labels, missing labels,
-classes without training images, suspicious names of classes. The exit code is 1 if there is any problem."""
+classes without training images, suspicious names of classes, nested folders that are probably classes. The exit code is
+1 if there is any problem."""
 
 
 def main(words: list[str]) -> int:
@@ -41,7 +42,9 @@ def main(words: list[str]) -> int:
     findings = Findings()
     suspicious = list(suspicious_names(data.taxonomy))
     named = [problem for problem in suspicious if problem.problem not in data.source.on_purpose]
-    found = itertools.chain(problems(records, data.taxonomy, options.min_side, read, data.limits), named)
+    doubts = (Problem(kind, "", "", "folders", told) for kind, told in data.source.doubts.items())
+    read_here = problems(records, data.taxonomy, options.min_side, read, data.limits)
+    found = itertools.chain(read_here, named, doubts)
     watched = findings.watched(found)
     if options.output:
         write_csv(watched, options.output)

@@ -3,18 +3,24 @@
 import json
 from pathlib import Path
 
+from fgvc.config.other_data import asked_for
 from fgvc.config.run_cli import RunCLI
 from fgvc.config.words import evaluation_words
 from fgvc.errors import UsageError
 from fgvc.files import run_folder
+from fgvc.files.answer_table import Answers, read_answers
 from fgvc.files.lines import tell
 from fgvc.files.whole_files import write_text
 from fgvc.model_file.model import read_calibration, read_weights
+from fgvc.report.class_tables import absent, macro_scores, write_tables
 from fgvc.report.page import write_page
 from fgvc.training.callbacks.bad_images import BadImages
 from fgvc.training.callbacks.prediction_table import PredictionTable
 from fgvc.training.callbacks.progress import print_summary
 from fgvc.training.checkpoints import load_weights
+
+NAMED = 5
+"""How many classes without test images are named."""
 
 
 def validate(words: list[str]) -> int:
@@ -28,6 +34,7 @@ def test(words: list[str]) -> int:
 
 
 def _main(command: str, args: list[str]) -> int:
+    other, args = asked_for(command, args)
     words, run = evaluation_words(command, args)
     cli = RunCLI(command, words)
     if run is None and cli.config["ckpt_path"] is None:
@@ -35,17 +42,27 @@ def _main(command: str, args: list[str]) -> int:
     if cli.config["trainer"]["barebones"]:
         raise UsageError(f"trainer.barebones: it counts nothing, and fgvc {command} is there to count; leave it out")
     cli.without_weights()
-    cli.build()
+    if other:
+        other.build(cli)
+        other.folder.mkdir(exist_ok=True)
+    else:
+        cli.build()
     _read_weights(cli, command, run)
-    table = PredictionTable((run or Path()) / run_folder.ANSWERS)
-    callbacks = [BadImages(run or Path()), *([table] if command == "test" else [])]
+    folder = other.folder if other else run or Path()
+    table = PredictionTable(folder / run_folder.ANSWERS)
+    callbacks = [BadImages(folder), *([table] if command == "test" else [])]
     cli.build_trainer(callbacks=callbacks)
     cli.check_batches({"validate": "val"}.get(command, command))
     with cli.in_our_words():
         results = getattr(cli.trainer, command)(cli.model, datamodule=cli.datamodule, verbose=False)
     if cli.trainer.is_global_zero:
         values = {name: round(float(value), 6) for result in results for name, value in result.items()}
-        _tell(cli, command, values, run, table.path)
+        answers = read_answers(table.path) if command == "test" else None
+        if answers is not None:
+            values = _with_macro(values, macro_scores(answers))
+        _tell(cli, command, values, run and folder)
+        if answers is not None:
+            _tell_tables(cli, answers, folder, bool(run))
     return 0
 
 
@@ -62,15 +79,39 @@ def _read_weights(cli: RunCLI, command: str, run: Path | None) -> None:
         load_weights(cli.model.recognizer, run_folder.checkpoint(run))
 
 
-def _tell(cli: RunCLI, command: str, values: dict[str, float], run: Path | None, table: Path) -> None:
-    """Print the scores, and write them into the run folder; a test also notes where its photographs lie."""
+def _with_macro(values: dict[str, float], macro: dict[str, float]) -> dict[str, float]:
+    """Return the scores with `macro_precision` and `macro_f1` behind the `mean_per_class` of each level."""
+    told: dict[str, float] = {}
+    for name, value in values.items():
+        told[name] = value
+        level = name.removeprefix("test/").removesuffix("/mean_per_class")
+        found = ((one, macro.get(f"{level}/{one}")) for one in ("macro_precision", "macro_f1"))
+        if name.endswith("/mean_per_class"):
+            told |= {f"test/{level}/{one}": round(score, 6) for one, score in found if score is not None}
+    return told
+
+
+def _tell(cli: RunCLI, command: str, values: dict[str, float], folder: Path | None) -> None:
+    """Print the scores, and write them into a folder; a test also notes where its photographs lie."""
     split = {"validate": "val"}.get(command, command)
     records = cli.datamodule.records(split)
-    if run:
+    if folder:
         said = {run_folder.PHOTOGRAPHS: str(Path(records.root).absolute()), run_folder.READOUT: cli.model.readout}
-        write_text(run / f"{command}.json", json.dumps(values | (said if command == "test" else {}), indent=1))
+        write_text(folder / f"{command}.json", json.dumps(values | (said if command == "test" else {}), indent=1))
     print_summary(f"{len(records)} {split} images", values, f"{split}/")
-    if command == "test":
-        tell(f"every answer: {table}")
-    if command == "test" and run:
-        tell(f"to look at:   {write_page(run)}")
+
+
+def _tell_tables(cli: RunCLI, answers: Answers, folder: Path, of_run: bool) -> None:
+    """Write the tables of classes and the report, and say where they lie and which classes were not tested."""
+    taxonomy = cli.datamodule.taxonomy
+    classes = {level: taxonomy.unique_names(level) for level in taxonomy.levels}
+    missing = absent(answers, classes)
+    if missing:
+        names = ", ".join(missing[:NAMED]) + (", ..." if len(missing) > NAMED else "")
+        leaf = f"{len(missing)} of {taxonomy.num_classes} classes of level {taxonomy.leaf_level}"
+        tell(f"{leaf} have no test image and count in no mean over classes: {names}")
+    tell(f"every answer: {folder / run_folder.ANSWERS}")
+    per_class, pairs = write_tables(folder, answers, classes)
+    tell(f"every class:  {per_class} (precision, recall, F1), {pairs} (confusion matrix)")
+    if of_run:
+        tell(f"to look at:   {write_page(folder)}")

@@ -6,6 +6,7 @@ from typing import Any
 
 from fgvc.config.run_cli import RunCLI
 from fgvc.config.words import fit_words
+from fgvc.data.datamodule import FineGrainedData
 from fgvc.errors import FgvcError, UsageError
 from fgvc.files import run_folder
 from fgvc.files.lines import tell
@@ -15,6 +16,7 @@ from fgvc.model_file.model import Model, save
 from fgvc.training import callback_list, checkpoints, metrics_file, processes, resuming
 from fgvc.training.batch_finder import find_size
 from fgvc.training.calibration import calibrate_model
+from fgvc.training.callbacks.notes import Notes
 from fgvc.training.callbacks.progress import print_summary
 from fgvc.training.rate_finder import find_rate
 from fgvc.training.warm_start import find, init_from
@@ -74,7 +76,7 @@ def build(cli: RunCLI, run: Run) -> None:
     """
     cli.build()
     data = cli.datamodule
-    data.train_dataloader()  # too few images for a batch: say so before anything is written
+    steps = len(data.train_dataloader())  # too few images for a batch: say so before anything is written
     if processes.is_first():
         if cli.evaluation and not run.resumes:
             tell(cli.evaluation)
@@ -91,15 +93,18 @@ def build(cli: RunCLI, run: Run) -> None:
         _find_rate(cli)
     cli.build_trainer(
         logger=callback_list.loggers(run.folder),
-        callbacks=callback_list.training(
-            run.folder,
-            cli.config_init["phases"],
-            cli.config_init["cycle_phases"],
-            cli.config["ema"],
-            monitor=f"val/{data.taxonomy.leaf_level}/top1" if _validates(cli) else None,
-            minutes=cli.config["save_every_minutes"],
-            patience=cli.config["early_stopping"],
-        ),
+        callbacks=[
+            Notes(_doubts(data, steps)),
+            *callback_list.training(
+                run.folder,
+                cli.config_init["phases"],
+                cli.config_init["cycle_phases"],
+                cli.config["ema"],
+                monitor=f"val/{data.taxonomy.leaf_level}/top1" if _validates(cli) else None,
+                minutes=cli.config["save_every_minutes"],
+                patience=cli.config["early_stopping"],
+            ),
+        ],
         plugins=[checkpoints.WholeCheckpointIO()],
     )
     if processes.is_first() and not run.resumes:
@@ -118,6 +123,16 @@ def _find_batch_size(cli: RunCLI) -> None:
     size = find_size(cli.model, cli.datamodule, settings)
     cli.typed["data"]["batch_size"], cli.typed["find_batch_size"] = size, False
     tell(f"batch size: {size}; model.lr {cli.model.hparams['lr']:g} is for the whole batch")
+
+
+def _doubts(data: FineGrainedData, steps: int) -> list[str]:
+    """Return what of the data is probably not meant so: how the source read them, and an epoch of a single step."""
+    told = list(data.source.doubts.values())
+    if steps == 1:
+        images = len(data.records("train"))
+        more = f"--data.batch_size {max(1, images // 8)} learns more often"
+        told.append(f"an epoch is one step of {data.batch_size} of {images} training images: {more}")
+    return told
 
 
 def _find_rate(cli: RunCLI) -> None:

@@ -30,6 +30,15 @@ GRID: tuple[float, ...] = tuple(np.round(1 - np.logspace(0, -4, 201), 6).tolist(
 """The thresholds that are tried, rising from 0 (always the leaf) to 0.9999, the denser the nearer to 1."""
 MOST = 2**53
 """Images that can be counted; more is damage."""
+PRECISIONS = (0.8, 0.9, 0.95)
+"""The precisions that people ask for: of these it is told whether they can be vouched for."""
+FEWEST = 20
+"""Images below which it is not said that no number of them would do."""
+PLANNED = 1_000_000
+"""Answers up to which it is planned how many a precision takes."""
+MORE = "more images: fgvc calibrate RUN --split test, or a larger --data.val_fraction"
+"""What a person can do where there are too few."""
+NOTHING = f"no image of a known finest class was held out; {MORE}"
 
 
 class Vouching(NamedTuple):
@@ -145,15 +154,108 @@ def answers_needed(precision: float, delta: float = 0.1) -> int:
     return math.ceil(round(ratio, 9))  # rounded: log 0.001 / log 0.1 is just above 3
 
 
+def best_precision(vouching: Vouching, delta: float = 0.1) -> float | None:
+    """Return the largest precision, in hundredths from 0.5 to 0.99, that is certified by itself; None where none is."""
+    found = (hundredths / 100 for hundredths in range(99, 49, -1))
+    return next((precision for precision in found if threshold(vouching, precision, delta) is not None), None)
+
+
+def images_needed(vouching: Vouching, precision: float, delta: float = 0.1) -> int | None:
+    """Estimate how many calibration images certify a precision; None where a million do not.
+
+    For each threshold of GRID the model is taken to go on with mistakes as often as it made them, half a mistake more
+    and the number rounded up, to be careful. The threshold that asks for the fewest images counts, and where
+    these images do not certify the precision, it takes half as many again at least. It is no promise but a plan.
+
+    Args:
+        vouching: what was counted; the pilot's images, which no certificate may use, count here as well.
+        precision: the asked share of right answers.
+        delta: how probable a broken promise may be.
+
+    Returns:
+        Images in all, both halves, with two digits.
+    """
+    answered, wrong = np.array(vouching.answered, dtype=float), np.array(vouching.wrong, dtype=float)
+    if vouching.pilot_answered:
+        answered, wrong = answered + vouching.pilot_answered, wrong + vouching.pilot_wrong
+    total = answered[0]
+    asked = answered > 0
+    rates = ((wrong + 0.5) / (answered + 1))[asked, None]
+    sizes = np.unique(np.geomspace(1, PLANNED, 600).astype(np.int64))
+    enough = bdtr(np.ceil(rates * sizes), sizes, 1 - precision) <= delta
+    rows = enough.any(axis=1)
+    if not rows.any():
+        return None
+    images = 2 * float((sizes[enough[rows].argmax(axis=1)] * total / answered[asked][rows]).min())
+    if threshold(vouching, precision, delta) is None:
+        images = max(images, 1.5 * total)
+    digits: int = 10 ** max(0, math.floor(math.log10(images)) - 1)
+    return math.ceil(images / digits) * digits
+
+
+def prospect(vouching: Vouching, split: str = "val", delta: float = 0.1) -> str:
+    """Return one line for people: the best precision that can be had, and what the others that people ask for take.
+
+    Args:
+        vouching: the counts.
+        split: whose images were counted; of the test images no others are left to count.
+        delta: how probable a broken promise may be.
+    """
+    if not _images(vouching):
+        return f"nothing can be vouched for: {NOTHING}"
+    best = best_precision(vouching, delta)
+    now = (
+        "nothing can be vouched for yet"
+        if best is None
+        else f"answers can be vouched for up to a precision of {best:g}"
+    )
+    missing = [one for one in PRECISIONS if threshold(vouching, one, delta) is None]
+    needs = {one: images_needed(vouching, one, delta) for one in missing}
+    takes = [
+        f"{one:g} takes {_in_words(images, _images(vouching))}" for one, images in needs.items() if images is not None
+    ]
+    if beyond := [f"{one:g}" for one, images in needs.items() if images is None]:
+        named = ", ".join(beyond[:-1]) + " and " * (len(beyond) > 1) + beyond[-1]
+        takes.append(f"{named} {'takes' if len(beyond) == 1 else 'take'} {_in_words(None, _images(vouching))}")
+    held = "" if not takes else f" ({_images(vouching)} were held out)"
+    return "; ".join([f"{now}{held}", *takes, *([MORE] if takes and split != "test" else [])])
+
+
 def refusal(vouching: Vouching, precision: float, delta: float = 0.1) -> str:
-    """Return one line for people: why no threshold is certified, and what would help."""
-    start, needed = _start(vouching, precision), answers_needed(precision, delta)
-    found, wrong = vouching.answered[start], vouching.wrong[start]
-    said = f"a precision of {precision:g} cannot be vouched for: of {vouching.answered[0]} calibration images, {found} "
-    said += f"reach the probability {GRID[start]:g} where the search starts, {wrong} of them wrong; "
-    if found < needed:
-        return f"{said}at least {needed} must reach it: calibrate on more images, or ask for a lower precision"
-    return f"{said}ask for a lower precision, or calibrate on more images"
+    """Return one line for people: why no threshold is certified, how many images it takes, the best that can be had.
+
+    Raises:
+        UsageError: precision or delta outside (0, 1).
+    """
+    needed, best = answers_needed(precision, delta), best_precision(vouching, delta)
+    if not _images(vouching):
+        return f"a precision of {precision:g} cannot be vouched for: {NOTHING}"
+    images = images_needed(vouching, precision, delta)
+    hopeless = images is None and _images(vouching) >= FEWEST
+    takes = "this model errs too often, however sure it is"
+    if not hopeless:
+        takes = f"with this model {_in_words(images, _images(vouching))}"
+    now = (
+        "no precision can be had now"
+        if best is None or best > precision
+        else f"the best that can be had now is {best:g}"
+    )
+    return (
+        f"a precision of {precision:g} cannot be vouched for: it needs {needed} counted answers without a mistake, or "
+        f"more with some ({takes}); {_images(vouching)} were held out, of which one half counts; {now}; {MORE}"
+    )
+
+
+def _in_words(images: int | None, held_out: int) -> str:
+    if images is None and held_out < FEWEST:
+        return "more images than can be foreseen from so few"
+    if images is None:
+        return "a better model: however sure it is, it errs too often"
+    return f"about {images:,} images"
+
+
+def _images(vouching: Vouching) -> int:
+    return vouching.answered[0] + (vouching.pilot_answered or (0,))[0]
 
 
 def summarise(scores: Floats, correct: Bools, threshold: float) -> Summary:

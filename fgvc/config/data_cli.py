@@ -9,12 +9,14 @@ import jsonargparse
 import yaml
 
 import fgvc.data.sources  # noqa: F401 - the folder imports its own modules: short names work in YAML
+from fgvc.config import moved
 from fgvc.config.messages import in_one_line
 from fgvc.config.words import data_words, given
 from fgvc.config.yaml_files import check_file, read_text
 from fgvc.data.datamodule import FineGrainedData
 from fgvc.data.sources.base import DataSource
 from fgvc.errors import UsageError, did_you_mean
+from fgvc.files.run_folder import CONFIG
 from fgvc.files.shipped import config_file
 
 Options = Callable[[jsonargparse.ArgumentParser], None]
@@ -54,12 +56,21 @@ def parse(
     sys.path.append(str(Path.cwd()))  # classes of the user's own, as `python -m fgvc` finds them
     keys = [action.dest for action in parser._actions]
     switches = {flag for action in parser._actions if action.nargs == 0 for flag in action.option_strings}
+    typed = data_words(command, words, switches)
+    of_run = any(Path(flag.value or "").name == CONFIG for flag in given(typed, "--config"))
     try:
-        options = parser.parse_args(_data_part(data_words(command, words, switches), keys))
+        options = parser.parse_args(_data_part(typed, keys))
     except jsonargparse.ArgumentError as error:
         sources = [source.__name__ for source in DataSource.__subclasses__()]
         raise UsageError(in_one_line(error, keys, sources, {"data.image_size": "model.image_size"})) from error
-    return options, lambda: parser.instantiate_classes(options).data
+    return options, lambda: _opened(parser, options, of_run)
+
+
+def _opened(parser: jsonargparse.ArgumentParser, options: jsonargparse.Namespace, of_run: bool) -> FineGrainedData:
+    try:
+        return parser.instantiate_classes(options).data  # type: ignore[no-any-return]
+    except UsageError as error:
+        raise UsageError(f"{error}{moved.hint(options.data.source) if of_run else ''}") from None
 
 
 def _parser(command: str, about: str) -> jsonargparse.ArgumentParser:

@@ -16,7 +16,7 @@ from pytorch_lightning.plugins.io import CheckpointIO
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 
 import fgvc.data.sources  # noqa: F401 - the folder imports its own modules: short names work in YAML
-from fgvc.config import trainer_flags, values
+from fgvc.config import moved, trainer_flags, values
 from fgvc.config.messages import in_one_line
 from fgvc.config.preprocessing import follow_weights
 from fgvc.config.yaml_files import with_short_names
@@ -127,10 +127,13 @@ class RunCLI(LightningCLI):
         """Build the data and the model, and the callbacks and loggers of the user.
 
         Raises:
-            UsageError: one of them needs a package that is not installed; and see the classes.
+            UsageError: one of them needs a package that is not installed; and see the classes. Of the data of a run it
+                also says where their paths start.
         """
         try:
             self.config_init = self.parser.instantiate_classes(self.config)
+        except UsageError as error:
+            raise UsageError(f"{error}{'' if self._begins else moved.hint(self.config['data']['source'])}") from None
         except ValueError as error:
             key = next((key for key in ("callbacks", "logger") if _is_of(error, key)), None)
             if key is None:

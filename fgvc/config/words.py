@@ -134,10 +134,15 @@ def data_words(command: str, words: Sequence[str], switches: Collection[str]) ->
         raise UsageError(
             f"{command}: give {name!r} or --config, not both; a config's folder is --data.source.init_args.root"
         )
-    return [*_flags_of_data(name), *words[: free[0]], *words[free[0] + 1 :]]
+    return [*flags_of_data(name), *words[: free[0]], *words[free[0] + 1 :]]
 
 
-def _flags_of_data(name: str) -> list[str]:
+def flags_of_data(name: str) -> list[str]:
+    """Return the flags that a folder of photographs, a table, a run folder or a YAML file stands for.
+
+    Raises:
+        UsageError: it is none of them.
+    """
     path = Path(name)
     if (path.name == "latest" and not path.is_dir()) or (path / run_folder.CONFIG).is_file():
         return ["--config", str(run_folder.resolve(path) / run_folder.CONFIG)]

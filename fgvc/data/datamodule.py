@@ -116,7 +116,9 @@ class FineGrainedData(pl.LightningDataModule):
 
     @property
     def class_counts(self) -> Tensor:
-        """(K,) int64: training images per leaf."""
+        """(K,) int64: training images per leaf; 0 where there are none, as in data to test on."""
+        if "train" not in self.splits:
+            return torch.zeros(self.taxonomy.num_classes, dtype=torch.int64)
         labels = self.records("train").labels
         leaves = labels[(labels >= 0) & (labels < self.taxonomy.num_classes)]
         return torch.from_numpy(np.bincount(leaves, minlength=self.taxonomy.num_classes))

@@ -129,6 +129,7 @@ class Answers:
         None. NaN where a cell is empty.
     views: name -> (N,) codes of the leaf that a view of the method answered.
     boxes: N cells of JSON, or None.
+    lineage: (N, L) calibrated probabilities of the answered leaf and its ancestors, or None.
     """
 
     paths: Sequence[str]
@@ -140,6 +141,7 @@ class Answers:
     calibrated: Numbers | None = None
     views: dict[str, Codes] = field(default_factory=dict)
     boxes: Sequence[str] | None = None
+    lineage: Numbers | None = None
 
     @cached_property
     def known(self) -> Flags:
@@ -196,7 +198,12 @@ def read_answers(path: Path) -> Answers:
     )
     score = np.full(len(truth), math.nan) if score is None else score
     names = [list(of_level) for of_level in codes]
-    return Answers(columns["path"], levels, names, truth, answer, score, calibrated, views, columns.get("boxes"))
+    told = [f"{level}_score" for level in levels]
+    whole = set(told) <= set(columns)
+    lineage = np.array([[_number(cell) for cell in columns[name]] for name in told]).T if whole else None
+    return Answers(
+        columns["path"], levels, names, truth, answer, score, calibrated, views, columns.get("boxes"), lineage
+    )
 
 
 def _codes(cells: Sequence[str], codes: dict[str, int]) -> Codes:

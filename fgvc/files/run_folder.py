@@ -10,6 +10,7 @@ from fgvc.files.whole_files import write_text
 
 CONFIG, ENVIRONMENT, CHECKPOINTS, MODEL = "config.yaml", "environment.json", "checkpoints", "model"
 CURVES, ANSWERS, FINAL = "metrics.csv", "predictions_test.csv", "test.json"
+CLASSES, CONFUSION = "classes_test.csv", "confusion_test.csv"
 PHOTOGRAPHS = "photographs"
 """The key of `test.json` under which the folder stands that the paths of `predictions_test.csv` start at."""
 READOUT = "readout"

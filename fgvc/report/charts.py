@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 460, 46, 12, 12, 38
+MATRIX_WIDTH, MATRIX_LABELS = 900, 170
 
 Point = tuple[float, float]
 Words = Callable[[float], str]
@@ -120,6 +121,27 @@ class ReliabilityDiagram(NamedTuple):
     bins: Sequence[Bin]
 
 
+class Cell(NamedTuple):
+    """A square of a confusion matrix: its upper left corner, images, opacity, and whether its answers are right."""
+
+    words: str
+    left: float
+    top: float
+    images: int
+    opacity: float
+    right: bool
+
+
+class ConfusionChart(NamedTuple):
+    """names: each class with the middle of its row and column. side: of a square. size: of the whole, square."""
+
+    title: str
+    names: Sequence[tuple[str, float]]
+    cells: Sequence[Cell]
+    side: float
+    size: float
+
+
 def ticks(low: float, high: float, least: float = 0.0) -> list[float]:
     """Return round numbers from low to high, about five of them and not nearer to each other than `least`."""
     step = _step(low, high, least)
@@ -177,6 +199,26 @@ def risk_coverage_curve(title: str, risk: Sequence[float], best: Sequence[float]
     (_, across), (_, high) = _range([0.0, *(x for x, _ in drawn)]), _rounded([0.0, *(y for _, y in drawn + dashed)])
     axes = Axes((0.0, across), (0.0, min(high, 1.0)), "images answered, surest first", "mistakes", percent, percent)
     return LineChart(title, axes, [Line("mistakes", drawn)], dashed)
+
+
+def confusion_chart(title: str, names: Sequence[str], counts: Sequence[Sequence[int]]) -> ConfusionChart:
+    """Return the squares of a confusion matrix: a row for each truth, a column for each answer.
+
+    Args:
+        title: what a person who does not see it is told.
+        names: of the C classes, C at least 1.
+        counts: (C, C) images.
+    """
+    side = min(34.0, (MATRIX_WIDTH - MATRIX_LABELS) / len(names))
+    cells = []
+    for i, (truth, row) in enumerate(zip(names, counts, strict=True)):
+        for j, (answer, count) in enumerate(zip(names, row, strict=True)):
+            if count:
+                words = f"{truth}, named {answer}: {count:,} of {sum(row):,} images"
+                place = (MATRIX_LABELS + j * side, MATRIX_LABELS + i * side)
+                cells.append(Cell(words, *place, count, 0.15 + 0.65 * count / sum(row), i == j))
+    middles = [MATRIX_LABELS + (i + 0.5) * side for i in range(len(names))]
+    return ConfusionChart(title, list(zip(names, middles, strict=True)), cells, side, MATRIX_LABELS + side * len(names))
 
 
 def _step(low: float, high: float, least: float = 0.0) -> float:

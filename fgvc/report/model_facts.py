@@ -6,14 +6,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from fgvc.confidence.vouching import GRID, Vouching, threshold
+from fgvc.confidence.vouching import GRID, PRECISIONS, Vouching, threshold
 from fgvc.files.run_folder import CONFIG
 from fgvc.model_file.folder import Stored, sha256
 from fgvc.model_file.migrations import without_nan
 from fgvc.report.run import at, read_config, read_final
-
-PRECISIONS = (0.8, 0.9, 0.95)
-"""The precisions of which it is told whether they can be vouched for."""
 
 
 def about(stored: Stored) -> dict[str, Any]:

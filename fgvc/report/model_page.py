@@ -98,9 +98,12 @@ def _scores(found: Mapping[str, Any]) -> Iterator[str]:
     if calibration:
         told = True
         images, split = calibration.get("images", "?"), printable(calibration.get("split", "?"))
-        yield from _wrapped(f"calibration error, before and after calibrating on {images} {split} images", 2, 4)
-        after = calibration.get("ece_after", {})
-        for level, error in calibration.get("ece_before", {}).items():
+        before, after = calibration.get("ece_before", {}), calibration.get("ece_after", {})
+        how = f"calibrated on {images} {split} images, too few to measure the error"
+        if before:
+            how = f"calibration error, before and after calibrating on {images} {split} images, on the held-out half"
+        yield from _wrapped(how, 2, 4)
+        for level, error in before.items():
             yield from _wrapped(f"{printable(level):<40} {_digits(error)} -> {_digits(after.get(level))}", 4, 8)
     if found["vouched"]:
         told = True

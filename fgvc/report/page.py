@@ -12,21 +12,33 @@ from typing import Any, NamedTuple
 from fgvc.confidence.intervals import Share, wilson
 from fgvc.files.answer_table import Answers
 from fgvc.files.whole_files import open_whole
-from fgvc.report import charts
+from fgvc.report import charts, glossary
 from fgvc.report.charts import Bar, Line, LineChart, percent
-from fgvc.report.mistakes import Pair
+from fgvc.report.mistakes import Matrix, Pair
 from fgvc.report.photographs import thumbnails
 from fgvc.report.rendering import render, tenths
 from fgvc.report.run import Curve, Report, read
+from fgvc.report.vouched import Vouched
 
 PAGE = "report.html"
 CLASSES = 200
 """How many classes the table shows at most: the worst."""
 PARTS = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 """Shares of the surest images whose mistakes are listed."""
+ANSWER = "answer"
+"""The way to answer whose name is left out, as in `test/hd@1`."""
 
 Pictures = Mapping[int, str]
-Row = Sequence[str | tuple[str, float]]
+
+
+class Word(NamedTuple):
+    """A word of a table and the sentence that explains it."""
+
+    text: str
+    tip: str
+
+
+Row = Sequence[str | Word | tuple[str, float]]
 """Cells of a table; a number is given as (how it is written, its value)."""
 
 
@@ -87,9 +99,14 @@ def page(report: Report, pictures: Pictures, notes: Sequence[str] = ()) -> str:
         heights=_heights(report),
         mistakes=[_mistake(report, pictures, pair) for pair in report.pairs],
         diagrams=_diagrams(report),
+        calibration=_calibration(report),
         risk=_risk(report) if report.risk else None,
+        vouched=[_vouched(one, levels) for one in report.vouched],
+        matrix=_matrix(report.matrix) if report.matrix else None,
         looks=[_look(report.answers, pictures, row) for row in report.looks] if report.answers else [],
         final=_final(report.final),
+        class_heads=_class_heads(),
+        words=_words(report),
         classes=_classes(report),
         most=CLASSES,
     )
@@ -207,19 +224,95 @@ def _sure(answers: Answers, row: int) -> str:
     return f", {percent(answers.confidence[row])} sure" if math.isfinite(answers.confidence[row]) else ""
 
 
-def _final(scores: Mapping[str, Any]) -> list[tuple[Sequence[str], list[Row]]]:
-    """Return tables: `test/species/top1` is a cell of row species and column top1, other numbers are listed."""
-    grid: dict[str, dict[str, Any]] = defaultdict(dict)
+def _final(scores: Mapping[str, Any]) -> list[tuple[Sequence[str | Word], list[Row]]]:
+    """Return three tables: a row per level and way to answer, a row per measure of the tree, and the other numbers.
+
+    `test/own/species/top1` stands in row `species, own` and column `top1`; `test/own/hd@1` in row `hd@1` and column
+    `own`. So no table grows wider with the number of ways to answer than a page is.
+    """
+    levels: dict[str, dict[str, Any]] = defaultdict(dict)
+    tree: dict[str, dict[str, Any]] = defaultdict(dict)
     single: list[Row] = []
     for name, value in scores.items():
-        group, _, metric = name.removeprefix("test/").rpartition("/")
-        if group:
-            grid[group][metric] = value
+        group, _, measure = name.removeprefix("test/").rpartition("/")
+        if glossary.is_of_tree(measure):
+            tree[measure][group or ANSWER] = value
+        elif group:
+            levels[group][measure] = value
         else:
-            single.append((metric, _number(value)))
-    heads = list(dict.fromkeys(metric for cells in grid.values() for metric in cells))
-    rows: list[Row] = [(group, *(_number(cells.get(head)) for head in heads)) for group, cells in grid.items()]
-    return [(names, cells) for names, cells in ((("name", *heads), rows), (("name", "value"), single)) if cells]
+            single.append((_measure(measure), _number(value)))
+    measures = sorted({measure: 0 for cells in levels.values() for measure in cells}, key=glossary.place)
+    ways = list(dict.fromkeys(way for cells in tree.values() for way in cells))
+    tables: list[tuple[Sequence[str | Word], list[Row]]] = [
+        (
+            ["level", *map(_measure, measures)],
+            [
+                (_level_and_way(group), *(_number(cells.get(one)) for one in measures))
+                for group, cells in levels.items()
+            ],
+        ),
+        (
+            ["whole tree", *(Word(way, glossary.way(way)) if glossary.way(way) else way for way in ways)],
+            [(_measure(one), *(_number(cells.get(way)) for way in ways)) for one, cells in tree.items()],
+        ),
+        (["other numbers", "value"], single),
+    ]
+    return [(heads, rows) for heads, rows in tables if rows]
+
+
+def _measure(name: str) -> Word:
+    return Word(name, glossary.measure(name))
+
+
+def _level_and_way(group: str) -> str | Word:
+    """`own/species` -> `species, own`, explained by its way to answer."""
+    way, _, level = group.partition("/")
+    tip = glossary.way(way) if level else ""
+    return Word(f"{level}, {way}", tip) if tip else group
+
+
+def _words(report: Report) -> list[Word]:
+    """Return the glossary of what this page shows, for those who cannot point at a word."""
+    names = [name.removeprefix("test/").rpartition("/") for name in report.final]
+    measures = dict.fromkeys(measure for _, _, measure in names)
+    ways = [group.partition("/")[0] for group, _, _ in names if group]
+    found = [_measure(name) for name in measures if glossary.measure(name) != glossary.OF_METHOD]
+    found += [Word(way, glossary.way(way)) for way in dict.fromkeys(ways) if glossary.way(way)]
+    return found + [Word(*entry) for entry in glossary.WORDS.items()] if report.answers else found
+
+
+def _calibration(report: Report) -> dict[str, Any]:
+    """Return what is told of the calibration: the split, its images, and each level's error before and after."""
+    told = report.calibrated.told
+    before, after = (told.get(key, {}) for key in ("ece_before", "ece_after"))
+    rows: list[Row] = [(level, _number(error), _number(after.get(level))) for level, error in before.items()]
+    images = int(told.get("images", 0))
+    split = report.calibrated.split
+    said = {"": "validation", "val": "validation"}.get(split, split)
+    return {"split": split, "said": said, "images": images, "held": images // 2, "rows": rows}
+
+
+def _vouched(one: Vouched, levels: Sequence[Share]) -> Row:
+    """Return a row: asked precision, its threshold, answers, their depth, and how many are right."""
+    asked = percent(one.precision)
+    if one.summary is None or one.threshold is None:
+        return (asked, *(("–", math.nan) for _ in range(5)))
+    found = one.summary
+    right = found.right / found.answered if found.answered else math.nan
+    low, high = wilson(found.right, found.answered)
+    return (
+        asked,
+        (f"{one.threshold:.3f}", one.threshold),
+        (tenths(found.coverage), found.coverage),
+        (f"{found.mean_depth:.2f} of {len(levels)}", found.mean_depth),
+        (tenths(right), right),
+        (f"{low * 100:.1f} to {tenths(high)}", low),
+    )
+
+
+def _matrix(found: Matrix) -> tuple[str, charts.ConfusionChart]:
+    title = f"confusion matrix of the {len(found.names)} classes of level {found.level}"
+    return found.level, charts.confusion_chart(title, found.names, found.counts.tolist())
 
 
 def _number(value: Any) -> tuple[str, float]:
@@ -231,10 +324,17 @@ def _number(value: Any) -> tuple[str, float]:
 def _classes(report: Report) -> list[Row]:
     return [
         (
-            share.name,
-            (f"{share.total:,}", share.total),
-            (tenths(share.value), share.value),
-            f"{mistake} ({times})" if mistake else "",
+            row.share.name,
+            (f"{row.share.total:,}", row.share.total),
+            (tenths(row.share.value), row.share.value),
+            (tenths(row.precision), row.precision),
+            (tenths(row.f1), row.f1),
+            f"{row.mistake} ({row.times})" if row.mistake else "",
         )
-        for share, mistake, times in report.classes[:CLASSES]
+        for row in report.classes[:CLASSES]
     ]
+
+
+def _class_heads() -> list[str | Word]:
+    shares = (Word(name, glossary.WORDS[name]) for name in ("recall", "precision", "F1"))
+    return ["class", "images", *shares, "most frequent mistake"]

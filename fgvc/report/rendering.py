@@ -9,7 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from fgvc.report.charts import LEFT, RIGHT, WIDTH, percent
+from fgvc.report.charts import LEFT, MATRIX_LABELS, RIGHT, WIDTH, percent
 
 
 def render(template: str, **values: Any) -> str:
@@ -28,7 +28,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     templates.filters |= {"percent": percent, "tenths": tenths, "sha256": _sha256}
-    templates.globals |= {"WIDTH": WIDTH, "LEFT": LEFT, "RIGHT": RIGHT}
+    templates.globals |= {"WIDTH": WIDTH, "LEFT": LEFT, "RIGHT": RIGHT, "MATRIX_LABELS": MATRIX_LABELS}
     return templates
 
 

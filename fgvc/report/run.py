@@ -21,7 +21,8 @@ from fgvc.confidence.reliability import Reliability, RiskCoverage, reliability, 
 from fgvc.errors import UsageError
 from fgvc.files.answer_table import Answers, read_answers
 from fgvc.files.run_folder import ANSWERS, CONFIG, CURVES, FINAL, PHOTOGRAPHS, READOUT
-from fgvc.report.mistakes import ClassRow, Pair, class_rows, confused_pairs, lineage_of
+from fgvc.report.mistakes import ClassRow, Matrix, Pair, class_rows, confused_pairs, lineage_of, matrix
+from fgvc.report.vouched import Calibrated, Vouched, calibrated, vouched
 
 Curve = list[tuple[int, float]]
 BEFORE, AFTER = "before calibration", "after calibration"
@@ -46,6 +47,8 @@ class Report:
     heights: (L,) mistakes by the height of the lowest common ancestor of truth and answer, from 1.
     reliability: BEFORE and AFTER calibration, or the first alone.
     classes: those that have test images, the worst first; looks: rows that have boxes.
+    matrix: the confusion matrix of the finest level that has few classes.
+    calibrated: what calibration left in the model; vouched: what comes of it on the test images.
     """
 
     name: str
@@ -64,6 +67,9 @@ class Report:
     risk: RiskCoverage | None = None
     classes: list[ClassRow] = field(default_factory=list)
     looks: list[int] = field(default_factory=list)
+    matrix: Matrix | None = None
+    calibrated: Calibrated = Calibrated(None, {})  # noqa: RUF009 - frozen
+    vouched: list[Vouched] = field(default_factory=list)
 
     @property
     def pictured(self) -> list[int]:
@@ -73,7 +79,7 @@ class Report:
 
 
 def read(run: Path) -> Report:
-    """Read what a run folder holds.
+    """Read what a run folder holds, or the folder of a test on other data inside it.
 
     Raises:
         UsageError: neither answers nor training curves are there, or a file is damaged.
@@ -81,17 +87,22 @@ def read(run: Path) -> Report:
     tables = [path for path in (run / ANSWERS, run / CURVES) if path.is_file()]
     if not tables:
         raise UsageError(f"{run}: neither {ANSWERS} nor {CURVES} in it; run `fgvc test {run}` first")
-    config, final = read_config(run), read_final(run)
+    home = run if (run / CONFIG).is_file() or not (run.parent / CONFIG).is_file() else run.parent
+    config, final = read_config(home), read_final(run)
     recorded, readout = final.pop(PHOTOGRAPHS, None), final.pop(READOUT, None)
     judged = judge(read_answers(run / ANSWERS)) if run / ANSWERS in tables else {}
+    stored = calibrated(home)
+    counts = stored.vouching
     return Report(
-        name=run.resolve().name,
+        name=run.resolve().name if home == run else f"{home.resolve().name}, {run.name}",
         day=date.fromtimestamp(max(path.stat().st_mtime for path in tables)).isoformat(),
         facts=facts(config),
-        photographs=_photographs(run, recorded, at(config, "data", "source", "init_args")),
+        photographs=_photographs(home, recorded, at(config, "data", "source", "init_args")),
         answered=answer_words(readout, judged["answers"].levels) if judged and str(readout) in READOUTS else "",
         final=final,
-        curves=read_curves(run / CURVES) if run / CURVES in tables else {},
+        curves=read_curves(home / CURVES) if (home / CURVES).is_file() else {},
+        calibrated=stored,
+        vouched=vouched(counts, judged["answers"]) if counts is not None and judged else [],
         **judged,
     )
 
@@ -119,6 +130,7 @@ def judge(answers: Answers) -> dict[str, Any]:
         "risk": risk_coverage(answers.confidence[sure], right[sure]) if sure.any() else None,
         "classes": class_rows(answers, wrong.tolist()),
         "looks": _looks(answers),
+        "matrix": matrix(answers, lineage),
     }
 
 

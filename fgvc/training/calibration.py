@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 from fgvc.confidence.reliability import BINS, reliability
-from fgvc.confidence.vouching import Vouching, count
+from fgvc.confidence.vouching import Vouching, count, prospect
 from fgvc.datatypes import Sample
 from fgvc.errors import UsageError
 from fgvc.methods.recognizers.base import Recognizer
@@ -34,6 +34,10 @@ FEWEST = 10
 LIMIT = 20_000_000
 """How many logits of a level are held: 2,000 images of 10,000 classes."""
 AT_ONCE = 256  # images that are held in float64
+NO_IMAGE = (
+    "no image is held out to calibrate on: a class of one image gives none; add images, or calibrate on the test "
+    "images with fgvc calibrate RUN --split test"
+)
 
 
 class Temperature(NamedTuple):
@@ -84,9 +88,15 @@ class Calibration:
         """Level -> T."""
         return {level: one.value for level, one in self.fitted.items()}
 
+    @property
+    def is_measured(self) -> bool:
+        """Whether the half of the images that fitted nothing is large enough to measure an error with."""
+        return self.images // 2 >= FEWEST
+
     def to_plain(self, split: str) -> dict[str, Any]:
         """Return what the model file stores for people to read: the split, its size and the errors."""
-        before, after = ({k: round(v, 6) for k, v in e.items() if v == v} for e in (self.ece_before, self.ece_after))
+        shown = (self.ece_before, self.ece_after) if self.is_measured else ({}, {})
+        before, after = ({k: round(v, 6) for k, v in errors.items() if v == v} for errors in shown)
         gains = {k: [round(t.gain, 6), round(t.error, 6)] for k, t in self.fitted.items() if math.isfinite(t.error)}
         told = {"split": split, "images": self.images, "ece_before": before, "ece_after": after, "gains": gains}
         return told if self.readout_gain is None else told | {"readout_gain": [round(x, 6) for x in self.readout_gain]}
@@ -110,9 +120,10 @@ class Calibration:
         if fitted.is_kept_at_1:
             why = f"held-out likelihood {fitted.gain:+.3f} per image, error {fitted.error:.3f}"
             return f"calibrated on {images}: the {level} temperature stays 1 ({why})"
-        if math.isnan(before) or self.images // 2 < FEWEST:  # one half fits, the other one measures
+        if math.isnan(before) or not self.is_measured:
             return f"calibrated on {images}: {level} temperature {fitted.value:.2f}; too few to measure its error"
-        return f"calibrated on {images}: {level} calibration error {before:.3f} -> {after:.3f}"
+        rest = f"the {self.images // 2} of them that fitted nothing"
+        return f"calibrated on {images}: {level} calibration error {before:.3f} -> {after:.3f}, on {rest}"
 
 
 def fit_temperature(logits: Tensor, targets: Tensor) -> Temperature:
@@ -200,8 +211,12 @@ def collect(
         UsageError: no image, or a limit below the number of leaves.
     """
     most = limit // recognizer.taxonomy.num_classes
-    if total < 1 or most < 1:
-        raise UsageError(f"calibration: {total} images, of which {limit} floats per level hold {most}; give 1 or more")
+    if total < 1:
+        raise UsageError(NO_IMAGE)
+    if most < 1:
+        raise UsageError(
+            f"calibration: {recognizer.taxonomy.num_classes} classes, of which {limit} floats hold no image"
+        )
     kept = torch.zeros(total, dtype=torch.bool)
     kept[_shuffled(total)[:most]] = True
     recognizer.to(device).eval()
@@ -215,7 +230,7 @@ def collect(
                 logits.setdefault(level, []).append(scores.float().cpu())
             labels.append(batch.label[mine].cpu())
     if not labels:
-        raise UsageError("calibration: no image came; give a split with images")
+        raise UsageError(NO_IMAGE)
     return {level: torch.cat(parts) for level, parts in logits.items()}, torch.cat(labels)
 
 
@@ -295,7 +310,7 @@ def choose_readout(
 
 
 def calibrate_model(model: Model, datamodule: Any, split: str, device: torch.device) -> str:
-    """Fit temperatures and counts of a model on a split of its data, and say in a line what that changed.
+    """Fit temperatures and counts of a model on a split of its data, and say in a few lines what came of it.
 
     Args:
         model: its `temperatures`, `readout`, `vouching` and `provenance` are set.
@@ -307,7 +322,7 @@ def calibrate_model(model: Model, datamodule: Any, split: str, device: torch.dev
     fitted = calibrate(logits, labels, model.taxonomy)
     model.temperatures, model.vouching, model.readout = fitted.temperatures, fitted.vouching, fitted.readout
     model.provenance["calibration"] = fitted.to_plain(split)
-    return fitted.told(model.taxonomy.leaf_level, split) + "\n"
+    return f"{fitted.told(model.taxonomy.leaf_level, split)}\n{prospect(fitted.vouching, split)}\n"
 
 
 def _lineages(

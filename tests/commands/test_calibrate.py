@@ -86,7 +86,7 @@ def test_the_model_is_calibrated_and_the_table_tells_what_the_test_images_show(h
     head, *lines = out.splitlines()
     assert head == HEADER + "   share answered at genus, species"
     assert len(lines) == 3
-    assert lines[2].startswith(" 0.999 a precision of 0.999 cannot be vouched for: of 30 calibration images, ")
+    assert lines[2].startswith(" 0.999 a precision of 0.999 cannot be vouched for: it needs 2302 counted answers ")
     assert fgvc(["test", str(run)]) == 0
     rows = read_csv(run / "predictions_test.csv")
     told = 0
@@ -215,7 +215,7 @@ def test_a_line_of_the_table_is_that_of_a_slow_loop(readout):
     wanted = [0.9, least, 100 * len(told) / len(answers), np.mean([depth for depth, _ in told]) + 1, 3]
     wanted += [100 * right / len(told), 100 * interval.low, 100 * interval.high, *share]
     assert shares(line) == pytest.approx(wanted, abs=0.051)
-    assert refused.startswith("0.9999 a precision of 0.9999 cannot be vouched for: of 1000 calibration images, ")
+    assert refused.startswith("0.9999 a precision of 0.9999 cannot be vouched for: it needs 23025 counted answers ")
 
 
 def test_a_level_without_a_temperature_of_its_own_stays_as_it_is():

@@ -12,6 +12,7 @@ from PIL import Image
 from fgvc.__main__ import main
 
 LEVELS = ["--data.source.levels", "[genus, species]"]
+CLASS = ["--data.source.levels", "[class]"]
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def said(capsys, *words):
 
 
 def test_good_photographs_end_with_0(photos, capsys):
-    code, out, err = said(capsys, "verify", str(photos))
+    code, out, err = said(capsys, "verify", str(photos), *LEVELS)
     assert (code, out) == (0, ["no problems"])
     told, speed = err[0].split(": 0 problems, ")
     assert told == "21 images of train, val, test" and speed.endswith(" images/s")
@@ -84,7 +85,7 @@ def test_every_fault_is_told_counted_and_written(broken, capsys):
 
 
 def test_splits_and_the_least_side_can_be_chosen(broken, capsys):
-    code, out, err = said(capsys, "verify", str(broken), "--splits", "test,val", "--min_side", "41")
+    code, out, err = said(capsys, "verify", str(broken), *CLASS, "--splits", "test,val", "--min_side", "41")
     assert code == 1 and err[0].startswith("11 images of val, test: 11 problems, ")
     assert out[1] == (
         "blank          1  photos/val/Larus/Larus canus/black.png: one colour all over: its values run from 0 to 0"
@@ -166,7 +167,7 @@ def test_an_output_that_cannot_be_written_ends_with_1_before_any_work(photos, ca
 
 def test_overwrite_replaces_an_output(photos, capsys):
     (photos.parent / "taken.csv").write_text("old")
-    assert said(capsys, "verify", str(photos), "--overwrite", "--output", "taken.csv")[0] == 0
+    assert said(capsys, "verify", str(photos), *LEVELS, "--overwrite", "--output", "taken.csv")[0] == 0
     assert read_csv(photos.parent / "taken.csv") == []
 
 
@@ -189,7 +190,7 @@ def test_photographs_that_are_not_read_here_are_told(photos, capsys):
     deep[0, 0] = 4094
     Image.fromarray(deep.clip(0, 4094)).save(folder / "z.png")
     (photos / "train/Larus/notes.txt").write_text("words")
-    assert main(["data", "verify", str(photos), "--output", "found.csv"]) == 1
+    assert main(["data", "verify", str(photos), *LEVELS, "--output", "found.csv"]) == 1
     _, err = capsys.readouterr()
     assert f"passed over 1 file that is no picture fgvc reads: 1 .txt; first {photos}" in err
     with Path("found.csv").open() as file:
@@ -199,9 +200,24 @@ def test_photographs_that_are_not_read_here_are_told(photos, capsys):
     assert found[1][2] == "PPM is read by option only; give any_format, or save it as PNG"
     assert found[2][2] == "the range of values is not stated: its largest value is 4094, so that 4095 is white"
     (folder / "x.heic").unlink()
-    main(["data", "verify", str(photos), "--data.limits.any_format", "true", "--data.limits.max_pixels", "3071"])
+    main(
+        ["data", "verify", str(photos), *LEVELS, "--data.limits.any_format", "true", "--data.limits.max_pixels", "3071"]
+    )
     out, _ = capsys.readouterr()
     assert "y.ppm: 0 million pixels; the limit is 0.003071 million: save it smaller or raise max_pixels" in out
+
+
+def test_nested_folders_are_told_with_the_key_that_makes_them_classes(photos, capsys):
+    code, out, _ = said(capsys, "verify", str(photos))
+    told = "3 folders with names of their own lie 2 deep in photos/train, but the outermost alone are read as classes: "
+    assert code == 1 and out[1].startswith(f"nested_folders        1  folders: {told}2 classes; ") and len(out) == 2
+    assert '--data.source.levels "[group, class]"' in out[1]
+    assert said(capsys, "verify", str(photos), *CLASS)[:2] == (0, ["no problems"])
+    code, out, _ = said(capsys, "stats", str(photos), "--sizes", "0")
+    assert code == 0 and out[-1].startswith(f"note: {told}2 classes; ")
+    assert not any("note" in line for line in said(capsys, "stats", str(photos), *LEVELS, "--sizes", "0")[1])
+    code, out, _ = said(capsys, "stats", str(photos), "--data.source.levels", "[group, class]", "--sizes", "0")
+    assert "2 of 2" in out[1] and "3 of 3" in out[2]
 
 
 def test_what_a_flag_allows_is_a_note(photos, capsys):

@@ -1,8 +1,9 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
-from fakes.tiny_run import CPU, NET, data_flags, make_photos, read_csv
+from fakes.tiny_run import CPU, NET, TREE, data_flags, make_photos, read_csv
 
 from fgvc.__main__ import main
 from fgvc.files.run_folder import PHOTOGRAPHS
@@ -79,3 +80,92 @@ def test_without_a_run_there_is_nothing_to_score(home, monkeypatch, capsys, word
     monkeypatch.chdir(home)
     assert main(["test", *words]) == 2
     assert capsys.readouterr().err.splitlines()[-1] == f"fgvc: {said}"
+
+
+def test_every_class_and_every_mistake_stands_in_a_table(home, monkeypatch, capsys):
+    monkeypatch.chdir(home)
+    assert main(["test", "runs/birds"]) == 0
+    said = capsys.readouterr().err
+    assert "every class:  runs/birds/classes_test.csv (precision, recall, F1), runs/birds/confusion_test.csv" in said
+    assert "have no test image" not in said
+    answers, classes = read_csv(Path("runs/birds/predictions_test.csv")), read_csv(Path("runs/birds/classes_test.csv"))
+    assert [row["class"] for row in classes if row["level"] == "species"] == sorted(TREE)
+    pairs = [row for row in read_csv(Path("runs/birds/confusion_test.csv")) if row["level"] == "species"]
+    for row in pairs:
+        same = [one for one in answers if (one["species_true"], one["species_pred"]) == (row["true"], row["answered"])]
+        assert int(row["images"]) == len(same)
+    assert sum(int(row["images"]) for row in pairs) == len(answers) == 6
+    scores = json.loads(Path("runs/birds/test.json").read_text())
+    for level in ("genus", "species"):
+        mine = [row for row in classes if row["level"] == level]
+        for name, column in (("mean_per_class", "recall"), ("macro_precision", "precision"), ("macro_f1", "f1")):
+            wanted = sum(float(row[column] or 0) for row in mine) / len(mine)
+            assert scores[f"test/{level}/{name}"] == pytest.approx(wanted, abs=2e-6)
+        assert f"test/{level}/macro_f1 " in said
+
+
+@pytest.fixture
+def elsewhere(home, tmp_path, monkeypatch):
+    """The run in another folder, its own photographs gone, beside other photographs of two of its classes."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(home / "runs/birds", "birds")
+    make_photos(Path("made"), train=0, val=0, test=3)
+    for name in ("Larus canus", "Sterna hirundo"):
+        shutil.copytree(Path("made/test", TREE[name], name), Path("new", name))
+    return tmp_path
+
+
+def test_other_photographs_of_some_of_the_classes(elsewhere, home, capsys):
+    before = {file.name: file.read_bytes() for file in Path("birds").iterdir() if file.is_file()}
+    assert main(["test", "birds", "--data", "new"]) == 0
+    said = capsys.readouterr().err
+    assert "6 test images" in said
+    assert "1 of 3 classes of level species have no test image and count in no mean over classes: Larus fuscus" in said
+    assert {file.name: file.read_bytes() for file in Path("birds").iterdir() if file.is_file()} == before
+    folder = Path("birds/test_new")
+    answers, scores = read_csv(folder / "predictions_test.csv"), json.loads((folder / "test.json").read_text())
+    assert [row["species_true"] for row in answers] == ["Larus canus"] * 3 + ["Sterna hirundo"] * 3
+    assert [row["genus_true"] for row in answers] == ["Larus"] * 3 + ["Sterna"] * 3
+    right = {name: [row["species_pred"] == name for row in answers if row["species_true"] == name] for name in TREE}
+    present = [sum(hits) / len(hits) for hits in right.values() if hits]
+    assert scores["test/species/mean_per_class"] == pytest.approx(sum(present) / 2, abs=1e-6)
+    absent = next(row for row in read_csv(folder / "classes_test.csv") if row["class"] == "Larus fuscus")
+    assert (absent["images"], absent["recall"]) == ("0", "")
+    page = (folder / "report.html").read_text()
+    assert "birds, test_new" in page and "WholeImage" in page
+    # the answers are those of predict on the same files
+    assert main(["predict", "birds", "new", "--output", "answers.csv"]) == 0
+    predicted = {Path(row["path"]).as_posix(): row["label"] for row in read_csv(Path("answers.csv"))}
+    assert [row["species_pred"] for row in answers] == [predicted[f"new/{row['path']}"] for row in answers]
+
+
+def test_a_table_with_columns_of_its_own_and_a_genus(elsewhere):
+    text = "file,bird\nnew/Larus canus/test0.png,Larus canus\nnew/Sterna hirundo/test0.png,Sterna\n"
+    Path("t.csv").write_text(text)
+    columns = ["path_column", "file", "label_column", "bird"]
+    words = [word for key, value in zip(columns[::2], columns[1::2], strict=True)
+             for word in (f"--data.source.init_args.{key}", value)]  # fmt: skip
+    assert main(["test", "birds", "--data", "t.csv", *words]) == 0
+    rows = read_csv(Path("birds/test_t/predictions_test.csv"))
+    assert [(row["genus_true"], row["species_true"]) for row in rows] == [("Larus", "Larus canus"), ("Sterna", "")]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["test", "birds", "--data", "gone"], "gone: no such folder of photographs, table or run"),
+        (["test", "birds", "--data"], "--data: give it with a run and a folder or table: fgvc test RUN --data FOLDER"),
+        (["validate", "birds", "--data", "new"], "--data: give it with a run and a folder or table: "
+         "fgvc test RUN --data FOLDER"),
+        (["test", "birds", "--data", "made/test/Larus"], None),
+        (["test", "birds", "--data", "odd"], "odd: 1 of 1 classes are none that the model knows by one name: 'crow' "
+         "(1 images); rename or remove them"),
+    ],
+)  # fmt: skip
+def test_data_that_cannot_be_tested_on_are_refused_in_one_line(elsewhere, capsys, words, said):
+    Path("odd/crow").mkdir(parents=True)
+    shutil.copy("new/Larus canus/test0.png", "odd/crow")
+    assert main(words) == (0 if said is None else 2)
+    lines = capsys.readouterr().err.splitlines()
+    assert said is None or lines[-1] == f"fgvc: {said}"
+    assert said is None or not list(Path("birds").glob("test_*"))

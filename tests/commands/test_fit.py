@@ -326,3 +326,18 @@ def test_files_passed_over_are_told_once_at_the_start(photos, folder, capsys):
         notes.unlink()
     told = f"passed over 1 file that is no picture fgvc reads: 1 .txt; first {notes}"
     assert capsys.readouterr().err.splitlines().count(told) == 1
+
+
+def test_an_epoch_of_one_step_is_told_with_the_batch_that_makes_it_more(photos, folder, capsys):
+    assert fit(photos, "one", "--data.batch_size", "20", "--trainer.max_epochs", "1") == 0
+    note = "note: an epoch is one step of 20 of 21 training images: --data.batch_size 2 learns more often"
+    assert note in capsys.readouterr().err.splitlines()
+    assert fit(photos, "five", "--trainer.max_epochs", "1", "--data.source.levels", "[class]") == 0
+    assert "note:" not in capsys.readouterr().err
+
+
+def test_nested_folders_of_which_the_outermost_are_classes_are_told(photos, folder, capsys):
+    assert fit(photos, "outer", "--trainer.max_epochs", "1", "--data.source.init_args.levels", "null") == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+    assert len(said) == 1 and "note: 3 folders with names of their own lie 2 deep in " in said[0]
+    assert '--data.source.levels "[group, class]"' in said[0]

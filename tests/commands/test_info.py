@@ -57,7 +57,7 @@ def test_a_run_is_told_in_full(run, capsys):
         "    val/species/top1                               0.5000",
         "    test/species/top1                              0.7500",
         "    test/loss                                not a number",
-        "  calibration error, before and after calibrating on 9 val images",
+        "  calibration error, before and after calibrating on 9 val images, on the",
         "    species                                  0.250 -> 0.125",
         "    95 % right: 100.0 % of 1000 images answered (probability 0.521 or more)",
         "  data        ImageFolder in photos",

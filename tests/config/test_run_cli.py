@@ -316,6 +316,7 @@ OUR_LINES = [
     r"trained 1 epochs",
     r"  val/[\w/@]+ +[\d.]+( %)?",
     r"calibrated on 15 val images: species temperature [\d.]+; too few to measure its error",
+    r"nothing can be vouched for yet \(15 were held out\); .*",
     r"model: runs/quiet/model",
     r"next:  fgvc test runs/quiet",
     r"       fgvc predict runs/quiet PHOTO\.\.\.",

@@ -456,8 +456,8 @@ def test_a_damaged_picture_has_no_answer_among_those_that_have(tmp_path):
     ("vouching", "precision", "said"),
     [
         (None, 0.9, "precision: 0.9 cannot be vouched for: no images were held out"),
-        (Vouching((20,) * len(GRID), (0,) * len(GRID)), 0.9, "at least 22 must reach it"),
-        (Vouching((900,) * len(GRID), (400,) * len(GRID)), 0.9, "400 of them wrong"),
+        (Vouching((20,) * len(GRID), (0,) * len(GRID)), 0.9, "it needs 22 counted answers without a mistake"),
+        (Vouching((900,) * len(GRID), (400,) * len(GRID)), 0.9, "this model errs too often"),
         (certified(0.5), 1.0, "precision: 1.0; it must lie between 0 and 1"),
         (certified(0.5), 95, "precision: 95; it must lie between 0 and 1"),
     ],

@@ -177,3 +177,18 @@ def test_a_curve_of_any_length_has_few_points_and_ends_with_all_images(images):
 
 def test_numbers_are_written_short():
     assert (percent(0.6533), plain(2.0), plain(0.25)) == ("65\u00a0%", "2", "0.25")
+
+
+def test_the_squares_of_a_confusion_matrix():
+    chart = charts.confusion_chart("what", ["a", "b"], [[3, 1], [0, 4]])
+    assert [(cell.words, cell.images, cell.right) for cell in chart.cells] == [
+        ("a, named a: 3 of 4 images", 3, True),
+        ("a, named b: 1 of 4 images", 1, False),
+        ("b, named b: 4 of 4 images", 4, True),
+    ]
+    first, second, last = chart.cells
+    assert second.left - first.left == last.top - second.top == chart.side and first.top == second.top
+    assert first.opacity == pytest.approx(0.15 + 0.65 * 0.75)
+    assert [middle - charts.MATRIX_LABELS for _, middle in chart.names] == [chart.side / 2, chart.side * 1.5]
+    many = charts.confusion_chart("what", [str(i) for i in range(40)], [[1] * 40] * 40)
+    assert many.size <= charts.MATRIX_WIDTH and len(many.cells) == 1600

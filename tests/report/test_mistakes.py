@@ -5,7 +5,7 @@ import torch
 from fakes.fake_run import ANSWERS, LEVELS, TREE, lineage, random_rows, rows_of, write
 
 from fgvc.files.answer_table import read_answers
-from fgvc.report.mistakes import PAIRS, class_rows, confused_pairs, lineage_of
+from fgvc.report.mistakes import PAIRS, class_rows, confused_pairs, lineage_of, matrix
 from fgvc.taxonomy.relatives import heights
 from fgvc.taxonomy.tree import Taxonomy
 
@@ -87,3 +87,20 @@ def test_nothing_is_confused_where_all_is_right(tmp_path):
     answers, wrong = read(tmp_path, rows_of([ANSWERS[0], ANSWERS[7]]))
     assert wrong == [] and list(confused_pairs(answers, wrong, lineage_of(answers))) == []
     assert [row.mistake for row in class_rows(answers, wrong)] == ["", ""]
+
+
+def test_a_confusion_matrix_counts_and_keeps_relatives_together(tmp_path):
+    answers, _ = read(tmp_path, rows_of())
+    found = matrix(answers, lineage_of(answers))
+    assert found.level == "species" and found.names == ["house crow", "common gull", "herring gull", "kittiwake"]
+    for i, truth in enumerate(found.names):
+        for j, answer in enumerate(found.names):
+            assert found.counts[i, j] == sum((one, other) == (truth, answer) for one, other, *_ in ANSWERS)
+
+
+def test_of_more_than_forty_classes_the_matrix_is_of_a_coarser_level_or_of_none(tmp_path):
+    for classes, level in ((40, "species"), (41, "genus"), (4 * 41, "family"), (16 * 41, None)):
+        answers, _ = read(tmp_path / str(classes), random_rows(2 * classes, classes))
+        found = matrix(answers, lineage_of(answers))
+        assert (found and found.level) == level
+        assert found is None or found.counts.sum() == 2 * classes

@@ -82,7 +82,8 @@ how good it is
     test/10                                        1.0000
     test/11                                        1.1000
     and 2 more: fgvc info MODEL --json
-  calibration error, before and after calibrating on 600 val images
+  calibration error, before and after calibrating on 600 val images, on the
+    held-out half
     species                                  0.123 -> 0.023
   what can be vouched for (fgvc predict --precision)
     80 % right: 98.7 % of 600 images answered (probability 0.500 or more)

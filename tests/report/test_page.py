@@ -1,9 +1,14 @@
+import json
 from html.parser import HTMLParser
 
 import pytest
 from fakes.fake_run import ANSWERS, random_rows, rows_of, write
+from fakes.tiny_model import certified, saved, tiny_model
 from scipy.stats import binomtest
 
+from fgvc.confidence.vouching import GRID, Vouching
+from fgvc.model_file.model import save
+from fgvc.report import glossary
 from fgvc.report.page import CLASSES, page
 from fgvc.report.run import read
 
@@ -86,10 +91,10 @@ def test_views_have_a_table_of_their_own(tmp_path):
 
 def test_every_class_and_its_most_frequent_mistake(tmp_path):
     assert shown(tmp_path, rows_of()).tables["class"][1:] == [
-        ["kittiwake", "1", "0.0\u00a0%", "house crow (1)"],
-        ["herring gull", "4", "50.0\u00a0%", "common gull (2)"],
-        ["common gull", "2", "50.0\u00a0%", "kittiwake (1)"],
-        ["house crow", "1", "100.0\u00a0%", ""],
+        ["kittiwake", "1", "0.0\u00a0%", "0.0\u00a0%", "0.0\u00a0%", "house crow (1)"],
+        ["herring gull", "4", "50.0\u00a0%", "100.0\u00a0%", tenths(2 / 3), "common gull (2)"],
+        ["common gull", "2", "50.0\u00a0%", tenths(1 / 3), "40.0\u00a0%", "kittiwake (1)"],
+        ["house crow", "1", "100.0\u00a0%", "50.0\u00a0%", tenths(2 / 3), ""],
     ]
 
 
@@ -160,17 +165,98 @@ def test_one_image_of_one_level_speaks_of_no_kinship(tmp_path):
     row = {"path": "a.png", "class_true": "gull", "class_pred": "crow", "score": "0.5"}
     found = shown(tmp_path, [row])
     assert "ancestor" not in found.sections["Mistakes"] and "another" not in found.sections["Mistakes"]
-    assert found.tables["class"][1] == ["gull", "1", "0.0\u00a0%", "crow (1)"]
+    assert found.tables["class"][1] == ["gull", "1", "0.0\u00a0%", "–", "0.0\u00a0%", "crow (1)"]
 
 
 def test_all_numbers_of_the_test_are_shown_whatever_they_are(tmp_path):
     final = '{"test/genus/top1": 0.5, "test/genus/top5": 0.75, "test/crop/genus/top1": 0.25, "test/hd@1": 1.25, '
     final += '"test/ece": NaN, "note": "<b>"}'
     found = shown(tmp_path, rows_of(), test_json=final)
-    rows = {row[0]: row[1:] for row in found.tables["name"]}
-    assert rows["hd@1"] == ["1.2500"] and rows["ece"] == ["–"] and rows["note"] == ["<b>"]
-    text = page(read(tmp_path), {})
-    assert "0.7500" in text and "crop/genus" in text
+    assert found.tables["other numbers"] == [["other numbers", "value"], ["ece", "–"], ["note", "<b>"]]
+    assert found.tables["whole tree"] == [["whole tree", "answer"], ["hd@1", "1.2500"]]
+    assert found.tables["level"][0] == ["level", "top1", "top5"]  # the last of the two tables of levels
+    assert found.tables["level"][1:] == [["genus", "0.5000", "0.7500"], ["genus, crop", "0.2500", "–"]]
+
+
+def test_more_ways_to_answer_make_the_tables_longer_and_not_wider(tmp_path):
+    measures = ("top1", "top5", "mean_per_class", "macro_precision", "macro_f1")
+    told = sorted(measures)
+    ways = ("", "own/", "marginal/", "ancestor/", "crm/")
+    scores = {f"test/{way}{level}/{one}": 0.5 for way in ways for level in ("genus", "species") for one in told}
+    scores |= {f"test/{way}{one}": 0.5 for way in ways for one in ("full_path", "severity", "hd@1", "hd@5", "h_f1")}
+    found = shown(tmp_path, rows_of(), test_json=json.dumps(scores))
+    assert [len(row) for row in found.tables["level"]] == [6] * 11
+    assert found.tables["whole tree"][0] == ["whole tree", "answer", "own", "marginal", "ancestor", "crm"]
+    assert found.tables["level"][0] == ["level", *measures]  # in the order of the glossary
+    assert [row[0] for row in found.tables["level"]][1:5] == ["genus", "species", "genus, own", "species, own"]
+
+
+def test_every_name_of_a_number_says_what_it_means(tmp_path):
+    final = '{"test/own/genus/top1": 0.5, "test/hd@5": 1.5, "test/ece": 0.1, "test/moved": 0.2}'
+    found = shown(tmp_path, rows_of(), test_json=final)
+    tips = {attrs["title"] for attrs in found.of("abbr")}
+    named = [glossary.measure(name) for name in ("top1", "hd@5", "ece", "moved")]
+    named += [glossary.way("own"), *(glossary.WORDS[name] for name in ("recall", "precision", "F1"))]
+    assert set(named) <= tips
+    words = " ".join(found.sections["What the numbers mean"].split())
+    for sentence in (*named, *glossary.WORDS.values()):
+        assert " ".join(sentence.split()) in words
+
+
+def test_what_was_right_is_said_in_plain_words(tmp_path):
+    text = page(read(write(tmp_path, rows_of())), {})
+    assert "Of 8 test images, <strong>50.0\u00a0%</strong> were given the right species." in text
+
+
+def test_the_confusion_matrix_is_of_the_finest_level_that_a_page_has_room_for(tmp_path):
+    found = shown(tmp_path, rows_of())
+    assert "Level species" in found.sections["Confusion matrix"]
+    titles = found.sections["Confusion matrix"]
+    assert "herring gull, named common gull: 2 of 4 images" in titles
+    assert "house crow, named house crow: 1 of 1 images" in titles
+    assert "herring gull, named kittiwake" not in titles  # never happened
+    many = shown(tmp_path / "many", random_rows(400, 100))
+    assert "Level genus" in many.sections["Confusion matrix"]  # 100 species, 25 genera
+    row = {"path": "a.png", "class_true": "gull", "class_pred": "gull", "score": "0.5"}
+    assert "Confusion matrix" not in shown(tmp_path / "one", [row]).sections
+
+
+def test_vouched_answers_are_those_of_a_slow_loop_over_the_table(tmp_path):
+    rows = rows_of(ANSWERS * 40)
+    run = saved(tmp_path / "run", vouching=certified(0.55))
+    found = shown(run, rows)
+    words = found.sections["Answers that can be vouched for"]
+    least = min(t for t in GRID if t >= 0.55)
+    answered = [(truth, answer) for truth, answer, _, calibrated in ANSWERS * 40 if calibrated >= least]
+    right = sum(truth == answer for truth, answer in answered)
+    ends = binomtest(right, len(answered)).proportion_ci(0.95, method="wilson")
+    for row in found.tables["asked"][1:]:
+        assert float(row[1]) == pytest.approx(least, abs=5e-4)
+        assert row[2:5] == [tenths(len(answered) / 320), "3.00 of 3", tenths(right / len(answered))]
+        assert row[5] == f"{ends.low * 100:.1f} to {tenths(ends.high)}"
+    assert [row[0] for row in found.tables["asked"][1:]] == ["80\u00a0%", "90\u00a0%", "95\u00a0%"]
+    assert "cannot be vouched for" not in words and "the species, else the genus" in words
+
+
+def test_a_precision_that_cannot_be_vouched_for_says_what_it_takes(tmp_path):
+    few = Vouching((20,) * len(GRID), (0,) * len(GRID))
+    found = shown(saved(tmp_path / "run", vouching=few), rows_of())
+    assert found.tables["asked"][3] == ["95\u00a0%", *["–"] * 5]
+    assert "A precision of 0.95 cannot be vouched for" in found.sections["Answers that can be vouched for"]
+    assert "Answers that can be vouched for" not in shown(saved(tmp_path / "none"), rows_of()).sections
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_the_gain_of_calibration_is_told_of_images_that_fitted_nothing(tmp_path, split):
+    model = tiny_model()
+    told = {"split": split, "images": 97, "ece_before": {"species": 0.2}, "ece_after": {"species": 0.05}}
+    model.provenance["calibration"] = told
+    save(model, tmp_path / "run" / "model")
+    found = shown(tmp_path / "run", rows_of())
+    words = " ".join(found.sections["Calibration"].split())
+    assert f"one half of the 97 {'validation' if split == 'val' else 'test'} images fitted" in words
+    assert "the other 48 were held out" in words and ("They fitted the temperatures" in words) == (split == "test")
+    assert [row[1:] for row in found.tables["level"][1:] if row[0] == "species"][-1] == ["0.2000", "0.0500"]
 
 
 def test_where_it_looked(tmp_path):

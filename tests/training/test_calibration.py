@@ -131,7 +131,7 @@ def test_what_was_fitted_is_told_in_a_sentence():
         "(held-out likelihood -0.004 per image, error 0.020)"
     )
     assert told(Temperature(1.4, 0.05, 0.02, 24)) == (
-        "calibrated on 48 val images: species calibration error 0.200 -> 0.100"
+        "calibrated on 48 val images: species calibration error 0.200 -> 0.100, on the 24 of them that fitted nothing"
     )
     few = told(Temperature(0.62, 0.05, 0.02, 7), images=13)
     assert few == "calibrated on 13 val images: species temperature 0.62; too few to measure its error"
@@ -208,10 +208,11 @@ def test_collect_draws_images_where_all_would_be_too_many():
 
 def test_collect_refuses_what_holds_no_image():
     recognizer = tiny_model().recognizer
-    with pytest.raises(UsageError, match="10 images, of which 4 floats per level hold 0"):
+    with pytest.raises(UsageError, match="5 classes, of which 4 floats hold no image"):
         collect(recognizer, [], torch.device("cpu"), 10, limit=4)
-    with pytest.raises(UsageError, match="no image came"):
-        collect(recognizer, [], torch.device("cpu"), 10)
+    for total in (0, 10):  # a class of one image gives none; none of ten could be read
+        with pytest.raises(UsageError, match=r"no image is held out .* add images, or .* --split test"):
+            collect(recognizer, [], torch.device("cpu"), total)
 
 
 class Splits:
@@ -432,8 +433,10 @@ def test_a_model_file_is_told_the_split_its_size_and_the_errors_that_are_numbers
     assert json.loads(json.dumps(plain, allow_nan=False)) == plain
     assert (plain["split"], plain["images"]) == ("val", 60)
     assert list(plain["ece_before"]) == list(plain["ece_after"]) == ["family"]
-    rounded = Calibration({}, {"a": 0.12345678}, {"a": 1 / 3}, found.vouching, 2).to_plain("test")
+    rounded = Calibration({}, {"a": 0.12345678}, {"a": 1 / 3}, found.vouching, 20).to_plain("test")
     assert (rounded["ece_before"], rounded["ece_after"]) == ({"a": 0.123457}, {"a": 0.333333})
+    few = Calibration({}, {"a": 0.1}, {"a": 0.2}, found.vouching, 19).to_plain("test")  # 9 of them measured it
+    assert (few["ece_before"], few["ece_after"]) == ({}, {})
 
 
 def test_no_image_is_read_in_vain(monkeypatch):

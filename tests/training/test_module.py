@@ -270,7 +270,7 @@ def test_validation_metrics_equal_a_slow_recount_at_every_level(photos):
             assert results[f"{prefix}/{level}/top1"] == pytest.approx(sum(hits) / len(hits))
             recalls = [sum(found) / len(found) for found in classes.values()]
             assert results[f"{prefix}/{level}/mean_per_class"] == pytest.approx(sum(recalls) / len(recalls))
-            assert results[f"{prefix}/{level}/top5"] == 1
+            assert f"{prefix}/{level}/top5" not in results  # no level has more than five classes
     assert results["val/inconsistency"] == 0
     assert 0 < results["val/species/top1"] < 1  # an answer that could be wrong
 

@@ -1,7 +1,7 @@
 """The contract of a data source: a taxonomy, the records of each split, and annotations where it has them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -39,6 +39,10 @@ class DataSource(ABC):
 
     passed_over: PassedOver | None = None
     """The files of its folders that are no pictures fgvc reads; None for a source that lists its files."""
+
+    doubts: Mapping[str, str] = {}
+    """What is probably read otherwise than it is meant: kind, such as `nested_folders` -> a sentence that says what to
+    do."""
 
     on_purpose: frozenset[str] = frozenset()
     """Kinds of suspicious names, see `fgvc.data.inspection.names`, that its arguments allow."""

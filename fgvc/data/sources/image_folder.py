@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from fgvc.data.nesting import nesting
 from fgvc.data.records import Records
 from fgvc.data.sources.base import DataSource
 from fgvc.data.splitting import SPLIT_NAMES, name_keys, stratified_split
@@ -33,7 +34,8 @@ class ImageFolder(DataSource):
         root: the folder.
         levels: names of the nested folder levels, coarse to fine, e.g. [family, genus, species] for
             `root/<family>/<genus>/<species>/...`; a picture in a family folder is then known to that rank only.
-            Default: one level, `class`, and deeper folders mean nothing.
+            Default: one level, `class`, and deeper folders mean nothing; where they are probably classes, `doubts`
+            says so, and `levels: [class]` that they are not.
         taxonomy: a CSV with one class per row and one column per level, coarse to fine; a class folder bears the name
             of a class, or of a coarser node for pictures that are known to that rank only.
         test_fraction: the part cut off for the test where there is no folder for it; 0 cuts none.
@@ -85,6 +87,8 @@ class ImageFolder(DataSource):
                 check_similar(str(self.root), Counter(classes["train"]))
             self._taxonomy = grow(levels or ["class"], classes["train"])
             nodes = node_of_path(self._taxonomy)
+        if not levels and not taxonomy and (inner := nesting(_below(files["train"], folders["train"]))):
+            self.doubts = {"nested_folders": inner.told(str(self.root / folders["train"]))}
         self._records = {
             split: Records(files[split], _labels(classes[split], nodes, self.root / folders[split]), self.root)
             for split in files
@@ -111,7 +115,7 @@ class ImageFolder(DataSource):
     def _cut_test(self, fraction: float, seed: int, folder: str) -> None:
         everything = self._records["train"]
         # below the class folders' parent, so that moving the pictures under `train/` keeps the choice
-        names = (everything.relative_path(i)[len(folder) :].lstrip("/") for i in range(len(everything)))
+        names = _below([everything.relative_path(i) for i in range(len(everything))], folder)
         held = stratified_split(everything.labels, fraction, seed, keys=name_keys(names))
         if not held.any():
             raise UsageError(
@@ -122,6 +126,11 @@ class ImageFolder(DataSource):
             "train": everything.subset(np.flatnonzero(~held)),
             "test": everything.subset(np.flatnonzero(held)),
         }
+
+
+def _below(files: Sequence[str], folder: str) -> list[str]:
+    """Return paths below root as paths below a folder of it."""
+    return [file[len(folder) :].lstrip("/") for file in files]
 
 
 def _split_folders(root: Path, given: dict[str, str] | None, as_classes: bool) -> dict[str, str]:

@@ -25,7 +25,8 @@ class Table(DataSource):
     The label is the name of a class, or of any coarser node of the tree where only the genus or the family is known.
     The tree comes from `taxonomy`, or from the `levels` columns of the table itself, or is the flat list of the labels.
     Without a split column a test part is cut off: reproducible, balanced over the classes, chosen by the paths, and
-    never through a group. Photographs are not opened here, but the first ones must be there.
+    never through a group. A table whose rows are all of the test is read where `test_fraction` is 0. Photographs are
+    not opened here, but the first ones must be there.
 
     Args:
         path: a .csv (comma, semicolon or tab; UTF-8) or .parquet file with a header.
@@ -74,7 +75,7 @@ class Table(DataSource):
         self.on_purpose = frozenset(kind for kind, is_allowed in allowed.items() if is_allowed)
         self.root = Path(root) if root is not None else rows.path.parent
         files = _files(rows, path_column, self.root)
-        splits = _splits(rows, "split" if split_column is None else split_column)
+        splits = _splits(rows, "split" if split_column is None else split_column, test_fraction == 0)
         self._groups = _groups(rows, "group" if group_column is None else group_column)
         if taxonomy:
             self._taxonomy = Taxonomy.from_csv(taxonomy)
@@ -144,7 +145,7 @@ def _files(rows: Rows, column: str, root: Path) -> list[str]:
     return rows.cells[column]
 
 
-def _splits(rows: Rows, column: str) -> npt.NDArray[np.str_] | None:
+def _splits(rows: Rows, column: str, alone: bool) -> npt.NDArray[np.str_] | None:
     if column not in rows.cells:
         return None
     words = rows.cells[column]
@@ -153,7 +154,7 @@ def _splits(rows: Rows, column: str) -> npt.NDArray[np.str_] | None:
             near = did_you_mean(word.lower(), SPLIT_NAMES)
             raise UsageError(f"{rows.at(i)}: {word!r} in column {column!r} is none of {sorted(SPLIT_NAMES)}{near}")
     splits = np.array([SPLIT_NAMES[word.lower()] for word in words])
-    if "train" not in splits:
+    if "train" not in splits and not (alone and set(splits) == {"test"}):
         raise UsageError(f"{rows.path}: no row of column {column!r} says train; it has {sorted(set(words))}")
     return splits
 
@@ -205,7 +206,7 @@ def _grow_labels(
     cells = zip(*(rows.cells[column] for column in columns), strict=True)
     paths = [_path(rows, i, columns, names) for i, names in enumerate(cells)]
     learned = paths if splits is None else [path for path, split in zip(paths, splits, strict=True) if split == "train"]
-    taxonomy = grow(levels, learned)
+    taxonomy = grow(levels, learned or paths)
     nodes = node_of_path(taxonomy)
     for i, path in enumerate(paths):
         if path not in nodes:

@@ -9,7 +9,7 @@ from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm, TQDMProgres
 
 from fgvc.files.lines import tell
 
-SHARES = ("top", "mean_per_class", "box", "full_path", "weighted_ap", "inconsistency", "h_", "ece")
+SHARES = ("top", "mean_per_class", "macro_", "box", "full_path", "weighted_ap", "inconsistency", "h_", "ece")
 """How the names of numbers begin that are told in percent."""
 TREE = ("full_path", "weighted_ap", "inconsistency", "severity", "hd@", "h_")
 """How the names of numbers begin that belong to all levels together."""

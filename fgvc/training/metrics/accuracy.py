@@ -94,7 +94,7 @@ class LevelAccuracy(Metric):
 
     Args:
         num_classes: C, the number of classes of the level.
-        top_k: k of the second accuracy; a k above C counts as C.
+        top_k: k of the second accuracy; where there are no more classes than that it says nothing and is left out.
     """
 
     full_state_update = False
@@ -134,11 +134,8 @@ class LevelAccuracy(Metric):
         """
         total = self.seen.sum()
         recall = self.top1_correct / self.seen
-        return {
-            "top1": self.top1_correct.sum() / total,
-            f"top{self.top_k}": self.topk_correct.sum() / total,
-            "mean_per_class": recall.nanmean(),
-        }
+        of_k = {f"top{self.top_k}": self.topk_correct.sum() / total} if len(self.seen) > self.top_k else {}
+        return {"top1": self.top1_correct.sum() / total, **of_k, "mean_per_class": recall.nanmean()}
 
 
 class HierarchyMetrics(nn.Module):
@@ -173,7 +170,7 @@ class HierarchyMetrics(nn.Module):
             self.tree.update(scores, labels)
 
     def compute(self) -> dict[str, Tensor]:
-        """Return `<level>/top1`, `<level>/top<k>` and `<level>/mean_per_class`, each () float32.
+        """Return `<level>/top1`, `<level>/top<k>` and `<level>/mean_per_class`, each () float32; see `LevelAccuracy`.
 
         More than one level: also what `TreeMetrics.compute` returns.
         """

@@ -248,3 +248,15 @@ def test_files_without_a_known_suffix_are_read_by_content_and_others_counted(tmp
     source = ImageFolder(str(tmp_path), test_fraction=0)
     assert paths(source, "train") == ["a/1.jpg", "a/2.jfif"]
     assert source.passed_over.counts == {".txt": 1}
+
+
+def test_nested_folders_are_doubted_until_levels_are_named(tmp_path):
+    put(tmp_path, *(f"{kind}/{kind} {i}/{n}.jpg" for kind in ("apple", "pear") for i in range(4) for n in range(3)))
+    source = ImageFolder(str(tmp_path))
+    assert source.taxonomy.num_classes == 2
+    assert set(source.doubts) == {"nested_folders"} and "8 folders" in source.doubts["nested_folders"]
+    named = ImageFolder(str(tmp_path), levels=["group", "class"])
+    assert named.doubts == {} and named.taxonomy.num_classes == 8
+    assert ImageFolder(str(tmp_path), levels=["class"]).doubts == {}
+    split = put(tmp_path / "split", *(f"train/{k}/{k} {i}/1.jpg" for k in "ab" for i in range(3)), "test/a/a 0/2.jpg")
+    assert "6 folders" in ImageFolder(str(split)).doubts["nested_folders"]
