@@ -143,5 +143,7 @@ def test_every_class_of_a_slot_is_named_by_a_config():
     named = set(re.findall(r"class_path: *(\w+)", text)) | set(
         re.findall(r"(?:head|attention|pooling): *(\w+)$", text, re.M)
     )
-    sources = {source.__name__ for source in DataSource.__subclasses__() if source.__module__.startswith("fgvc.")}
+    sources = {
+        source.__name__ for source in DataSource.__subclasses__() if source.__module__.startswith("fgvc.data.sources.")
+    }
     assert set(known_classes()) | sources <= named | BY_DEFAULT

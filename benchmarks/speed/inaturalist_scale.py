@@ -111,7 +111,7 @@ def fit(args: argparse.Namespace) -> None:
         clock.report()
         os._exit(0)
 
-    fgvc.data.dataset.decode = asked  # type: ignore[assignment]
+    fgvc.data.dataset.decode_with_warning = asked  # type: ignore[assignment]
     config = Path(args.folder, "fit.yaml")
     config.write_text(SMALL_FIT % args.folder, encoding="utf-8")
     runs = str(Path(args.folder, "runs"))

@@ -84,7 +84,7 @@ class FineGrainedData(pl.LightningDataModule):
             raise UsageError(
                 f"data.num_workers: {num_workers}; this machine takes at most {most} (usual: one per core)"
             )
-        image_size = image_size or DEFAULT_SIDE
+        image_size = DEFAULT_SIDE if image_size is None else image_size
         check_side("model.image_size", image_size)
         if crop_fraction is not None and not 0 < crop_fraction <= 1:
             raise UsageError(f"data.crop_fraction: {crop_fraction}; it must be above 0 and at most 1")

@@ -99,7 +99,6 @@ def load(folder: str | Path) -> Model:
         _compare(bare.state_dict(), _needed(held, bare), stored.weights)  # before a byte of them is read
         with unfilled():
             recognizer = build(*parts, weights="none")
-        _check_place(recognizer)
     except UsageError as error:
         raise ModelFileError(f"{stored.description}: {error}") from None
     _fill(recognizer, _needed(_state(stored), recognizer), stored.weights)
@@ -178,15 +177,6 @@ def _needed(held: Mapping[str, T], recognizer: Recognizer) -> dict[str, T]:
         return any(name.startswith(path) and one.left_out(name[len(path) :]) for path, one in backbones.items())
 
     return {name: value for name, value in held.items() if not is_left_out(name)}
-
-
-def _check_place(recognizer: Recognizer) -> None:
-    """Refuse a network of which an argument, such as `device: meta`, puts a part elsewhere: it cannot be filled."""
-    for name, value in recognizer.state_dict().items():
-        if value.device.type == "meta":
-            raise UsageError(
-                f"architecture: its arguments make {name} on the device {value.device}; leave `device` out"
-            )
 
 
 def _compare(own: Mapping[str, torch.Tensor], held: Mapping[str, Tensor], path: Path) -> None:

@@ -99,7 +99,7 @@ class FineGrainedModule(pl.LightningModule):
         check_readouts(readouts)
         rates = {"weight_decay": weight_decay, "head_lr_ratio": head_lr_ratio, "warmup_epochs": warmup_epochs}
         check_settings(optimizer, lr, layer_decay, **rates, mixup=mixup, cutmix=cutmix)
-        image_size = image_size or DEFAULT_SIDE
+        image_size = DEFAULT_SIDE if image_size is None else image_size
         check_side("model.image_size", image_size)
         self.taxonomy = taxonomy
         self.recognizer = recognizer(taxonomy, image_size)

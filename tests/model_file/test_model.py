@@ -243,7 +243,7 @@ HUGE = 100_000
         (with_argument("backbone", "model_args", {"layers": [HUGE] * 4}),
          "backbone test_resnet: timm cannot create it (it has far more tensors than the 94 of its weights)"),
         (with_argument("backbone", "model_args", {"device": "meta"}),
-         "architecture: its arguments make backbone.net.conv1.0.weight on the device meta; leave `device` out"),
+         "backbone test_resnet: model_args ['device'] are set by Backbone itself; see `weights`"),
         (PLAIN["init_args"]["backbone"], "architecture: Backbone is a part, not a recognizer"),
     ],
 )  # fmt: skip
