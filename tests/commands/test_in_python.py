@@ -3,12 +3,12 @@
 import json
 import signal
 import threading
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from fakes.html_seen import Seen
 from fakes.tiny_run import BACKBONE, CPU, NET, make_photos, read_csv
 from fakes.tiny_run import data_flags as flags_of_folder
 from PIL import Image
@@ -148,22 +148,6 @@ def test_ctrl_c_is_a_keyboard_interrupt_and_works_again_afterwards(monkeypatch, 
         with pytest.raises(KeyboardInterrupt):
             call()
         assert signal.getsignal(signal.SIGINT) is former
-
-
-class Seen(HTMLParser):
-    """The elements of a page and its text."""
-
-    def __init__(self, page):
-        super().__init__()
-        self.tags, self.text = set(), []
-        self.feed(page)
-        self.close()
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.add(tag)
-
-    def handle_data(self, data):
-        self.text.append(data)
 
 
 def test_a_run_is_shown_as_a_table_whatever_its_name(tmp_path):
