@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fgvc.errors import UsageError
-from fgvc.files import run_folder
+from fgvc.files import fold_tables, run_folder
 from fgvc.files.lines import printable
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 Word = str | os.PathLike[str]
 
-SCORES = ("validate.json", run_folder.FINAL)
-"""The files of a run folder that hold scores."""
+SCORES = ("validate.json", run_folder.FINAL, fold_tables.SUMMARY)
+"""The files of a run folder, or of one of folds, that hold scores."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ class TrainedRun:
                 found |= json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
             except (ValueError, TypeError) as error:
                 raise UsageError(f"{file}: no scores ({error}); score {self.folder} again") from None
-        return {name: float(one) for name, one in found.items() if isinstance(one, int | float)}
+        numbers = {name: one["mean"] if isinstance(one, dict) else one for name, one in found.items()}
+        return {name: float(one) for name, one in numbers.items() if isinstance(one, int | float)}
 
     @property
     def report(self) -> Path:
@@ -92,13 +93,13 @@ def fit(*words: Word, **keys: Any) -> TrainedRun:
             keys below it: `model={"lr": 0.001}` is `--model.lr 0.001`.
 
     Returns:
-        The run.
+        The run; with `folds=5` the folder of the folds, whose `scores` are the means over them.
 
     Raises:
         UsageError: see `fgvc fit`; nothing is printed for it and the process goes on.
         FgvcError: the training failed.
     """
-    from fgvc.commands.fit import fit as train
+    from fgvc.commands.folds import fit as train
     from fgvc.config.words import flags_of_data
 
     typed = words_of(words, keys)
