@@ -12,6 +12,7 @@ from fgvc.errors import StoppedError, UsageError
 from fgvc.files import fold_tables, run_folder
 from fgvc.files.lines import tell
 from fgvc.files.whole_files import write_text
+from fgvc.model_file.folder import read
 from fgvc.training import processes
 
 STATE = "folds.json"
@@ -61,7 +62,7 @@ def _claim(folder: Path, folds: int, words: list[str], overwrite: bool) -> None:
     state = folder / STATE
     if overwrite and state.is_file():
         shutil.rmtree(folder)
-    elif state.is_file() and _read(state) != (folds, words):
+    elif (folder / "fold1").exists() and state.is_file() and _read(state) != (folds, words):
         raise UsageError(f"{folder}: folds of other words lie there; choose another --name, or give --overwrite true")
     elif not state.is_file() and folder.exists() and any(folder.iterdir()):
         raise UsageError(f"{folder}: a run or something else lies there; choose another --name")
@@ -97,9 +98,13 @@ def _all(folder: Path, folds: int, words: list[str]) -> Path:
 
 def _one(run: Path, words: list[str]) -> None:
     """Train a fold and answer what it was not trained on, as far as that is not done."""
-    if not (run / run_folder.MODEL).is_dir():
+    if (run / run_folder.ANSWERS).is_file() and (run / run_folder.FINAL).is_file():
+        return
+    model = run / run_folder.MODEL
+    if model.is_dir() and "calibration" not in read(run).described["provenance"]:  # stopped between the two savings
+        shutil.rmtree(model)
+    if not model.is_dir():
         begun = ["--resume", str(run)]
         anew = [*words, "--runs", str(run.parent), "--name", run.name, "--overwrite", "true"]
         one_run.fit(begun if run_folder.last(run).is_file() else anew)
-    if not (run / run_folder.ANSWERS).is_file() or not (run / run_folder.FINAL).is_file():
-        evaluate.test([str(run)])
+    evaluate.test([str(run)])

@@ -103,6 +103,35 @@ def test_a_fold_that_is_trained_but_not_tested_is_tested(home, monkeypatch, call
     assert read_csv(Path("runs/copy/out_of_fold.csv")) == read_csv(Path("runs/birds/out_of_fold.csv"))
 
 
+class Killed(BaseException):
+    """Stands for SIGKILL: nobody catches it."""
+
+
+def test_a_fold_that_was_killed_before_its_calibration_is_calibrated(home, monkeypatch, calls):
+    monkeypatch.chdir(home)
+
+    def killed(*_):
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(one_run, "calibrate_model", killed)
+        main(["fit", *WORDS, "--name", "killed", "--folds", "3"])
+    assert main(["fit", "--resume", "runs/killed"]) == 0
+    assert calls[1:3] == ["fit", ["runs/killed/fold1"]]
+    assert read_csv(Path("runs/killed/out_of_fold.csv")) == read_csv(Path("runs/birds/out_of_fold.csv"))
+
+
+def test_words_that_failed_before_any_training_are_forgotten(home, monkeypatch):
+    monkeypatch.chdir(home)
+    with pytest.raises(UsageError, match=r"batch_size: 400, but there are only"):
+        fgvc.fit(*WORDS, name="again", folds=3, **{"data.batch_size": 400})
+    assert sorted(path.name for path in Path("runs/again").iterdir()) == ["folds.json"]
+    run = fgvc.fit(*WORDS, name="again", folds=3)
+    assert read_csv(run.folder / "out_of_fold.csv") == read_csv(Path("runs/birds/out_of_fold.csv"))
+    with pytest.raises(fgvc.FgvcError, match="runs/again: no model here"):
+        run.predictor()
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
