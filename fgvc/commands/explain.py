@@ -11,7 +11,8 @@ from fgvc.files.lines import tell
 from fgvc.files.whole_files import open_whole, save_picture
 from fgvc.images.decoding import ImageError, Limits
 from fgvc.images.folders import PassedOver
-from fgvc.images.pictures import Picture, add_limits, check_inputs, pictures_of, pixels_with_warning
+from fgvc.images.pictures import Picture, add_limits, pixels_with_warning
+from fgvc.prediction.inputs import add_inputs, pictures_of, read_inputs
 from fgvc.prediction.results import write_json
 from fgvc.prediction.tally import Tally
 
@@ -32,7 +33,8 @@ def main(argv: list[str]) -> int:
     _check(arguments)
     limits = Limits(arguments.max_pixels, arguments.any_format).check("--")
     passed = PassedOver()
-    pictures = list(pictures_of(arguments.inputs, passed)[0])
+    inputs = read_inputs(arguments.inputs, arguments.path_column, arguments.root)
+    pictures = list(pictures_of(inputs, passed)[0])
     _spare_inputs(pictures, arguments.output)
     from fgvc.prediction.predictor import load  # seconds: after what can be refused without it
 
@@ -69,9 +71,7 @@ def _parser() -> OneLineParser:
         "photograph. A photograph that cannot be read has its entry there too; the exit code is then 1.",
     )
     parser.add_argument("model", metavar="MODEL", type=Path, help="a run folder or a model folder")
-    parser.add_argument(
-        "inputs", metavar="INPUT", nargs="+", help="pictures, folders, or - for a list of paths on stdin, one per line"
-    )
+    add_inputs(parser)
     parser.add_argument("--output", metavar="DIR", type=Path, required=True, help="the folder to write into")
     parser.add_argument("--overwrite", action="store_true", help="write into DIR though it is not empty")
     parser.add_argument("--top_k", type=int, default=3, help="guesses per view (default: 3)")
@@ -93,7 +93,6 @@ def _check(arguments: argparse.Namespace) -> None:
         raise UsageError(f"{output}: a file; --output is a folder, choose another name")
     if full and not arguments.overwrite:
         raise UsageError(f"{output}: not empty; choose another folder, or give --overwrite")
-    check_inputs(arguments.inputs)
 
 
 def _spare_inputs(pictures: Iterable[Picture], output: Path) -> None:

@@ -39,7 +39,13 @@ class Run:
 
 
 def main(words: list[str]) -> int:
-    """Train; raises FgvcError with one line where a person has to act."""
+    """Run the command and return its exit code."""
+    fit(words)
+    return 0
+
+
+def fit(words: list[str]) -> Path:
+    """Train, and return the run folder; raises FgvcError with one line where a person has to act."""
     typed, resumed = fit_words(words)
     cli = RunCLI("fit", typed, resumes=resumed is not None)
     run = claim(cli, resumed)
@@ -47,7 +53,7 @@ def main(words: list[str]) -> int:
     train(cli, run)
     if cli.trainer.is_global_zero:
         finish(cli, run)
-    return 0
+    return run.folder
 
 
 def claim(cli: RunCLI, resumed: Path | None = None) -> Run:

@@ -14,8 +14,9 @@ from fgvc.images import contact_sheet
 from fgvc.images.contact_sheet import Tile
 from fgvc.images.decoding import ImageError, Limits
 from fgvc.images.folders import PassedOver
-from fgvc.images.pictures import Picture, add_limits, check_inputs, pictures_of, pixels_of
+from fgvc.images.pictures import Picture, add_limits, pixels_of
 from fgvc.prediction.allowed_classes import AllowedClasses
+from fgvc.prediction.inputs import add_inputs, pictures_of, read_inputs
 from fgvc.prediction.journal import Journal
 from fgvc.prediction.output import to_file, to_stdout
 from fgvc.prediction.provenance import hashes_of, save
@@ -35,6 +36,7 @@ def main(argv: list[str]) -> int:
     arguments = _parser().parse_args(argv)
     kind = _check(arguments)
     limits = Limits(arguments.max_pixels, arguments.any_format).check("--")
+    inputs = read_inputs(arguments.inputs, arguments.path_column, arguments.root)
     allowed = AllowedClasses.read(arguments.allow) if arguments.allow else None
     from fgvc.prediction.predictor import load  # seconds: after what can be refused without it
 
@@ -44,7 +46,7 @@ def main(argv: list[str]) -> int:
         if arguments.precision is not None:
             tell("--precision was counted without --allow: here it is no promise")
     passed = PassedOver()
-    pictures, total = pictures_of(arguments.inputs, passed)
+    pictures, total = pictures_of(inputs, passed)
     tally = Tally(total)
 
     def predict(batches: Iterable[Iterable[Picture]]) -> Iterator[Result]:
@@ -90,9 +92,7 @@ def _parser() -> OneLineParser:
         "column `warning`.",
     )
     parser.add_argument("model", metavar="MODEL", type=Path, help="a run folder or a model folder")
-    parser.add_argument(
-        "inputs", metavar="INPUT", nargs="+", help="pictures, folders, or - for a list of paths on stdin, one per line"
-    )
+    add_inputs(parser)
     parser.add_argument(
         "--output",
         type=Path,
@@ -141,7 +141,6 @@ def _check(arguments: argparse.Namespace) -> str:
             raise UsageError(f"{path}: exists already; choose another name, or give --overwrite")
     if arguments.precision is not None and not 0 < arguments.precision < 1:
         raise UsageError(f"--precision {arguments.precision:g}: a share between 0 and 1, e.g. 0.95 for 95 %")
-    check_inputs(arguments.inputs)
     return str(kind)
 
 

@@ -17,7 +17,7 @@ from fgvc.data.loaders import EvalLoader, Order, TrainLoader, collate
 from fgvc.data.records import Records
 from fgvc.data.samplers import Balance, EvalSampler, TrainSampler
 from fgvc.data.sources.base import Annotations, DataSource
-from fgvc.data.splitting import stratified_split
+from fgvc.data.splitting import stratified_folds, stratified_split
 from fgvc.data.transforms import Augmentation, EvalTransform, TrainTransform
 from fgvc.datatypes import Sample
 from fgvc.errors import UsageError
@@ -46,6 +46,8 @@ class FineGrainedData(pl.LightningDataModule):
         num_workers: processes that decode; by default one less than there are cores, at most 8, at least 1.
         seed: decides order and augmentation.
         split_seed: decides which training images are held out; apart from `seed`, so that seeds can be compared.
+        folds: into how many parts of equal kind the training images are cut, for `fgvc fit --folds`; 0 for none.
+        fold: which of the parts, from 1 on, is the test split in place of the source's own; the others are trained on.
         on_bad_image: `error` stops at a file that cannot be read; `skip` continues: training takes another image in
             its place, and no metric counts it; see `unreadable`.
         limits: how large a photograph may be, and of which format.
@@ -69,6 +71,8 @@ class FineGrainedData(pl.LightningDataModule):
         num_workers: int | None = None,
         seed: int = 0,
         split_seed: int = 0,
+        folds: int = 0,
+        fold: int = 1,
         on_bad_image: Literal["error", "skip"] = "error",
         limits: Limits = Limits(),  # noqa: B008 - frozen
     ) -> None:
@@ -107,7 +111,9 @@ class FineGrainedData(pl.LightningDataModule):
         self.limits = limits.check("data.limits.")
         self._unreadable: dict[str, Tensor] = {}
         self._records: dict[str, Records] = {}
-        self._positions = _positions(source, val_fraction, split_seed)
+        if folds and not 1 <= fold <= folds:
+            raise UsageError(f"data.fold: {fold}; there are the folds 1 to {folds}")
+        self._positions = _positions(source, val_fraction, split_seed, folds, fold)
 
     @property
     def taxonomy(self) -> Taxonomy:
@@ -230,11 +236,20 @@ def _alone(worker: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _positions(source: DataSource, fraction: float, seed: int) -> dict[str, tuple[str, Any]]:
+def _positions(source: DataSource, fraction: float, seed: int, folds: int, fold: int) -> dict[str, tuple[str, Any]]:
     """Return for each split the split of the source that it is read from, and the positions there (None: all)."""
     positions: dict[str, tuple[str, Any]] = {split: (split, None) for split in source.splits}
-    if "val" not in positions and fraction > 0 and "train" in positions:
-        held_out = stratified_split(source.records("train").labels, fraction, seed, source.groups("train"))
-        positions["train"] = ("train", np.flatnonzero(~held_out))
-        positions["val"] = ("train", np.flatnonzero(held_out))
+    if "train" not in positions or not (folds or ("val" not in positions and fraction > 0)):
+        return positions
+    labels, groups = source.records("train").labels, source.groups("train")
+    left = np.arange(len(labels))
+    if folds:
+        is_held = stratified_folds(labels, folds, seed, groups) == fold - 1
+        positions["test"] = ("train", left[is_held])
+        left = left[~is_held]
+    if "val" not in positions and fraction > 0:
+        held_out = stratified_split(labels[left], fraction, seed, None if groups is None else groups[left])
+        positions["val"] = ("train", left[held_out])
+        left = left[~held_out]
+    positions["train"] = ("train", left)
     return positions

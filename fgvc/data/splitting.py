@@ -63,6 +63,37 @@ def stratified_split(
     return _whole_groups(strata, sizes, shares, groups, drawn)
 
 
+def stratified_folds(
+    labels: npt.NDArray[np.integer], folds: int, seed: int, groups: Ints | None = None, keys: Keys | None = None
+) -> Ints:
+    """Deal records out to folds, so that each of them can be held out once.
+
+    Without groups the records of a stratum are dealt in the order of their hashes, and the next stratum goes on where
+    the last one ended: folds differ by at most one record in each stratum and in all. Whole groups go, the largest
+    first, where their strata are scarcest so far.
+
+    Args:
+        labels, seed, groups, keys: see `stratified_split`.
+        folds: how many, at least 2.
+
+    Returns:
+        (N,) int64, the fold of each record, 0 .. folds - 1.
+
+    Raises:
+        UsageError: fewer than 2 folds, or fewer records or groups than folds.
+    """
+    parts, what = (len(labels), "images") if groups is None else (len(np.unique(groups)), "groups of images")
+    if not 2 <= folds <= parts:
+        raise UsageError(f"folds: {folds}; give at least 2 and at most {parts}, for there are {parts} {what}")
+    strata, sizes = _strata(labels)
+    drawn = random_keys(seed, len(labels)) if keys is None else _mix(keys + random_keys(seed, 1))
+    if groups is None:
+        of_each = np.empty(len(labels), dtype=np.int64)
+        of_each[np.lexsort((drawn, strata))] = np.arange(len(labels)) % folds
+        return of_each
+    return _dealt_groups(strata, sizes, folds, groups, drawn)
+
+
 def random_keys(seed: int, count: int) -> Keys:
     """Return the first (count,) numbers of SplitMix64 (Steele, Lea, Flood: Fast splittable generators, 2014)."""
     steps = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
@@ -117,6 +148,23 @@ def _whole_groups(strata: Ints, sizes: Ints, shares: Ints, groups: Ints, drawn: 
     cells_of = [pairs[start:end] for start, end in itertools.pairwise(bounds)]
     taken = _take(cells_of, (sizes - 1).tolist(), shares.tolist())
     return np.isin(turn, taken)
+
+
+def _dealt_groups(strata: Ints, sizes: Ints, folds: int, groups: Ints, drawn: Keys) -> Ints:
+    _, group = np.unique(groups, return_inverse=True)
+    turn, count = _turns(group, drawn), np.bincount(group)
+    held = np.zeros((folds, len(sizes)))
+    fold_of = np.zeros(len(count), dtype=np.int64)
+    order = np.argsort(group, kind="stable")
+    members = np.split(strata[order], np.cumsum(count)[:-1])
+    for one in np.lexsort((turn, -count)):
+        stratum, here = np.unique(members[one], return_counts=True)
+        # how much the sum of squared shares of the strata grows: least where they are scarcest
+        growth = ((2 * held[:, stratum] + here) * here / sizes[stratum] ** 2).sum(axis=1)
+        best = np.lexsort((held.sum(axis=1), growth))[0]
+        fold_of[one] = best
+        held[best, stratum] += here
+    return fold_of[group]
 
 
 def _turns(group: Ints, drawn: Keys) -> Ints:

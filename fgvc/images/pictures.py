@@ -5,7 +5,6 @@ Shape letters: H, W the photograph.
 
 import argparse
 import os
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -286,33 +285,3 @@ def add_limits(parser: argparse.ArgumentParser) -> None:
     most = f"pixels that a picture may have (default: {USUAL.max_pixels}); time and memory may grow with it"
     parser.add_argument("--max_pixels", type=int, default=USUAL.max_pixels, help=most)
     parser.add_argument("--any_format", action="store_true", help="read PPM, JPEG 2000, QOI, DDS and SGI too")
-
-
-def check_inputs(inputs: list[str]) -> None:
-    """Raise UsageError for a picture or folder that is not there."""
-    for name in inputs:
-        if name != "-" and not Path(name).exists():
-            raise UsageError(f"{name}: no such picture or folder")
-
-
-def pictures_of(inputs: list[str], passed: PassedOver | None = None) -> tuple[Iterable[Picture], int | None]:
-    """Return the pictures that a command line names, and their number; None where stdin lists them.
-
-    Folders are walked twice, so that their names need not be in memory. `passed` counts their other files while the
-    pictures are taken.
-    """
-    return _named(inputs, passed), None if "-" in inputs else sum(1 for _ in _named(inputs))
-
-
-def _named(inputs: list[str], passed: PassedOver | None = None) -> Iterator[Picture]:
-    for name in inputs:
-        yield from expand(_listed_on_stdin() if name == "-" else name, passed)
-
-
-def _listed_on_stdin() -> Iterator[Path]:
-    for line in sys.stdin.buffer:
-        name = os.fsdecode(line.rstrip(b"\r\n"))
-        if "\0" in name:
-            raise UsageError("stdin: a path with a zero byte; give one path per line (find -print, not -print0)")
-        if name:
-            yield Path(name)

@@ -19,6 +19,7 @@ from fgvc.images.pictures import Picture, Square, expand, is_single, path_of, sq
 from fgvc.images.regions import within
 from fgvc.model_file import model
 from fgvc.model_file.model import Model
+from fgvc.prediction.inputs import named_in
 from fgvc.prediction.reading import Reading
 from fgvc.prediction.results import Guess, Result, Results, vouched
 from fgvc.taxonomy.names import nodes_named
@@ -66,18 +67,25 @@ class Predictor:
         return self.model.taxonomy
 
     def predict(
-        self, images: Any, top_k: int = 5, batch_size: int = 32, precision: float | None = None
+        self,
+        images: Any,
+        top_k: int = 5,
+        batch_size: int = 32,
+        precision: float | None = None,
+        path_column: str | None = None,
     ) -> Result | Results:
         """Name what is in one picture or in many.
 
         Args:
             images: a path, the bytes of a file, a file opened as "rb", a (H, W, 3) RGB or (H, W) grey uint8 array, a
                 Pillow picture; or a folder (its pictures at any depth, sorted), a (N, H, W, 3) uint8 array, a table
-                with a column `path`; or any iterable of these.
+                with a column `path`; or any iterable of these. Alone, also the path of a table (.csv, .tsv, .parquet)
+                or of a list of paths (.txt, "@list"), or a pattern such as "photos/*.jpg".
             top_k: how many guesses to give.
             batch_size: how many pictures the network sees at once.
             precision: the share of answers that must be right, e.g. 0.95: each Result then has the deepest name that
                 can be vouched for as its `answer`, see `threshold`.
+            path_column: the column of paths in a table that is a file; by default `path`, `file`, `image` and the like.
 
         Returns:
             A Result for a single picture, Results for a folder or an iterable. There, a picture that cannot be read
@@ -87,6 +95,7 @@ class Predictor:
             ImageError: a single picture cannot be read.
             UsageError: something that is no picture, a number below 1, or a precision that cannot be vouched for.
         """
+        images = named_in(images, path_column)
         if not is_single(images):
             return Results(self.predict_iter(images, top_k, batch_size, precision))
         result = next(self.predict_iter(images, top_k, batch_size, precision))
@@ -98,7 +107,7 @@ class Predictor:
         self, images: Any, top_k: int = 5, batch_size: int = 32, precision: float | None = None
     ) -> Iterator[Result]:
         """Yield the results of `predict` as they come; only a few batches are in memory, however many pictures."""
-        return self.predict_batches((expand(images),), top_k, batch_size, precision)
+        return self.predict_batches((expand(named_in(images)),), top_k, batch_size, precision)
 
     def predict_batches(
         self,

@@ -10,6 +10,7 @@ import numpy as np
 from fgvc.confidence.vouching import decide
 from fgvc.files.whole_files import open_whole
 from fgvc.images.boxes import Box
+from fgvc.prediction.cards import SHOWN, card, cards
 from fgvc.prediction.tables import writers
 from fgvc.prediction.tables.columns import Columns
 
@@ -71,6 +72,10 @@ class Result:
         """Write it as one row; see `Results.save`."""
         Results([self]).save(path)
 
+    def _repr_html_(self) -> str:
+        """Return the picture and its names, for notebooks."""
+        return card(self.to_dict())
+
 
 class Results(list[Result]):
     """The answers for many pictures, in the order of the pictures."""
@@ -78,6 +83,11 @@ class Results(list[Result]):
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return one plain dict per picture."""
         return [result.to_dict() for result in self]
+
+    def _repr_html_(self) -> str:
+        """Return the first of them as pictures with their names, for notebooks."""
+        shown = [result.to_dict() for result in self[:SHOWN]]
+        return cards(shown, len(self), sum(result.error is not None for result in self))
 
     def save(self, path: str | Path, layout: str = "wide") -> None:
         """Write a .csv, .json, .jsonl or .parquet, in place of what is there.

@@ -24,8 +24,8 @@ from fgvc.__main__ import main as fgvc_main
 from fgvc.commands import predict as predict_command
 from fgvc.commands.predict import main
 from fgvc.errors import UsageError
-from fgvc.images.pictures import pictures_of
 from fgvc.model_file.model import ModelFileError
+from fgvc.prediction.inputs import pictures_of
 from fgvc.prediction.journal import Journal
 from fgvc.prediction.predictor import Predictor
 from fgvc.prediction.provenance import hashes_of
@@ -515,6 +515,34 @@ def test_blanks_letters_and_line_breaks_in_names_and_loops_of_links(run, photos,
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and err.startswith(
         f"4 pictures, 1 failed (first: {photos / 'self.png'}: cannot be read "
+    )
+
+
+def test_tables_lists_and_patterns_are_answered_as_their_pictures(run, photos, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = ["photos/bird 0.png", "photos/bird 1.png", "photos/sub/bird 2.png"]
+    assert main([run, *names]) == 0
+    wanted = table(capsys.readouterr().out)
+    (tmp_path / "t.csv").write_text("\n".join(["foto;kind", *(f"{name};x" for name in names)]))
+    (tmp_path / "list.txt").write_text("\n".join(names))
+    for words in (
+        ["photos/bird*.png", "photos/**/*2.png"],
+        ["t.csv", "--path_column", "foto"],
+        ["list.txt"],
+        ["@list.txt"],
+    ):
+        assert main([run, *words]) == 0
+        assert table(capsys.readouterr().out) == wanted
+    (tmp_path / "gone.csv").write_text("path\nphotos/none.png\n" + names[0])
+    assert main([run, "gone.csv"]) == 1
+    rows = table(capsys.readouterr().out)
+    assert rows[0]["error"] == "photos/none.png: cannot be read (No such file or directory)" and rows[1] == wanted[0]
+    output = ["--output", "out.csv"]
+    assert fgvc_main(["predict", run, "bird*", *output]) == 2
+    assert capsys.readouterr().err == "fgvc: bird*: no file fits this pattern\n"
+    assert fgvc_main(["predict", run, "t.csv", *output]) == 2
+    assert (
+        capsys.readouterr().err == "fgvc: t.csv: no column 'path'; it has ['foto', 'kind']; give --path_column foto\n"
     )
 
 

@@ -138,6 +138,33 @@ def test_no_group_is_cut(tmp_path):
     assert train & val
 
 
+@pytest.mark.parametrize("has_val", [False, True])
+def test_each_fold_is_the_test_split_once_and_no_group_is_cut(tmp_path, has_val):
+    rows = [("path", "label", "split", "group")]
+    rows += [(f"{i}.jpg", "ab"[i % 2], "train", f"site {i // 4}") for i in range(48)]
+    rows += [(f"{i}.jpg", "ab"[i % 2], split, "") for i, split in ((48, "test"), (49, "val" if has_val else "test"))]
+    source = write_table(tmp_path / "photos.csv", rows)
+    sites = {name: f"site {int(name.removesuffix('.jpg')) // 4}" for name, *_ in rows[1:]}
+    tested = []
+    for fold in (1, 2, 3):
+        data = make(source, val_fraction=0.25, folds=3, fold=fold)
+        parts = {split: names(data.records(split)) for split in ("train", "val", "test")}
+        used = [*parts["train"], *parts["test"], *([] if has_val else parts["val"])]
+        assert sorted(used) == sorted(f"{i}.jpg" for i in range(48))
+        assert parts["val"] == ["49.jpg"] if has_val else len(parts["val"]) == 8
+        groups = [{sites[name] for name in part} for part in parts.values()]
+        assert not any(one & other for one, other in itertools.combinations(groups, 2))
+        assert data.class_counts.tolist() == [len(parts["train"]) // 2] * 2
+        tested += parts["test"]
+    assert sorted(tested) == sorted(f"{i}.jpg" for i in range(48))
+
+
+@pytest.mark.parametrize("fold", [0, 4])
+def test_a_fold_that_is_not_there_is_one_line(source, fold):
+    with pytest.raises(UsageError, match=f"data.fold: {fold}; there are the folds 1 to 3"):
+        make(source, folds=3, fold=fold)
+
+
 def test_annotations_belong_to_the_record_of_the_same_index(tmp_path):
     root = make_fake_cub(tmp_path / "CUB_200_2011", images_per_class=4)
     files = dict(line.split() for line in (root / "images.txt").read_text(encoding="utf-8").splitlines())

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from fgvc.data.splitting import name_keys, random_keys, stratified_split
+from fgvc.data.splitting import name_keys, random_keys, stratified_folds, stratified_split
 from fgvc.errors import UsageError
 
 WORD = 2**64
@@ -180,3 +180,49 @@ def test_no_records_give_an_empty_mask():
 def test_a_fraction_outside_its_range_is_refused(fraction):
     with pytest.raises(UsageError, match="at least 0 and less than 1"):
         stratified_split(np.zeros(3, int), fraction, 0)
+
+
+@pytest.mark.parametrize("folds", [2, 3, 5])
+def test_folds_hold_every_record_once_and_differ_by_one_in_each_stratum_and_in_all(folds):
+    labels = np.repeat(np.arange(-1, 9), [1, 2, 3, 4, 5, 6, 7, 20, 50, 101])
+    labels = np.random.default_rng(0).permutation(labels)
+    for seed in (0, 1):
+        fold = stratified_folds(labels, folds, seed)
+        for part in [np.ones(len(labels), dtype=bool), *(labels == label for label in range(-1, 9))]:
+            counts = [int((fold[part] == k).sum()) for k in range(folds)]
+            assert max(counts) - min(counts) <= 1 and sum(counts) == part.sum()
+    assert (stratified_folds(labels, folds, 0) != fold).any()
+    assert (stratified_folds(labels, folds, 1) == fold).all()
+
+
+def test_folds_follow_the_keys_and_not_the_order():
+    labels, keys = np.arange(60) % 4, name_keys(f"{i}.jpg" for i in range(60))
+    fold, turned = stratified_folds(labels, 4, 3, keys=keys), np.random.default_rng(1).permutation(60)
+    assert (stratified_folds(labels[turned], 4, 3, keys=keys[turned]) == fold[turned]).all()
+
+
+@pytest.mark.parametrize("folds", [2, 5])
+def test_folds_never_cut_a_group_and_are_as_balanced_as_groups_allow(folds):
+    rng = np.random.default_rng(4)
+    groups = rng.integers(0, 120, 900)
+    labels = (groups + rng.integers(0, 2, 900)) % 6
+    fold = stratified_folds(labels, folds, 0, groups)
+    assert all(len(set(fold[groups == group])) == 1 for group in set(groups))
+    for label in range(6):
+        counts = np.bincount(fold[labels == label], minlength=folds)
+        assert abs(counts - counts.mean()).max() <= np.bincount(groups[labels == label]).max()
+    assert (stratified_folds(labels, folds, 0, groups * 7 + 3) == fold).all()
+
+
+@pytest.mark.parametrize(
+    ("folds", "groups", "said"),
+    [
+        (1, None, "folds: 1; give at least 2 and at most 6, for there are 6 images"),
+        (7, None, "folds: 7; give at least 2 and at most 6, for there are 6 images"),
+        (4, np.array([0, 0, 1, 1, 2, 2]), "folds: 4; give at least 2 and at most 3, for there are 3 groups of images"),
+    ],
+)
+def test_folds_that_cannot_be_are_one_line(folds, groups, said):
+    with pytest.raises(UsageError) as caught:
+        stratified_folds(np.zeros(6, dtype=np.int64), folds, 0, groups)
+    assert str(caught.value) == said

@@ -2,7 +2,8 @@
 
 import csv
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,6 +48,59 @@ def read_rows(path: str | Path, needed: Iterable[str], optional: Iterable[str] =
     return rows
 
 
+def read_head(path: str | Path, likely: Iterable[str] = ()) -> tuple[list[str], list[str]]:
+    """Return the names of a table's columns and the cells of its first row; no cells where there is none.
+
+    Args:
+        path: see `read_rows`.
+        likely: names of columns; they help to tell the delimiter.
+
+    Raises:
+        UsageError: the file cannot be read.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UsageError(f"{path}: no such table")
+    if path.suffix.lower() in (".parquet", ".pq"):
+        return _parquet_head(path)
+    with _read_in_one_line(path), path.open(encoding="utf-8-sig", newline="") as file:
+        delimiter = _delimiter(file.readline(), list(likely))
+        file.seek(0)
+        rows = ([cell.strip() for cell in row] for row in csv.reader(file, delimiter=delimiter))
+        return next(rows, []), next(filter(any, rows), [])
+
+
+def _parquet_head(path: Path) -> tuple[list[str], list[str]]:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            first = [row for batch in file.iter_batches(batch_size=1) for row in batch.to_pylist()][:1]
+            header = list(file.schema_arrow.names)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise _no_parquet(path, error) from None
+    return header, [_text(first[0].get(name)) for name in header] if first else []
+
+
+@contextmanager
+def _read_in_one_line(path: Path) -> Iterator[None]:
+    """Say in one line why a CSV cannot be read; raises UsageError."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: not UTF-8 (byte {error.object[error.start]:#x}); save it as CSV UTF-8") from None
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+    except csv.Error as error:
+        raise UsageError(f"{path}: broken CSV ({error})") from None
+
+
+def _no_parquet(path: Path, error: Exception) -> UsageError:
+    reason = next(itertools.chain(str(error).splitlines(), [""]))
+    return UsageError(f"{path}: not a readable Parquet file ({reason})")
+
+
 def _chosen(path: Path, header: list[str], needed: list[str], optional: list[str]) -> list[str]:
     for name in needed:
         if name not in header:
@@ -76,11 +130,11 @@ def _near_hint(name: str, header: list[str]) -> str:
 
 
 def _read_csv(path: Path, needed: list[str], optional: list[str]) -> Rows:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            delimiter = _delimiter(file.readline(), needed)
-            file.seek(0)
-            reader = csv.reader(file, delimiter=delimiter, strict=True)
+    with _read_in_one_line(path), path.open(encoding="utf-8-sig", newline="") as file:
+        delimiter = _delimiter(file.readline(), needed)
+        file.seek(0)
+        reader = csv.reader(file, delimiter=delimiter, strict=True)
+        try:
             header = [name.strip() for name in next(reader, [])]
             columns = [header.index(name) for name in _chosen(path, header, needed, optional)]
             texts: list[list[str]] = [[] for _ in columns]
@@ -93,12 +147,8 @@ def _read_csv(path: Path, needed: list[str], optional: list[str]) -> Rows:
                 numbers.append(number)
                 for text, column in zip(texts, columns, strict=True):
                     text.append(row[column].strip())
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: not UTF-8 (byte {error.object[error.start]:#x}); save it as CSV UTF-8") from None
-    except csv.Error as error:
-        raise UsageError(f"{path} line {reader.line_num}: broken CSV ({error})") from None
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+        except csv.Error as error:
+            raise UsageError(f"{path} line {reader.line_num}: broken CSV ({error})") from None
     return Rows(path, numbers, {header[column]: text for text, column in zip(texts, columns, strict=True)}, header)
 
 
@@ -121,8 +171,7 @@ def _read_parquet(path: Path, needed: list[str], optional: list[str]) -> Rows:
         columns = _chosen(path, header, needed, optional)
         table = parquet.read_table(path, columns=columns)
     except (OSError, pyarrow.ArrowException) as error:
-        reason = next(itertools.chain(str(error).splitlines(), [""]))
-        raise UsageError(f"{path}: not a readable Parquet file ({reason})") from None
+        raise _no_parquet(path, error) from None
     cells = {name: [_text(value) for value in table.column(name).to_pylist()] for name in columns}
     return Rows(path, list(range(2, table.num_rows + 2)), cells, header)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from fgvc.data.reading.path_column import find_path_column, local_path
 from fgvc.data.reading.table_file import Rows, near, read_rows
 from fgvc.data.records import Records
 from fgvc.data.sources.base import DataSource
@@ -31,7 +32,9 @@ class Table(DataSource):
     Args:
         path: a .csv (comma, semicolon or tab; UTF-8) or .parquet file with a header.
         root: the folder that relative paths start from. Default: the table's own folder.
-        path_column: the column of file paths.
+        path_column: the column of file paths. Default: `path`, or else the one that is called as such columns are in
+            the tables of others (file_name, image ...), see `find_path_column`. Label Studio's addresses of local files
+            are relative to `root`.
         label_column: the column of labels; not read when `levels` is given.
         split_column: the column of train, val (valid, validation) or test. Default: `split` where the table has it;
             "" for none.
@@ -54,7 +57,7 @@ class Table(DataSource):
         self,
         path: str,
         root: str | None = None,
-        path_column: str = "path",
+        path_column: str | None = None,
         label_column: str = "label",
         split_column: str | None = None,
         group_column: str | None = None,
@@ -69,6 +72,8 @@ class Table(DataSource):
             raise UsageError("table: give `levels` (columns of the table) or `taxonomy` (a CSV), not both")
         label_columns = levels or [label_column]
         asked = [name for name in (split_column, group_column) if name]
+        if path_column is None:
+            path_column = find_path_column(path, "--data.source.path_column", label_columns)
         rows = read_rows(path, [path_column, *label_columns, *asked], ["split", "group"])
         _check_columns(rows, split=split_column, group=group_column)
         allowed = {"no_name": bool(real_labels), "similar_names": similar_labels}
@@ -134,15 +139,20 @@ def _check_names(rows: Rows, columns: Sequence[str], real: Sequence[str]) -> Non
 
 def _files(rows: Rows, column: str, root: Path) -> list[str]:
     first: dict[str, int] = {}
-    for i, file in enumerate(rows.cells[column]):
-        if not file:
+    files = []
+    for i, cell in enumerate(rows.cells[column]):
+        if not cell:
             raise UsageError(f"{rows.at(i)}: column {column!r} is empty")
+        try:
+            files.append(file := local_path(cell))
+        except UsageError as error:
+            raise UsageError(f"{rows.at(i)}: {error}") from None
         if first.setdefault(file, i) != i:
             raise UsageError(f"{rows.at(i)}: {file!r} is already in row {rows.numbers[first[file]]}; keep one")
-    for i, file in enumerate(rows.cells[column][:FILES_LOOKED_FOR]):
+    for i, file in enumerate(files[:FILES_LOOKED_FOR]):
         if not (root / file).is_file():
             raise UsageError(f"{rows.at(i)}: no file {root / file}; relative paths start at `root` ({root})")
-    return rows.cells[column]
+    return files
 
 
 def _splits(rows: Rows, column: str, alone: bool) -> npt.NDArray[np.str_] | None:

@@ -2,6 +2,7 @@
 
 import math
 import signal
+import threading
 import time
 from pathlib import Path
 from types import FrameType
@@ -38,6 +39,8 @@ class SignalStop(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take over the signals after Lightning, whose handlers save nothing and do not set the exit code."""
         self._signal, self._saved_at, self._saved_step = 0, time.monotonic(), trainer.global_step
+        if threading.current_thread() is not threading.main_thread():  # only that one may: a notebook's may be another
+            return
         self._former = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
 
     def on_train_end(self, trainer: Trainer, *_: Any, **__: Any) -> None:

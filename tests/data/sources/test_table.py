@@ -231,13 +231,43 @@ def test_a_column_that_is_nearly_called_as_one_that_is_read_is_asked_about(tmp_p
 def test_near_columns_of_every_role_are_told_and_others_stay_allowed(tmp_path):
     row = "a.jpg,x,1"
     assert "column 'Group' is not read; did you mean 'group'?" in said(f"path,label,Group\n{row}\n", tmp_path)
-    assert "no column 'path'; it has ['PATH', 'label', 'n']; did you mean 'PATH'?" in said(
-        f"PATH,label,n\n{row}\n", tmp_path
-    )
     assert "did you mean 'Labels'?" in said(f"path,Labels,n\n{row}\n", tmp_path)
     assert "did you mean 'Genus'?" in said(f"path,Genus,n\n{row}\n", tmp_path, levels=["genus"])
     for other in ("site", "part", "splitting", "grouping", "set"):
         assert Table(table(tmp_path, f"path,label,{other}\n{row}\n"), test_fraction=0).splits == ("train",)
+
+
+@pytest.mark.parametrize("column", ["PATH", "file", "file_name", "Image", "img", "filename"])
+def test_the_column_of_paths_is_found_under_its_usual_names(tmp_path, column):
+    text = f"{column},label\na.jpg,x\nb.jpg,y\n"
+    source = Table(table(tmp_path, text), test_fraction=0)
+    assert seen(source, "train") == {"a.jpg": ("x",), "b.jpg": ("y",)}
+    assert source.records("train")[1].path == str(tmp_path / "b.jpg")
+
+
+def test_an_export_of_label_studio_is_read_as_it_is(tmp_path):
+    rows = ["/data/local-files/?d=birds/a%20b.jpg,1,x,me", "https://here/data/local-files/?d=birds/c.jpg,2,y,me"]
+    text = "\n".join(["image,id,choice,annotator", *rows]) + "\n"
+    (tmp_path / "birds").mkdir()
+    for name in ("a b.jpg", "c.jpg"):
+        (tmp_path / "birds" / name).write_bytes(b"")
+    source = Table(table(tmp_path, text, files=False), label_column="choice", test_fraction=0)
+    assert [record.path for record in source.records("train")] == [
+        str(tmp_path / f"birds/{n}.jpg") for n in ("a b", "c")
+    ]
+    text += "/data/local-files/?d=birds%2Fc.jpg,3,y,me\n"
+    assert "row 4: 'birds/c.jpg' is already in row 3; keep one" in said(text, tmp_path, False, label_column="choice")
+    text = "image,label\nhttps://x.org/a.jpg,x\n"
+    assert "row 2: 'https://x.org/a.jpg' is an address, not a file; download" in said(text, tmp_path, False)
+
+
+def test_a_column_of_paths_that_is_not_found_is_named_with_its_flag(tmp_path):
+    flag = "give --data.source.path_column"
+    assert f"no column 'path'; it has ['foto', 'label']; {flag} foto" in said("foto,label\na.jpg,x\n", tmp_path)
+    both = said("file,image,label\na.jpg,b.jpg,x\n", tmp_path)
+    assert f"columns 'file' and 'image' could be the paths; {flag} file or another" in both
+    source = Table(table(tmp_path, "file,image,label\na.jpg,3,x\n"), path_column="file", test_fraction=0)
+    assert seen(source, "train") == {"a.jpg": ("x",)}
 
 
 @pytest.mark.parametrize("word", ["NaN", "nan", "None", "null", "N/A", "-"])
