@@ -45,7 +45,8 @@ class Backbone(nn.Module):
         weights: `pretrained` (downloaded by timm), `none`, or the path of a safetensors file.
         min_kept: least share of the network's numbers that a weight file must fill.
         model_args: further arguments of the timm model, e.g. `{drop_path_rate: 0.1}`.
-        mean, std: of the pixels over 0..1, one per channel; by default those the timm weights were trained with.
+        mean: of the pixels over 0..1, one per channel; by default what the timm weights were trained with.
+        std: their standard deviation, in the same way.
 
     Attributes:
         image_size: side of the images it was made for.
