@@ -60,7 +60,8 @@ def test_thirty_words_of_newcomers_lead_to_the_right_key(said, word):
         (["--model.batch_size=1"], "model.batch_size: unknown key; did you mean 'data.batch_size'?"),
         (["--data", "photos"], "data: 'photos' given, but it holds keys of its own, as in --data.KEY VALUE; "
          "did you mean 'data.source.root' (with --config image_folder)?"),
-        (["--model.recognizer", "resnet50"], "model.recognizer: no class 'resnet50'; "
+        (["--model.recognizer", "resnet50"], "model.recognizer: no class 'resnet50'; did you mean --config resnet50?"),
+        (["--model.recognizer", "resnet18"], "model.recognizer: no class 'resnet18'; "
          f"did you mean '{NETWORK}' (a name of timm, e.g. resnet50)?"),
         (["--model.recognizer", "HSE"], "model.recognizer: no class 'HSE'; did you mean --config hse?"),
         (["--model.recognizer.backbone.pretrained", "1"], "model.recognizer.backbone: unknown key 'pretrained'; "
