@@ -61,7 +61,10 @@ def with_config_paths(words: Sequence[str]) -> tuple[list[str], list[str]]:
     typed = {key: one.value for key in (*networks.BELONGS, "name") for one in given(words, *networks.flags(key))}
     networks.check_flag(configs, typed)
     if found.told:
-        tell(found.told)
+        from fgvc.training.processes import is_first  # imports torch, which other words do without
+
+        if is_first():
+            tell(found.told)
     replaced = list(words)
     for flag, text in reversed(list(zip(used, found.words, strict=True))):
         replaced[flag.place] = [] if text is None else flag.with_value(text)
@@ -92,7 +95,7 @@ def fit_words(words: Sequence[str]) -> FitWords:
         raise UsageError(f"--resume goes on in the same run; {other.name} does not go with it")
     run = run_folder.resolve(Path(resume.value))
     if not run_folder.last(run).is_file():
-        raise UsageError(f"{run}: no checkpoint to go on from; start the run again with --overwrite true")
+        raise UsageError(f"{run}: no checkpoint to go on from; start the run again with --overwrite")
     own = ["--name", run.resolve().name, "--runs", str(run.resolve().parent)]
     return FitWords(of_run(run, [*own, *rest]), run)
 

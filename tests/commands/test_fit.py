@@ -223,7 +223,7 @@ def test_a_run_without_a_checkpoint_is_started_again(finished, tmp_path, monkeyp
     Path("runs/young").mkdir(parents=True)
     Path("runs/young/config.yaml").write_bytes(Path(finished, "runs/birds/config.yaml").read_bytes())
     assert main(["fit", "--resume", "runs/young"]) == 2
-    said = "runs/young: no checkpoint to go on from; start the run again with --overwrite true"
+    said = "runs/young: no checkpoint to go on from; start the run again with --overwrite"
     assert capsys.readouterr().err == f"fgvc: {said}\n"
 
 
