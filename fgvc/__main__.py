@@ -39,7 +39,7 @@ COMMANDS = {
 """Command, of one or two words -> (module of `fgvc.commands` : function, its words, what it does)."""
 
 NOTES = """
-DATA and METHOD are YAML files, or the stems of those that come with fgvc: `fgvc configs` lists them.
+DATA and METHOD are YAML files, or the stems of those that come with fgvc: `fgvc configs` lists them, networks too.
 For `fgvc data`, DATA is a folder of photographs, a table (.csv, .parquet), a run folder, or --config and --data.KEY.
 `fgvc fit ... --folds 5` trains five runs, and answers every training image by one that was trained without it.
 `fgvc COMMAND --help` lists the keys; `fgvc fit ... --print_config` shows the whole config.

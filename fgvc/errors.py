@@ -29,7 +29,7 @@ class StoppedError(FgvcError):
         self.exit_code = 128 + signal
 
 
-def did_you_mean(word: str, choices: Iterable[str], limit: int = 3) -> str:
+def did_you_mean(word: str, choices: Iterable[str], limit: int = 3, cutoff: float = 0.6) -> str:
     """Return `; did you mean 'x'?` for the nearest choices, or an empty string when none is near."""
-    near = difflib.get_close_matches(word, list(choices), n=limit, cutoff=0.6)
+    near = difflib.get_close_matches(word, list(choices), n=limit, cutoff=cutoff)
     return f"; did you mean {' or '.join(repr(match) for match in near)}?" if near else ""

@@ -7,15 +7,18 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from fakes.tiny_run import CPU, NET, data_flags, make_photos, read_csv
 
 from fgvc.__main__ import main
 from fgvc.data.sources.base import DataSource
+from fgvc.methods.backbone import Backbone
 from fgvc.methods.slots import known_classes
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-METHODS, DATA, WHOLE = (sorted(CONFIGS.glob(pattern)) for pattern in ("methods/*.yaml", "data/*.yaml", "*.yaml"))
+PATTERNS = ("methods/*.yaml", "networks/*.yaml", "data/*.yaml", "*.yaml")
+METHODS, NETWORKS, DATA, WHOLE = (sorted(CONFIGS.glob(pattern)) for pattern in PATTERNS)
 SHORT = [
     "--trainer.limit_train_batches",
     "2",
@@ -81,8 +84,8 @@ def check_run():
 def test_stems_are_unique():
     stems = [path.stem for path in CONFIGS.rglob("*.yaml")]
     assert len(stems) == len(set(stems))
-    assert len(METHODS) >= 4 and len(DATA) >= 5 and WHOLE
-    assert len(stems) == len(METHODS) + len(DATA) + len(WHOLE)  # none lies where nobody looks
+    assert len(METHODS) >= 4 and len(DATA) >= 5 and NETWORKS and WHOLE
+    assert len(stems) == len(METHODS) + len(NETWORKS) + len(DATA) + len(WHOLE)  # none lies where nobody looks
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +101,30 @@ def test_every_method_trains(config, photos, tmp_path, monkeypatch):
     assert fit("--config", config.name, *data_flags(photos, batch_size=2, levels=LEVELS)) == 0
     check_run()
     assert main(["validate", "runs/run"]) == 0  # the short names of its config are understood
+
+
+@pytest.mark.parametrize("config", NETWORKS, ids=stem)
+def test_every_network_runs_and_trains_in_a_method(config, photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tree = yaml.safe_load(config.read_text())
+    part = tree["model"]["recognizer"]["init_args"].pop("backbone")
+    assert tree == {"model": {"recognizer": {"init_args": {}}}}  # nothing but the backbone
+    assert part["class_path"] == "Backbone" and part["init_args"].keys() <= {
+        "name",
+        "weights",
+        "model_args",
+        "mean",
+        "std",
+    }
+    real = Backbone(64, **{**part["init_args"], "weights": "none"}).eval()
+    with torch.no_grad():
+        assert real(torch.zeros(1, 3, 64, 64)).map.shape == (1, real.channels, *real.grid)
+    (tmp_path / config.name).write_text(yaml.safe_dump(shrink(yaml.safe_load(config.read_text()))))
+    words = ["--config", config.name, "--config", "whole_image", "--model.image_size", "64"]
+    assert fit(*words, *data_flags(photos, batch_size=2, levels=LEVELS), "--trainer.max_epochs", "1") == 0
+    check_run()
+    stored = yaml.safe_load(Path("runs/run/config.yaml").read_text())["model"]["recognizer"]["init_args"]["backbone"]
+    assert stored["init_args"]["name"] == ("test_vit" if "vit" in config.stem else "test_resnet")
 
 
 @pytest.mark.parametrize("config", DATA, ids=stem)

@@ -157,18 +157,20 @@ def test_inside_the_house_the_recipes_of_its_page_are_all_there_is_to_do(folder)
     table = (house / "fgvc/__main__.py").read_text()
     before = contents(house)
     pooling, source, fake, command = blocks("python")
-    head, data = blocks("yaml")
+    head, data, network = blocks("yaml")
     (house / "fgvc/methods/pooling/my_pooling.py").write_text(pooling)
     (house / "fgvc/data/sources/my_birds.py").write_text(source)
     (house / "fgvc/commands/my_hello.py").write_text(command)
     (house / "configs/data/my_birds.yaml").write_text(data)
+    network = network.replace("name: mobilenetv2_100", "name: test_byobnet").replace("pretrained", "none")
+    (house / "configs/networks/my_network.yaml").write_text(network)
     init_args = f"backbone: {BACKBONE}\n{head}"
     (house / "configs/methods/my_pooling.yaml").write_text(
         "model:\n  image_size: 32\n  recognizer:\n    class_path: WholeImage\n    init_args:\n"
         + textwrap.indent(init_args, " " * 6)
     )
     after = contents(house)
-    assert {name: after[name] for name in before} == before and len(after) == len(before) + 5
+    assert {name: after[name] for name in before} == before and len(after) == len(before) + 6
     row = re.search(r'`("my_hello": .*?\),)`', (REPO / "docs/house.md").read_text())[1]
     (house / "fgvc/__main__.py").write_text(table.replace("COMMANDS = {\n", f"COMMANDS = {{\n    {row}\n"))
     exec(fake, made := {})  # make_fake
@@ -181,10 +183,11 @@ def test_inside_the_house_the_recipes_of_its_page_are_all_there_is_to_do(folder)
 
     assert fgvc("my_hello", "gull").stdout == "hello gull\n"
     small = ["--data.source.root", root, "--data.batch_size", "2", "--data.num_workers", "0"]
-    done = fgvc("fit", "--config", "my_birds", "--config", "my_pooling", *small, *SHORT)
+    done = fgvc("fit", "--config", "my_birds", "--config", "my_network", "--config", "my_pooling", *small, *SHORT)
     assert done.returncode == 0, done.stderr
-    described = json.loads((folder / "runs/my_birds-my_pooling/model/fgvc.json").read_text())
+    described = json.loads((folder / "runs/my_birds-my_network-my_pooling/model/fgvc.json").read_text())
     pooling = described["architecture"]["init_args"]["head"]["init_args"]["pooling"]
+    assert described["architecture"]["init_args"]["backbone"]["init_args"]["name"] == "test_byobnet"
     assert pooling == {"class_path": "MyPooling", "init_args": {"factor": 1.0}}
     assert described["taxonomy"]["leaves"] == [["Larus canus"], ["Larus fuscus"], ["Sterna hirundo"]]
 

@@ -47,7 +47,10 @@ def test_the_version_is_the_packages(capsys):
 
 def test_configs_are_listed(capsys):
     assert main(["configs"]) == 0
-    assert any(line.split()[0] == "whole_image" for line in capsys.readouterr().out.splitlines())
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    kinds = {row[0]: " ".join(row[1:-1]) for row in rows}
+    assert {kinds[stem] for stem in ("whole_image", "hse")} == {"method"}
+    assert (kinds["mobilenetv2_100"], kinds["cub"], kinds["quickstart"]) == ("network", "data", "all of a run")
 
 
 def test_an_unknown_command_is_one_line_and_exit_code_2(capsys):

@@ -4,6 +4,8 @@ from fgvc.files.shipped import config_stems
 
 
 def main(words: list[str]) -> int:
-    """Print the stem and the path of every config, whatever words follow, and return the exit code."""
-    print("\n".join(f"{stem:<20} {path}" for stem, path in config_stems().items()))
+    """Print stem, kind and path of every config, whatever words follow, and return the exit code."""
+    kinds = {"data": "data", "networks": "network", "methods": "method"}
+    rows = [(stem, kinds.get(path.parent.name, "all of a run"), path) for stem, path in config_stems().items()]
+    print("\n".join(f"{stem:<20} {kind:<13} {path}" for stem, kind, path in rows))
     return 0

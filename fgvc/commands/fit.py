@@ -9,7 +9,7 @@ from fgvc.config.words import fit_words
 from fgvc.data.datamodule import FineGrainedData
 from fgvc.errors import FgvcError, UsageError
 from fgvc.files import run_folder
-from fgvc.files.lines import tell
+from fgvc.files.lines import quoted, tell
 from fgvc.files.origin import environment
 from fgvc.model_file.architecture import to_plain
 from fgvc.model_file.model import Model, save
@@ -187,12 +187,12 @@ def _last_checkpoint(cli: RunCLI, folder: Path) -> Path:
     for before in resuming.loader_states(state) if resuming.is_inside_epoch(state) else []:
         if changed := loader.changed(before):
             told = ", ".join(f"{name} was {old} and is {now}" for name, (old, now) in changed.items())
-            anew = f"; {told}: epoch {done} begins anew"
+            anew = f"; {told}: epoch {done + 1} begins anew"
             trainer.callbacks.append(resuming.EpochAnew())
     if cli.trainer.is_global_zero:
         metrics_file.keep_until(folder / "metrics.csv", step)
         run_folder.go_on(folder, cli.plain_config())
-        tell(f"resume {folder}: epoch {done} of {epochs}, after step {step}{anew}")
+        tell(f"resume {folder}: {done} of {epochs} epochs trained, after step {step}{anew}")
     return path
 
 
@@ -250,7 +250,7 @@ def finish(cli: RunCLI, run: Run) -> None:
             told = calibrate_model(model, cli.datamodule, "val", cli.trainer.strategy.root_device)
             save(model, path)
         except FgvcError as error:
-            told = f"not calibrated ({error}); mend it and run fgvc calibrate {run.folder}\n"
+            told = f"not calibrated ({error}); mend it and run fgvc calibrate {quoted(run.folder)}\n"
     print_summary(f"trained {cli.trainer.current_epoch} epochs", values, "val/")
     tell(f"{told}model: {path}")
-    tell(f"next:  fgvc test {run.folder}\n       fgvc predict {run.folder} PHOTO...")
+    tell(f"next:  fgvc test {quoted(run.folder)}\n       fgvc predict {quoted(run.folder)} PHOTO...")

@@ -9,7 +9,8 @@ import jsonargparse
 import yaml
 
 import fgvc.data.sources  # noqa: F401 - the folder imports its own modules: short names work in YAML
-from fgvc.config import moved
+from fgvc.config import moved, switches
+from fgvc.config.meanings import nearest_key
 from fgvc.config.messages import in_one_line
 from fgvc.config.words import data_words, given
 from fgvc.config.yaml_files import check_file, read_text
@@ -55,8 +56,8 @@ def parse(
         )
     sys.path.append(str(Path.cwd()))  # classes of the user's own, as `python -m fgvc` finds them
     keys = [action.dest for action in parser._actions]
-    switches = {flag for action in parser._actions if action.nargs == 0 for flag in action.option_strings}
-    typed = data_words(command, words, switches)
+    alone = {flag for action in parser._actions if action.nargs == 0 for flag in action.option_strings}
+    typed = switches.valued(data_words(command, switches.bare(words, alone), alone), switches.flags(parser))
     of_run = any(Path(flag.value or "").name == CONFIG for flag in given(typed, "--config"))
     try:
         options = parser.parse_args(_data_part(typed, keys))
@@ -110,6 +111,6 @@ def _checked(path: Path, keys: Sequence[str]) -> dict[str, Any]:
     for key in data:
         dotted = f"data.{key}"
         if not any(known == dotted or known.startswith(f"{dotted}.") for known in keys):
-            raise UsageError(f"{dotted}: unknown key{did_you_mean(dotted, keys, limit=1)}")
+            raise UsageError(f"{dotted}: unknown key{nearest_key(dotted, keys)}")
     sized = isinstance(model, dict) and "image_size" in model
     return {"data": data, **({"model": {"image_size": model["image_size"]}} if sized else {})}

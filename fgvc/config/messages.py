@@ -6,7 +6,9 @@ import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
+from fgvc.config.meanings import meant_key, nearest_argument, nearest_key
 from fgvc.errors import did_you_mean
+from fgvc.files.shipped import config_stems
 
 LONGEST = 400  # characters of a message of a kind never seen
 NOT_LINKED: Mapping[str, str] = MappingProxyType({})
@@ -59,9 +61,10 @@ def _about_flags(text: str, keys: list[str]) -> str | None:
         key = flag.lstrip("-")
         if key != flag and not flag.startswith(f"--{key}"):
             return f"{flag}: a flag begins with two dashes: --{key}"
-        return f"{key}: unknown key{_nearest(key, keys)}"
+        return f"{key}: unknown key{nearest_key(key, keys)}"
     if found := re.search(r"argument (-[^\s:/]+)\S*: expected (?:one|at least one) argument", text):
-        return f"{found[1]}: give a value after it"
+        what = "name the class" if found[1].endswith(".help") else "give a value"
+        return f"{found[1]}: {what} after it"
     return None
 
 
@@ -80,11 +83,11 @@ def _about_links(text: str, linked: Mapping[str, str]) -> str | None:
 def _about_keys(text: str, where: str, keys: list[str]) -> str | None:
     if found := re.search(r"Group '([^']+)' does not accept option '([^']+)'", text):
         key = f"{found[1]}.{found[2]}"
-        return f"{key}: unknown key{_nearest(key, keys)}"
+        return f"{key}: unknown key{nearest_key(key, keys)}"
     if found := re.search(r"(?:Option|[Kk]ey) '([^']+)' is not (?:accepted|expected)", text):
         if where:
-            return f"{where}: unknown key {found[1]!r}{did_you_mean(found[1], _arguments(text))}"
-        return f"{found[1]}: unknown key{_nearest(found[1], keys)}"
+            return f"{where}: unknown key {found[1]!r}{nearest_argument(found[1], _arguments(text))}"
+        return f"{found[1]}: unknown key{nearest_key(found[1], keys)}"
     if found := re.search(
         r"Union subtypes.*Problem with given class_path '[\w.]+': .*arguments are required: ([\w., ]+?)(?: - |$)", text
     ):
@@ -94,7 +97,8 @@ def _about_keys(text: str, where: str, keys: list[str]) -> str | None:
         return f"missing {' and '.join(missing)}; give a --config that has it, or the flag --{missing[0]}"
     if found := re.search(r"Unable to load config ['\"](.+?)['\"](?: -|$)", text):
         top = where.partition(".")[0] or "config"
-        return f"{top}: {found[1][:80]!r} given, but it holds keys of its own, as in --{top}.KEY VALUE"
+        meant = meant_key(top, keys)
+        return f"{top}: {found[1][:80]!r} given, but it holds keys of its own, as in --{top}.KEY VALUE{meant}"
     if re.search("Empty nested key|Unexpected config", text):
         return "config: a key is empty, or holds nothing"
     return None
@@ -107,12 +111,20 @@ def _about_classes(text: str, where: str, classes: list[str]) -> str | None:
         name = found[1].rstrip(".")[:80]
         if name in classes:
             return f"{where}: {name} does not belong here"
-        return f"{where}: no class {name!r}{did_you_mean(name, classes)}"
+        return f"{where}: no class {name!r}{_instead(where, name, classes)}"
     if found := re.search(rf"Expected an import path or a subclass spec, but got (.+?){_GOT}", text):
         return f"{where}: {found[1][:80]} given, but it takes the name of a class, or class_path with init_args"
     if re.search(_NO_CLASS, text):
         return f"{where}: no class; write class_path: NAME and, below init_args, its arguments"
     return None
+
+
+def _instead(where: str, name: str, classes: list[str]) -> str:
+    """Return what to write in place of a class that is none: a method's config, a class, the key of a network."""
+    here = where == "model.recognizer"
+    if here and name.lower() in config_stems():
+        return f"; did you mean --config {name.lower()}?"
+    return did_you_mean(name, classes) or (meant_key("network", [where]) if here else "")
 
 
 def _about_types(text: str, where: str) -> str | None:
@@ -122,13 +134,6 @@ def _about_types(text: str, where: str) -> str | None:
     if found := re.search(rf"Expected an? ([^-]+?)\. Got value: ?(.*?){_GOT}", text):
         return f"{where}: {_quoted(found[2], [found[1]])} given, but it takes {_type(found[1])}"
     return None
-
-
-def _nearest(key: str, keys: list[str]) -> str:
-    """Return the nearest key that is known, or that of a mapping on the way to it."""
-    parts = key.lower().split(".")
-    paths = [".".join(parts[:end]) for end in range(len(parts), 0, -1)]
-    return next((near for path in paths if path not in keys and (near := did_you_mean(path, keys, limit=1))), "")
 
 
 def _arguments(text: str) -> list[str]:

@@ -16,6 +16,7 @@ from fgvc.data.relabelled import Relabelled
 from fgvc.data.sources.base import DataSource
 from fgvc.errors import UsageError
 from fgvc.files import run_folder
+from fgvc.files.lines import quoted
 from fgvc.model_file.folder import read
 from fgvc.taxonomy.tree import Taxonomy
 
@@ -68,7 +69,9 @@ def asked_for(command: str, words: Sequence[str]) -> tuple[OtherData | None, lis
         raise UsageError("--data: give it with a run and a folder or table: fgvc test RUN --data FOLDER")
     run = run_folder.resolve(Path(words[0]))
     if not (run / run_folder.MODEL).is_dir():
-        raise UsageError(f"{run}: has no model yet, whose classes --data needs; let fgvc fit --resume {run} end first")
+        raise UsageError(
+            f"{run}: has no model yet, whose classes --data needs; let fgvc fit --resume {quoted(run)} end first"
+        )
     rest = [*words[1 : flag.place.start], *words[flag.place.stop :]]
     return OtherData(run, flag.value), [words[0], *_keys(run, flag.value), *rest]
 

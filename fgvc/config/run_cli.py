@@ -16,7 +16,7 @@ from pytorch_lightning.plugins.io import CheckpointIO
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 
 import fgvc.data.sources  # noqa: F401 - the folder imports its own modules: short names work in YAML
-from fgvc.config import moved, trainer_flags, values
+from fgvc.config import class_help, moved, switches, trainer_flags, values
 from fgvc.config.messages import in_one_line
 from fgvc.config.preprocessing import follow_weights
 from fgvc.config.yaml_files import with_short_names
@@ -76,8 +76,12 @@ class RunCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the words, whatever the process itself was started with; raises UsageError with one line."""
+        flags = [flag for action in parser._actions for flag in action.option_strings]
+        if key := class_help.asked_for(args, flags):
+            class_help.print_help(parser.prog, key, args, {"model": FineGrainedModule, "data": FineGrainedData})
+            raise SystemExit(0)
         try:
-            self.config = parser.parse_args(args)
+            self.config = parser.parse_args(switches.valued(args, switches.flags(parser)))
         except jsonargparse.ArgumentError as error:
             classes = [*known_classes(), *(source.__name__ for source in DataSource.__subclasses__())]
             for module, kind in ((callbacks, Callback), (loggers, loggers.Logger)):

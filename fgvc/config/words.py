@@ -4,10 +4,14 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from fgvc.config.yaml_files import as_word, check_file
+from fgvc.config import networks
+from fgvc.config.yaml_files import check_file
 from fgvc.errors import UsageError
 from fgvc.files import run_folder
+from fgvc.files.lines import tell
 from fgvc.files.shipped import config_file, config_stems
+
+METHOD = "--model.recognizer"
 
 
 class Given(NamedTuple):
@@ -46,16 +50,28 @@ def given(words: Sequence[str], *names: str) -> Iterator[Given]:
 def with_config_paths(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Replace the stems of configs by their paths, or their texts; return the words, and the stems in order.
 
+    The configs of networks go into those of methods, see `fgvc.config.networks`.
+
     Raises:
-        UsageError: a config that is not there or is no YAML.
+        UsageError: a config that is not there or is no YAML, or a network that cannot be told.
     """
-    replaced, stems = list(words), []
-    for flag in given(words, "--config", "-c"):
-        if flag.value is not None:
-            path = check_file(config_file(flag.value))
-            stems.append(path.stem)
-            replaced[flag.place] = flag.with_value(as_word(path))
-    return replaced, stems
+    used = [flag for flag in given(words, "--config", "-c") if flag.value is not None]
+    configs = [networks.read(check_file(config_file(str(flag.value)))) for flag in used]
+    found = networks.combined(configs, has_method=any(given(words, METHOD)))
+    typed = {key: one.value for key in (*networks.BELONGS, "name") for one in given(words, *networks.flags(key))}
+    networks.check_flag(configs, typed)
+    if found.told:
+        from fgvc.training.processes import is_first  # imports torch, which other words do without
+
+        if is_first():
+            tell(found.told)
+    replaced = list(words)
+    for flag, text in reversed(list(zip(used, found.words, strict=True))):
+        replaced[flag.place] = [] if text is None else flag.with_value(text)
+    if found.network is not None:  # what goes into the method of a flag comes after it
+        end = max(flag.place.stop for flag in given(replaced, METHOD))
+        replaced[end:end] = ["--config", found.network]
+    return replaced, [config.path.stem for config in configs]
 
 
 def fit_words(words: Sequence[str]) -> FitWords:
@@ -79,7 +95,7 @@ def fit_words(words: Sequence[str]) -> FitWords:
         raise UsageError(f"--resume goes on in the same run; {other.name} does not go with it")
     run = run_folder.resolve(Path(resume.value))
     if not run_folder.last(run).is_file():
-        raise UsageError(f"{run}: no checkpoint to go on from; start the run again with --overwrite true")
+        raise UsageError(f"{run}: no checkpoint to go on from; start the run again with --overwrite")
     own = ["--name", run.resolve().name, "--runs", str(run.resolve().parent)]
     return FitWords(of_run(run, [*own, *rest]), run)
 

@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fgvc.errors import UsageError, did_you_mean
+from fgvc.files.lines import quoted
 from fgvc.files.run_folder import ANSWERS
 from fgvc.files.whole_files import open_whole
 
@@ -99,7 +100,7 @@ def read(path: Path) -> Table:
     Raises:
         UsageError: a file that is not such a table.
     """
-    again = f"run `fgvc test {path.parent if path.name == ANSWERS else 'RUN'}` again"
+    again = f"run `fgvc test {quoted(path.parent) if path.name == ANSWERS else 'RUN'}` again"
     try:
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             header, *rows = [row for row in csv.reader(file) if row] or [[]]

@@ -3,6 +3,7 @@
 They are told by the commands of data (`fgvc.data.inspection`) and of models (`fgvc.report`), so they live below both.
 """
 
+import shlex
 import sys
 from collections.abc import Iterable
 
@@ -15,6 +16,11 @@ def tell(text: object = "") -> None:
 def printable(text: object) -> str:
     """Return text on one line that any terminal shows: line breaks, bytes that are no text and the like escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
+
+
+def quoted(path: object) -> str:
+    """Return a name as a shell takes it, for a command that a person is told to type."""
+    return shlex.quote(str(path))
 
 
 def print_lines(lines: Iterable[str]) -> None:

@@ -30,7 +30,7 @@ def check(folder: Path, overwrite: bool) -> None:
     if not folder.exists() or not any(folder.iterdir()):
         return
     if not overwrite:
-        raise UsageError(f"{folder}: this run exists already; choose another --name, or give --overwrite true")
+        raise UsageError(f"{folder}: this run exists already; choose another --name, or give --overwrite")
     if not (folder / CONFIG).is_file():
         raise UsageError(f"{folder}: not a run folder (no {CONFIG}), so it is not overwritten; choose another --name")
 

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from fgvc.errors import FgvcError, UsageError, did_you_mean
+from fgvc.methods import local_weights
 from fgvc.methods.features import Features, Layout, from_network, layout_of
 from fgvc.methods.last_stage import LastStage, cut
 from fgvc.methods.own_head import OwnHead, ran, stand_in, take_head
-from fgvc.methods.weight_report import WeightReport, compare, in_one_line, tensor_names
+from fgvc.methods.weight_report import WeightReport, compare, in_one_line
 
 _RESERVED = frozenset({"num_classes", "features_only", "pretrained", "checkpoint_path", "cache_dir", "device", "dtype"})
 
@@ -42,10 +43,12 @@ class Backbone(nn.Module):
     Args:
         image_size: side of the images it will see, in pixels.
         name: a name from `timm.list_models()`.
-        weights: `pretrained` (downloaded by timm), `none`, or the path of a safetensors file.
+        weights: `pretrained` (downloaded by timm), `none`, or a file: safetensors, or what `torch.save` wrote (`.pth`,
+            `.bin`, `.ckpt`), of which only numbers and plain data are read.
         min_kept: least share of the network's numbers that a weight file must fill.
         model_args: further arguments of the timm model, e.g. `{drop_path_rate: 0.1}`.
-        mean, std: of the pixels over 0..1, one per channel; by default those the timm weights were trained with.
+        mean: of the pixels over 0..1, one per channel; by default what the timm weights were trained with.
+        std: their standard deviation, in the same way.
 
     Attributes:
         image_size: side of the images it was made for.
@@ -187,8 +190,10 @@ def _create(
         )
     source: dict[str, Any] = {"pretrained": weights == "pretrained"}
     if weights not in ("pretrained", "none"):
-        tensors = tensor_names(Path(weights))
-        source = {"pretrained": True, "pretrained_cfg_overlay": {"file": weights}, "pretrained_strict": False}
+        found = local_weights.read(Path(weights), _names(name, model_args))
+        names = set(found.tensors)  # timm takes those of the classifier out
+        overlay = {"state_dict": found.tensors}
+        source = {"pretrained": True, "pretrained_cfg_overlay": overlay, "pretrained_strict": False}
     try:
         net: nn.Module = timm.create_model(name, num_classes=0, **source, **model_args)
     except TypeError as error:
@@ -197,7 +202,23 @@ def _create(
         raise _weights_error(name, weights, error) from None
     if weights in ("pretrained", "none"):
         return net, None
-    return net, compare(net, tensors, name, weights, min_kept)
+    made: Any = net
+    for config in (made.pretrained_cfg, made.default_cfg):  # which would keep the tensors of the file
+        config.pop("state_dict", None)
+    return net, compare(net, names, name, f"{weights}{found}", min_kept)
+
+
+def _names(name: str, model_args: dict[str, Any]) -> set[str]:
+    """Return the names of a network's tensors, without numbers where that can be; no random number is drawn."""
+    with torch.random.fork_rng(devices=[]):
+        try:
+            with torch.device("meta"):
+                return set(timm.create_model(name, num_classes=0, **model_args).state_dict())
+        except Exception:  # some networks compute with numbers while they are made; what is wrong is told later
+            try:
+                return set(timm.create_model(name, num_classes=0, **model_args).state_dict())
+            except Exception:
+                return set()
 
 
 def _weights_error(name: str, weights: str, error: Exception) -> FgvcError:
@@ -207,7 +228,7 @@ def _weights_error(name: str, weights: str, error: Exception) -> FgvcError:
     if weights == "pretrained":
         return FgvcError(
             f"backbone {name}: its pretrained weights could not be had ({reason}); "
-            "give a local safetensors file as `weights`, or `weights: none` to start from random values"
+            "give a local safetensors file (or .pth) as `weights`, or `weights: none` to start from random values"
         )
     return UsageError(f"backbone {name}: {weights} does not fit ({reason})")
 

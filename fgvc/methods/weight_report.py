@@ -1,13 +1,10 @@
 """What a network took from a file of weights."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from fgvc.errors import UsageError
-from fgvc.files.weight_files import too_large
 
 
 @dataclass(frozen=True)
@@ -34,19 +31,6 @@ class WeightReport:
             listed = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
             parts.append(f"{word} {len(names)}" + (f" ({listed})" if names else ""))
         return ", ".join(parts)
-
-
-def tensor_names(path: Path) -> set[str]:
-    """Return the names of the tensors of a safetensors file; raise UsageError for what is none."""
-    if not path.is_file():
-        raise UsageError(f"backbone weights: {path} is no file; give 'pretrained', 'none' or a safetensors file")
-    try:
-        if odd := too_large(path):
-            raise UsageError(f"backbone weights: {path}: {odd}")
-        with safe_open(path, framework="pt") as file:
-            return set(file.keys())
-    except (SafetensorError, OSError) as error:
-        raise UsageError(f"backbone weights: {path} is not a whole safetensors file ({in_one_line(error)})") from None
 
 
 def compare(net: nn.Module, tensors: set[str], name: str, weights: str, min_kept: float) -> WeightReport:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from fgvc.files.lines import quoted
+
 WEIGHTS, DESCRIPTION = "model.safetensors", "fgvc.json"
 """The two files of a model."""
 _PAGES = (b"<!doctype", b"<html", b"<?xml", b"<head")
@@ -30,7 +32,7 @@ def no_model_at(path: Path) -> str:
         found = "neither a file nor a folder" if path.exists() else "no such folder"
         return f"{path}: no model here ({found}); {_GIVE}"
     if (path / "config.yaml").is_file():
-        return f"{path}: no model here yet; finish the run first: fgvc fit --resume {path}"
+        return f"{path}: no model here yet; finish the run first: fgvc fit --resume {quoted(path)}"
     other = next((name for name in _OTHERS if (path / name).is_file()), None)
     if other:
         return (

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from fgvc.confidence.intervals import Share, wilson
 from fgvc.files.answer_table import Answers
+from fgvc.files.lines import quoted
 from fgvc.files.whole_files import open_whole
 from fgvc.report import charts, glossary
 from fgvc.report.charts import Bar, Line, LineChart, percent
@@ -70,7 +71,7 @@ def write_page(run: Path, images: Path | None = None) -> Path:
             missing = len(report.pictured) - len(pictures)
             notes.append(
                 f"{missing} of {len(report.pictured)} photographs are not shown (first: {first_error}); "
-                f"fgvc report {run} --images FOLDER says where they are."
+                f"fgvc report {quoted(run)} --images FOLDER says where they are."
             )
     with open_whole(run / PAGE) as file:
         file.write(page(report, pictures, notes))

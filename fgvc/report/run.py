@@ -20,6 +20,7 @@ from fgvc.confidence.intervals import Share, share
 from fgvc.confidence.reliability import Reliability, RiskCoverage, reliability, risk_coverage
 from fgvc.errors import UsageError
 from fgvc.files.answer_table import Answers, read_answers
+from fgvc.files.lines import quoted
 from fgvc.files.run_folder import ANSWERS, CONFIG, CURVES, FINAL, PHOTOGRAPHS, READOUT
 from fgvc.report.mistakes import ClassRow, Matrix, Pair, class_rows, confused_pairs, lineage_of, matrix
 from fgvc.report.vouched import Calibrated, Vouched, calibrated, vouched
@@ -86,7 +87,7 @@ def read(run: Path) -> Report:
     """
     tables = [path for path in (run / ANSWERS, run / CURVES) if path.is_file()]
     if not tables:
-        raise UsageError(f"{run}: neither {ANSWERS} nor {CURVES} in it; run `fgvc test {run}` first")
+        raise UsageError(f"{run}: neither {ANSWERS} nor {CURVES} in it; run `fgvc test {quoted(run)}` first")
     home = run if (run / CONFIG).is_file() or not (run.parent / CONFIG).is_file() else run.parent
     config, final = read_config(home), read_final(run)
     recorded, readout = final.pop(PHOTOGRAPHS, None), final.pop(READOUT, None)
@@ -177,9 +178,9 @@ def read_final(run: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"{path}: cannot be read ({error}); run fgvc test {run} again") from None
+        raise UsageError(f"{path}: cannot be read ({error}); run fgvc test {quoted(run)} again") from None
     if not isinstance(scores, dict):
-        raise UsageError(f"{path}: no mapping of scores; run fgvc test {run} again")
+        raise UsageError(f"{path}: no mapping of scores; run fgvc test {quoted(run)} again")
     return scores
 
 

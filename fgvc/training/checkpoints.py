@@ -7,6 +7,7 @@ import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from fgvc.errors import FgvcError
+from fgvc.files.lines import quoted
 from fgvc.files.whole_files import flush, whole_file
 from fgvc.methods.recognizers.base import Recognizer
 from fgvc.training.resuming import other_classes
@@ -34,7 +35,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
         except (FgvcError, RuntimeError) as error:  # torch's writer hides what the disk said
             reason = getattr(error, "strerror", None) or getattr(error.__context__, "strerror", None) or error
             run = target.parent.parent
-            whole = f"the one before it is whole; make room, then fgvc fit --resume {run}"
+            whole = f"the one before it is whole; make room, then fgvc fit --resume {quoted(run)}"
             todo = whole if target.is_file() else "there is none before it; make room, then start the run again"
             said = " ".join(str(reason).split())[:200]
             raise FgvcError(f"{target}: the checkpoint cannot be written ({said}); {todo}") from None

@@ -8,7 +8,7 @@ from pytorch_lightning import callbacks as lightning
 from fgvc.errors import UsageError
 
 REFUSED: dict[type, str] = {
-    lightning.LearningRateFinder: "the run sets its own rates; give --find_lr true",
+    lightning.LearningRateFinder: "the run sets its own rates; give --find_lr",
     lightning.StochasticWeightAveraging: "the run sets its own rates; give --ema 0.999 for averaged weights",
     lightning.BatchSizeFinder: "a batch belongs to the order of the images; give --find_batch_size true",
     lightning.WeightAveraging: "it averages counters and masks, too; give --ema 0.999 for averaged weights",

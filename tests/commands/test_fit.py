@@ -119,10 +119,10 @@ def test_a_signal_saves_after_the_step_under_way(photos, folder, monkeypatch, ca
     assert fit(photos, "stopped", "--save_every_minutes", "100") == code
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == before
     last = capsys.readouterr().err.splitlines()[-1]
-    assert last == f"fgvc: {name}: stopped at epoch 1, step 7; fgvc fit --resume runs/stopped goes on after step 7"
+    assert last == f"fgvc: {name}: stopped at epoch 2, step 7; fgvc fit --resume runs/stopped goes on after step 7"
     monkeypatch.setattr(FineGrainedModule, "on_train_batch_start", original)
     assert main(["fit", "--resume", "runs/stopped"]) == 0
-    assert "resume runs/stopped: epoch 1 of 3, after step 7\n" in capsys.readouterr().err
+    assert "resume runs/stopped: 1 of 3 epochs trained, after step 7\n" in capsys.readouterr().err
     assert same(state("straight"), state("stopped"))
 
 
@@ -138,7 +138,7 @@ def test_a_signal_during_validation_stops_and_says_where_the_run_goes_on(photos,
     monkeypatch.setattr(FineGrainedModule, "validation_step", step)
     assert fit(photos, "stopped", "--save_every_minutes", "100") == 130
     last = capsys.readouterr().err.splitlines()[-1]
-    assert last == "fgvc: SIGINT: stopped at epoch 1, step 10; fgvc fit --resume runs/stopped goes on after step 5"
+    assert last == "fgvc: SIGINT: stopped at epoch 2, step 10; fgvc fit --resume runs/stopped goes on after step 5"
     assert main(["fit", "--resume", "runs/stopped", "--trainer.max_epochs", "2"]) == 130
     monkeypatch.setattr(FineGrainedModule, "validation_step", original)
     assert main(["fit", "--resume", "runs/stopped", "--trainer.max_epochs", "2"]) == 0
@@ -223,7 +223,7 @@ def test_a_run_without_a_checkpoint_is_started_again(finished, tmp_path, monkeyp
     Path("runs/young").mkdir(parents=True)
     Path("runs/young/config.yaml").write_bytes(Path(finished, "runs/birds/config.yaml").read_bytes())
     assert main(["fit", "--resume", "runs/young"]) == 2
-    said = "runs/young: no checkpoint to go on from; start the run again with --overwrite true"
+    said = "runs/young: no checkpoint to go on from; start the run again with --overwrite"
     assert capsys.readouterr().err == f"fgvc: {said}\n"
 
 
@@ -266,7 +266,7 @@ def test_an_epoch_begins_anew_where_its_rest_cannot_be_told(photos, folder, monk
     capsys.readouterr()
     seen = watched(monkeypatch)
     assert main(["fit", "--resume", "runs/birds", "--data.batch_size", "10"]) == 0
-    assert f"data.batch_size was 4 and is 10: epoch {done} begins anew" in capsys.readouterr().err
+    assert f"data.batch_size was 4 and is 10: epoch {done + 1} begins anew" in capsys.readouterr().err
     epochs = [{index for batch in seen[i : i + 2] for index in batch} for i in range(0, len(seen), 2)]
     assert [len(indices) for indices in epochs] == [20] * (3 - done)  # of 21 images: a rest is left out
     rows = [row for row in read_csv(Path("runs/birds/metrics.csv")) if row["val/species/top1"]]

@@ -32,7 +32,7 @@ WALK = {
                   ("BatchSizeFinder", "BatchSizeFinder does not work here: a batch belongs to the order of the images; "
                    "give --find_batch_size true"),
                   ("LearningRateFinder", "LearningRateFinder does not work here: the run sets its own rates; "
-                   "give --find_lr true")],
+                   "give --find_lr")],
     "fast_dev_run": [("true", None), ("2", None), ("-1", "-1; it must be a number of at least 0")],
     "max_epochs": [("1", None), ("0", "0 trains nothing; give at least 1")],
     "min_epochs": [("1", None), ("-3", "-3; it must be a number of at least 0")],

@@ -69,7 +69,7 @@ def test_what_does_not_go_with_a_resume_is_refused(run, words, said):
 
 def test_a_run_without_a_checkpoint_is_started_again(run):
     (run / "checkpoints/last.ckpt").unlink()
-    with pytest.raises(UsageError, match="no checkpoint to go on from; start the run again with --overwrite true"):
+    with pytest.raises(UsageError, match="no checkpoint to go on from; start the run again with --overwrite"):
         fit_words(["--resume", "runs/birds"])
 
 

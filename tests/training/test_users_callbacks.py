@@ -14,7 +14,7 @@ from fgvc.training.users_callbacks import check
 @pytest.mark.parametrize(
     ("callback", "arguments", "said"),
     [
-        (lightning.LearningRateFinder, {}, "LearningRateFinder does not work here: .*--find_lr true"),
+        (lightning.LearningRateFinder, {}, "LearningRateFinder does not work here: .*--find_lr$"),
         (
             lightning.StochasticWeightAveraging,
             {"swa_lrs": 0.1},

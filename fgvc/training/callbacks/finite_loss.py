@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fgvc.errors import FgvcError
 from fgvc.files import run_folder
+from fgvc.files.lines import quoted
 
 LISTED = 3
 """How many files the message names; the rest stand in the list."""
@@ -62,10 +63,12 @@ class FiniteLoss(Callback):
         hparams: Any = pl_module.hparams
         saved = run_folder.last(self.folder).is_file()
         go_on = (
-            f"fgvc fit --resume {self.folder} goes on from the last checkpoint" if saved else "nothing was saved yet"
+            f"fgvc fit --resume {quoted(self.folder)} goes on from the last checkpoint"
+            if saved
+            else "nothing was saved yet"
         )
         raise FgvcError(
-            f"the loss is not finite at epoch {epoch}, step {step}; the batch: {', '.join(files[:LISTED])}{more} "
+            f"the loss is not finite at epoch {epoch + 1}, step {step}; the batch: {', '.join(files[:LISTED])}{more} "
             f"({place}); lower --model.lr (now {hparams.lr:g}), give --trainer.gradient_clip_val 1, or train in "
             f"--trainer.precision 32-true; {go_on}"
         )

@@ -13,6 +13,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback, Checkpoint
 
 from fgvc.errors import StoppedError, UsageError
+from fgvc.files.lines import quoted
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _GO_ON, _SAVE = 0, 1  # a signal's number is larger
@@ -88,7 +89,7 @@ class SignalStop(Callback):
 
     def _stop(self, trainer: Trainer, wanted: int) -> None:
         if wanted > _SAVE:
-            step = f" at epoch {trainer.current_epoch}, step {trainer.global_step}"
+            step = f" at epoch {trainer.current_epoch + 1}, step {trainer.global_step}"  # people count from 1
             raise StoppedError(f"{signal.Signals(wanted).name}: stopped{step}{self._advice()}", wanted)
 
     def _advice(self) -> str:
@@ -126,7 +127,7 @@ class StepCheckpoint(SignalStop, Checkpoint):
     def _advice(self) -> str:
         if not self.path.is_file():
             return "; nothing was saved yet"
-        return f"; fgvc fit --resume {self.path.parent.parent} goes on after step {self._saved_step}"
+        return f"; fgvc fit --resume {quoted(self.path.parent.parent)} goes on after step {self._saved_step}"
 
 
 def _agreed(trainer: Trainer, wanted: int) -> int:

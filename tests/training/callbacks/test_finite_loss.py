@@ -30,7 +30,7 @@ def test_the_batch_is_named_and_listed(tmp_path, value):
     with pytest.raises(FgvcError) as caught:
         callback.on_train_batch_end(trainer(8), MODULE, {"loss": torch.tensor(value)}, batch(4, 2, 8, 3), 1)
     assert str(caught.value) == (
-        "the loss is not finite at epoch 1, step 8; the batch: photos/4.jpg, photos/2.jpg, photos/8.jpg and 1 more "
+        "the loss is not finite at epoch 2, step 8; the batch: photos/4.jpg, photos/2.jpg, photos/8.jpg and 1 more "
         f"({tmp_path / 'not_finite.txt'}); lower --model.lr (now 0.01), give --trainer.gradient_clip_val 1, or train "
         "in --trainer.precision 32-true; nothing was saved yet"
     )
@@ -53,7 +53,7 @@ def test_on_an_accelerator_a_step_is_looked_at_later_but_before_anything_is_save
     callback = FiniteLoss(tmp_path)
     monkeypatch.setattr(torch, "isfinite", lambda loss: torch.tensor(False))
     callback.on_train_batch_end(trainer(), MODULE, {"loss": OnAccelerator(0.0)}, batch(4), 0)
-    with pytest.raises(FgvcError, match=r"at epoch 1, step 7; the batch: photos/4.jpg "):
+    with pytest.raises(FgvcError, match=r"at epoch 2, step 7; the batch: photos/4.jpg "):
         if hook == "checkpoint":
             callback.on_save_checkpoint(trainer(8), MODULE, {})
         else:
@@ -66,7 +66,7 @@ def test_a_run_that_diverges_ends_in_one_line(tmp_path, monkeypatch, capsys):
     words = [*data_flags(photos), "--model.lr", "1e30", "--model.optimizer", "sgd", "--model.warmup_epochs", "0"]
     assert main(["fit", *NET, *CPU, *words, "--name", "wild", "--save_every_minutes", "0"]) == 1
     last = capsys.readouterr().err.splitlines()[-1]
-    assert last.startswith("fgvc: the loss is not finite at epoch 0, step 2; the batch: ")
+    assert last.startswith("fgvc: the loss is not finite at epoch 1, step 2; the batch: ")
     assert last.endswith("; fgvc fit --resume runs/wild goes on from the last checkpoint")
     assert len((tmp_path / "runs/wild/not_finite.txt").read_text().splitlines()) == 4
     state = torch.load(tmp_path / "runs/wild/checkpoints/last.ckpt", weights_only=True)

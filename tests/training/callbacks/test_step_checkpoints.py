@@ -86,7 +86,7 @@ def test_all_processes_save_after_the_step_at_which_one_wants_to(path):
 
 def test_all_processes_stop_after_the_step_at_which_one_is_told_to(path):
     callback, made = StepCheckpoint(path), trainer(path, processes=2, other=int(signal.SIGTERM))
-    said = r"^SIGTERM: stopped at epoch 4, step 1; fgvc fit --resume .*runs/birds goes on after step 1$"
+    said = r"^SIGTERM: stopped at epoch 5, step 1; fgvc fit --resume .*runs/birds goes on after step 1$"
     with pytest.raises(StoppedError, match=said) as caught:
         epoch(callback, made)
     assert caught.value.exit_code == 143
@@ -112,7 +112,7 @@ def test_several_processes_do_not_stop_inside_a_validation(path):
     callback = StepCheckpoint(path)
     callback._on_signal(signal.SIGINT, None)
     callback.on_validation_batch_end(trainer(path, processes=2))
-    with pytest.raises(StoppedError, match="SIGINT: stopped at epoch 4, step 0; nothing was saved yet"):
+    with pytest.raises(StoppedError, match="SIGINT: stopped at epoch 5, step 0; nothing was saved yet"):
         callback.on_validation_batch_end(trainer(path))
 
 
