@@ -18,6 +18,7 @@ from fgvc.training.batch_finder import find_size
 from fgvc.training.calibration import calibrate_model
 from fgvc.training.callbacks.notes import Notes
 from fgvc.training.callbacks.progress import print_summary
+from fgvc.training.outline import outline
 from fgvc.training.rate_finder import find_rate
 from fgvc.training.warm_start import find, init_from
 
@@ -155,6 +156,8 @@ def train(cli: RunCLI, run: Run) -> None:
     try:
         start = _last_checkpoint(cli, run.folder) if run.resumes else None
         cli.check_batches("train", *(["val"] if "val" in cli.datamodule.splits else []))
+        if cli.trainer.is_global_zero:
+            tell("\n".join(outline(cli.datamodule, cli.model, cli.trainer)))
         with cli.in_our_words():
             cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=start, weights_only=True)
     except FgvcError:
