@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fgvc.config.own_data import ON_CPU, Start, from_data
 from fgvc.config.run_cli import RunCLI
 from fgvc.config.words import fit_words
 from fgvc.data.datamodule import FineGrainedData
@@ -16,9 +17,10 @@ from fgvc.model_file.model import Model, save
 from fgvc.training import callback_list, checkpoints, metrics_file, processes, resuming
 from fgvc.training.batch_finder import find_size
 from fgvc.training.calibration import calibrate_model
-from fgvc.training.callbacks.notes import Notes
+from fgvc.training.callbacks.notes import Notes, Outline
 from fgvc.training.callbacks.progress import print_summary
-from fgvc.training.outline import outline
+from fgvc.training.pace import batch_for, epochs_for, seconds_per_epoch, seconds_per_step
+from fgvc.training.plain_time import in_words
 from fgvc.training.rate_finder import find_rate
 from fgvc.training.warm_start import find, init_from
 
@@ -31,19 +33,23 @@ class Run:
     resumes: whether it goes on from its last checkpoint.
     weights_from: the model that it starts from, or None.
     bare: whether that model stands in for pretrained weights.
+    start: what is left to the machine to choose.
     """
 
     folder: Path
     resumes: bool
     weights_from: str | None = None
     bare: bool = False
+    start: Start = Start([])  # noqa: RUF009 - a tuple
 
 
 def main(words: list[str]) -> int:
     """Train; raises FgvcError with one line where a person has to act."""
-    typed, resumed = fit_words(words)
+    start = from_data(words)
+    typed, resumed = fit_words(start.words)
     cli = RunCLI("fit", typed, resumes=resumed is not None)
     run = claim(cli, resumed)
+    run.start = start
     build(cli, run)
     train(cli, run)
     if cli.trainer.is_global_zero:
@@ -77,6 +83,8 @@ def build(cli: RunCLI, run: Run) -> None:
     """
     cli.build()
     data = cli.datamodule
+    if run.start.recipe:
+        _tell_recipe(cli, run.start)
     steps = len(data.train_dataloader())  # too few images for a batch: say so before anything is written
     if processes.is_first():
         if cli.evaluation and not run.resumes:
@@ -92,9 +100,12 @@ def build(cli: RunCLI, run: Run) -> None:
         _find_batch_size(cli)
     if cli.config["find_lr"] and not run.resumes:
         _find_rate(cli)
+    if run.start.recipe and not processes.are_several(cli.config_init["trainer"]):
+        _choose_epochs(cli, run.start)
     cli.build_trainer(
         logger=callback_list.loggers(run.folder),
         callbacks=[
+            Outline(data),
             Notes(_doubts(data, steps)),
             *callback_list.training(
                 run.folder,
@@ -114,6 +125,34 @@ def build(cli: RunCLI, run: Run) -> None:
 
 def _validates(cli: RunCLI) -> bool:
     return "val" in cli.datamodule.splits and cli.config_init["trainer"]["limit_val_batches"] != 0
+
+
+def _tell_recipe(cli: RunCLI, start: Start) -> None:
+    """Say which recipe was taken; of few images, make smaller batches, so that an epoch has a few steps."""
+    machine = "the CPU" if start.recipe == ON_CPU else "this machine"
+    if processes.is_first():
+        tell(f"recipe: {start.recipe}, for {machine}; --config METHOD takes another (fgvc configs lists them)")
+    several = processes.are_several(cli.config_init["trainer"])
+    size = batch_for(len(cli.datamodule.records("train")))
+    if start.chooses_batch and not several and size < cli.datamodule.batch_size:
+        cli.typed["data"]["batch_size"] = cli.datamodule.batch_size = size
+
+
+def _choose_epochs(cli: RunCLI, start: Start) -> None:
+    """Measure a step, tell how long the training takes, and choose the epochs where nobody did.
+
+    The config of the run holds the number, so that it repeats.
+    """
+    settings = cli.config_init["trainer"]
+    if settings["fast_dev_run"] or settings["max_time"] or settings["max_steps"] not in (None, -1):
+        return  # its length is known otherwise
+    step = seconds_per_step(cli.model, cli.datamodule, settings)
+    epoch = seconds_per_epoch(step, cli.datamodule, settings)
+    if start.chooses_epochs:
+        settings["max_epochs"] = cli.typed["trainer"]["max_epochs"] = epochs_for(epoch)
+    epochs = settings["max_epochs"]
+    if epochs and epochs > 0:
+        tell(f"{epochs} epochs take about {in_words(epochs * epoch)}; --trainer.max_epochs N trains longer or shorter")
 
 
 def _find_batch_size(cli: RunCLI) -> None:
@@ -156,8 +195,6 @@ def train(cli: RunCLI, run: Run) -> None:
     try:
         start = _last_checkpoint(cli, run.folder) if run.resumes else None
         cli.check_batches("train", *(["val"] if "val" in cli.datamodule.splits else []))
-        if cli.trainer.is_global_zero:
-            tell("\n".join(outline(cli.datamodule, cli.model, cli.trainer)))
         with cli.in_our_words():
             cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=start, weights_only=True)
     except FgvcError:

@@ -51,7 +51,8 @@ def _steps(datamodule: Any, trainer: Any) -> str:
     together = trainer.accumulate_grad_batches
     whole = f"{batch * world * together} images"
     epochs = f"{trainer.max_epochs} epochs of " if (trainer.max_epochs or -1) > 0 else "an epoch is "
-    line = f"training: {epochs}{math.ceil(batches / together)} steps of {whole}"
+    most = f"at most {trainer.max_steps} steps, " if (trainer.max_steps or -1) > 0 else ""
+    line = f"training: {most}{epochs}{math.ceil(batches / together)} steps of {whole}"
     if datamodule.balance != "uniform":
         return f"{line}; images are drawn {datamodule.balance}, so an epoch has some twice and others not at all"
     rest, cut = images - loaded * batch * world, (loaded - batches) * batch * world

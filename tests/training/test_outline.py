@@ -9,7 +9,7 @@ from fgvc.training.outline import limited, outline
 TREE = Taxonomy(["genus", "species"], [["Larus", "canus"], ["Larus", "fuscus"], ["Sterna", "hirundo"]])
 
 
-def told(images=100, batch=8, world=1, limit=1.0, together=1, balance="uniform", epochs=3):
+def told(images=100, batch=8, world=1, limit=1.0, together=1, balance="uniform", epochs=3, steps=-1):
     """Return the lines about made-up data; the loader holds what one process gets in whole batches."""
     sizes = {"train": images, "val": 20, "test": 1234}
 
@@ -43,6 +43,7 @@ def told(images=100, batch=8, world=1, limit=1.0, together=1, balance="uniform",
         limit_train_batches=limit,
         accumulate_grad_batches=together,
         max_epochs=epochs,
+        max_steps=steps,
     )
     return outline(data, model, trainer)
 
@@ -61,6 +62,7 @@ def test_the_lines_tell_images_classes_network_and_steps():
     [
         ({"images": 96}, "3 epochs of 12 steps of 8 images"),
         ({"images": 96, "epochs": -1}, "an epoch is 12 steps of 8 images"),
+        ({"images": 96, "steps": 20}, "at most 20 steps, 3 epochs of 12 steps of 8 images"),
         ({"images": 96, "together": 5}, "3 epochs of 3 steps of 40 images"),  # the last step holds 2 batches
         (
             {"world": 2, "images": 97},
