@@ -81,10 +81,13 @@ def build(cli: RunCLI, run: Run) -> None:
     Raises:
         FgvcError: data, model or trainer cannot be built, or the folder cannot be written.
     """
+    if run.start.recipe and processes.is_first():
+        machine = "the CPU" if run.start.recipe == ON_CPU else "this machine"
+        tell(f"recipe: {run.start.recipe}, for {machine}; --config METHOD takes another (fgvc configs lists them)")
     cli.build()
     data = cli.datamodule
-    if run.start.recipe:
-        _tell_recipe(cli, run.start)
+    if run.start.chooses_batch and not processes.are_several(cli.config_init["trainer"]):
+        _choose_batch(cli)
     steps = len(data.train_dataloader())  # too few images for a batch: say so before anything is written
     if processes.is_first():
         if cli.evaluation and not run.resumes:
@@ -127,14 +130,10 @@ def _validates(cli: RunCLI) -> bool:
     return "val" in cli.datamodule.splits and cli.config_init["trainer"]["limit_val_batches"] != 0
 
 
-def _tell_recipe(cli: RunCLI, start: Start) -> None:
-    """Say which recipe was taken; of few images, make smaller batches, so that an epoch has a few steps."""
-    machine = "the CPU" if start.recipe == ON_CPU else "this machine"
-    if processes.is_first():
-        tell(f"recipe: {start.recipe}, for {machine}; --config METHOD takes another (fgvc configs lists them)")
-    several = processes.are_several(cli.config_init["trainer"])
+def _choose_batch(cli: RunCLI) -> None:
+    """Make smaller batches of few images, so that an epoch has a few steps; the config of the run holds the number."""
     size = batch_for(len(cli.datamodule.records("train")))
-    if start.chooses_batch and not several and size < cli.datamodule.batch_size:
+    if size < cli.datamodule.batch_size:
         cli.typed["data"]["batch_size"] = cli.datamodule.batch_size = size
 
 

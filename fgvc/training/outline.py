@@ -20,15 +20,15 @@ def outline(datamodule: Any, model: Any, trainer: Any) -> list[str]:
         trainer: that will train it.
     """
     taxonomy = datamodule.taxonomy
-    sizes = {split: len(datamodule.records(split)) for split in datamodule.splits}
-    counts = [f"{sizes.pop('train'):,} to train", *(f"{number:,} to {_VERB[name]}" for name, number in sizes.items())]
+    splits = [split for split in _VERB if split in datamodule.splits]
+    counts = [f"{len(datamodule.records(split)):,} to {_VERB[split]}" for split in splits]
     levels = ", ".join(f"{taxonomy.size(level):,} {level}" for level in taxonomy.levels)
     images = f"images: {', '.join(counts)}, in {datamodule.records('train').root}"
     classes = f"classes: {levels}"
     return [images, classes, _network(datamodule, model, trainer), _steps(datamodule, trainer)]
 
 
-_VERB = {"val": "validate", "test": "test"}
+_VERB = {"train": "train", "val": "validate", "test": "test"}
 
 
 def _network(datamodule: Any, model: Any, trainer: Any) -> str:

@@ -11,7 +11,7 @@ TREE = Taxonomy(["genus", "species"], [["Larus", "canus"], ["Larus", "fuscus"], 
 
 def told(images=100, batch=8, world=1, limit=1.0, together=1, balance="uniform", epochs=3, steps=-1):
     """Return the lines about made-up data; the loader holds what one process gets in whole batches."""
-    sizes = {"train": images, "val": 20, "test": 1234}
+    sizes = {"train": images, "test": 1234, "val": 20}
 
     class Sized:
         root = "photos"

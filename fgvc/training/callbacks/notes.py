@@ -5,7 +5,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from fgvc.files.lines import tell
+from fgvc.files.lines import printable, tell
 from fgvc.training.outline import outline
 
 
@@ -22,7 +22,7 @@ class Notes(pl.Callback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Print them once."""
         for note in self.notes if trainer.is_global_zero else ():
-            tell(f"note: {note}")
+            tell(printable(f"note: {note}"))
 
 
 class Outline(pl.Callback):

@@ -93,10 +93,10 @@ class EpochLines(ProgressBar):
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Tell how the epoch went."""
+        values = trainer.callback_metrics  # in every process: a number that is shared is computed by all of them
         if not self._shown:
             return
         of = f" of {trainer.max_epochs}" if (trainer.max_epochs or -1) > 0 else ""
-        values = trainer.callback_metrics
         told = [f"loss {float(values['train/loss']):.4f}"] if "train/loss" in values else []
         told += [f"{name} {value}" for name, value in _finest(trainer, pl_module).items() if self._validated]
         told.append(in_words(time.perf_counter() - self._began))
