@@ -13,7 +13,7 @@ from fgvc.files import streams
 from fgvc.files.lines import printable, tell
 
 COMMANDS = {
-    "fit": ("folds:main", "--config DATA --config METHOD [--KEY VALUE ...]", "train; writes runs/NAME/"),
+    "fit": ("folds:main", "FOLDER | --config DATA --config METHOD [--KEY ...]", "train; writes runs/NAME/"),
     "validate": ("evaluate:validate", "RUN [--KEY VALUE ...]", "score a run on its validation images"),
     "test": ("evaluate:test", "RUN [--data FOLDER] [--KEY VALUE ...]", "score a run on its test images, or on others"),
     "predict": ("predict:main", "MODEL INPUT... [--output out.csv]", "name what is in photographs"),
@@ -41,6 +41,7 @@ COMMANDS = {
 NOTES = """
 DATA and METHOD are YAML files, or the stems of those that come with fgvc: `fgvc configs` lists them, networks too.
 For `fgvc data`, DATA is a folder of photographs, a table (.csv, .parquet), a run folder, or --config and --data.KEY.
+`fgvc fit FOLDER` takes the first three too, and a METHOD that fits the machine where none is given.
 `fgvc fit ... --folds 5` trains five runs, and answers every training image by one that was trained without it.
 `fgvc COMMAND --help` lists the keys; `fgvc fit ... --print_config` shows the whole config.
 FGVC_DEBUG=1 shows the trace of an error; FGVC_CACHE is where generated data and indexes are kept.

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fgvc.config.own_data import ON_CPU, Start, from_data
 from fgvc.config.run_cli import RunCLI
 from fgvc.config.words import fit_words
 from fgvc.data.datamodule import FineGrainedData
@@ -16,8 +17,10 @@ from fgvc.model_file.model import Model, save
 from fgvc.training import callback_list, checkpoints, metrics_file, processes, resuming
 from fgvc.training.batch_finder import find_size
 from fgvc.training.calibration import calibrate_model
-from fgvc.training.callbacks.notes import Notes
+from fgvc.training.callbacks.notes import Notes, Outline
 from fgvc.training.callbacks.progress import print_summary
+from fgvc.training.pace import batch_for, epochs_for, seconds_per_epoch, seconds_per_step
+from fgvc.training.plain_time import in_words
 from fgvc.training.rate_finder import find_rate
 from fgvc.training.warm_start import find, init_from
 
@@ -30,12 +33,14 @@ class Run:
     resumes: whether it goes on from its last checkpoint.
     weights_from: the model that it starts from, or None.
     bare: whether that model stands in for pretrained weights.
+    start: what is left to the machine to choose.
     """
 
     folder: Path
     resumes: bool
     weights_from: str | None = None
     bare: bool = False
+    start: Start = Start([])  # noqa: RUF009 - a tuple
 
 
 def main(words: list[str]) -> int:
@@ -46,9 +51,11 @@ def main(words: list[str]) -> int:
 
 def fit(words: list[str]) -> Path:
     """Train, and return the run folder; raises FgvcError with one line where a person has to act."""
-    typed, resumed = fit_words(words)
+    start = from_data(words)
+    typed, resumed = fit_words(start.words)
     cli = RunCLI("fit", typed, resumes=resumed is not None)
     run = claim(cli, resumed)
+    run.start = start
     build(cli, run)
     train(cli, run)
     if cli.trainer.is_global_zero:
@@ -80,8 +87,13 @@ def build(cli: RunCLI, run: Run) -> None:
     Raises:
         FgvcError: data, model or trainer cannot be built, or the folder cannot be written.
     """
+    if run.start.recipe and processes.is_first():
+        machine = "the CPU" if run.start.recipe == ON_CPU else "this machine"
+        tell(f"recipe: {run.start.recipe}, for {machine}; --config METHOD takes another (fgvc configs lists them)")
     cli.build()
     data = cli.datamodule
+    if run.start.chooses_batch and not processes.are_several(cli.config_init["trainer"]):
+        _choose_batch(cli)
     steps = len(data.train_dataloader())  # too few images for a batch: say so before anything is written
     if processes.is_first():
         if cli.evaluation and not run.resumes:
@@ -97,9 +109,12 @@ def build(cli: RunCLI, run: Run) -> None:
         _find_batch_size(cli)
     if cli.config["find_lr"] and not run.resumes:
         _find_rate(cli)
+    if run.start.recipe and not processes.are_several(cli.config_init["trainer"]):
+        _choose_epochs(cli, run.start)
     cli.build_trainer(
         logger=callback_list.loggers(run.folder),
         callbacks=[
+            Outline(data),
             Notes(_doubts(data, steps)),
             *callback_list.training(
                 run.folder,
@@ -119,6 +134,30 @@ def build(cli: RunCLI, run: Run) -> None:
 
 def _validates(cli: RunCLI) -> bool:
     return "val" in cli.datamodule.splits and cli.config_init["trainer"]["limit_val_batches"] != 0
+
+
+def _choose_batch(cli: RunCLI) -> None:
+    """Make smaller batches of few images, so that an epoch has a few steps; the config of the run holds the number."""
+    size = batch_for(len(cli.datamodule.records("train")))
+    if size < cli.datamodule.batch_size:
+        cli.typed["data"]["batch_size"] = cli.datamodule.batch_size = size
+
+
+def _choose_epochs(cli: RunCLI, start: Start) -> None:
+    """Measure a step, tell how long the training takes, and choose the epochs where nobody did.
+
+    The config of the run holds the number, so that it repeats.
+    """
+    settings = cli.config_init["trainer"]
+    if settings["fast_dev_run"] or settings["max_time"] or settings["max_steps"] not in (None, -1):
+        return  # its length is known otherwise
+    step = seconds_per_step(cli.model, cli.datamodule, settings)
+    epoch = seconds_per_epoch(step, cli.datamodule, settings)
+    if start.chooses_epochs:
+        settings["max_epochs"] = cli.typed["trainer"]["max_epochs"] = epochs_for(epoch)
+    epochs = settings["max_epochs"]
+    if epochs and epochs > 0:
+        tell(f"{epochs} epochs take about {in_words(epochs * epoch)}; --trainer.max_epochs N trains longer or shorter")
 
 
 def _find_batch_size(cli: RunCLI) -> None:

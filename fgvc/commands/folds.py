@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fgvc.commands import evaluate
 from fgvc.commands import fit as one_run
+from fgvc.config.own_data import from_data
 from fgvc.config.run_cli import RunCLI
 from fgvc.config.words import fit_words, given
 from fgvc.errors import StoppedError, UsageError
@@ -47,6 +48,7 @@ def fit(words: list[str]) -> Path:
         raise UsageError("--folds: goes with no --resume RUN; give --resume the folder of all folds")
     if not str(asked.value).isdecimal() or int(str(asked.value)) < 2:
         raise UsageError(f"--folds {asked.value}: give a number of 2 or more, e.g. --folds 5")
+    rest = from_data(rest).words
     cli = RunCLI("fit", fit_words(rest).words)
     if processes.are_several(cli.config["trainer"]):
         raise UsageError("--folds: one process trains the folds in turn; give --trainer.devices 1")

@@ -100,13 +100,9 @@ def fit(*words: Word, **keys: Any) -> TrainedRun:
         FgvcError: the training failed.
     """
     from fgvc.commands.folds import fit as train
-    from fgvc.config.words import flags_of_data
 
-    typed = words_of(words, keys)
-    if typed and not typed[0].startswith("-"):
-        typed = [*flags_of_data(typed[0]), *typed[1:]]
     with _in_python("fit"):
-        return TrainedRun(train(typed))
+        return TrainedRun(train(words_of(words, keys)))
 
 
 def validate(run: Word, *words: Word, **keys: Any) -> TrainedRun:

@@ -30,6 +30,8 @@ USELESS_WARNINGS = (
     r"Metadata Warning, tag .*",
     r"Tag data larger than file.*",
     r"Image size \(\d+ pixels\) exceeds limit .*",
+    # The loss of a training epoch is that of the first process: a share of the same images.
+    r".*It is recommended to use `self\.log\(.*sync_dist=True\)`.*",
     # A process without images takes part in the sum all the same.
     r".*``compute`` method of metric .* was called before the ``update`` method.*",
     # A frozen backbone stays in evaluation mode on purpose.

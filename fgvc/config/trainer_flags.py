@@ -12,6 +12,7 @@ import torch
 from pytorch_lightning.accelerators import CUDAAccelerator, MPSAccelerator
 
 from fgvc.errors import UsageError, did_you_mean
+from fgvc.training.outline import limited
 
 LEAST: Mapping[str, float] = {
     "accumulate_grad_batches": 1, "check_val_every_n_epoch": 1, "log_every_n_steps": 1, "gradient_clip_val": 0,
@@ -95,7 +96,7 @@ def check_batches(settings: Mapping[str, Any], batches: Mapping[str, int]) -> No
     """
     for split, number in batches.items():
         share = settings[f"limit_{split}_batches"]
-        if number and share and not _limited(number, share):
+        if number and share and not limited(number, share):
             least = math.ceil(1000 / number) / 1000
             raise UsageError(
                 f"trainer.limit_{split}_batches: {share} of {number} batches is none; give at least {least}, or a "
@@ -104,7 +105,7 @@ def check_batches(settings: Mapping[str, Any], batches: Mapping[str, int]) -> No
     often = settings["val_check_interval"]
     over_all = settings["check_val_every_n_epoch"] is None or settings["limit_val_batches"] == 0
     if type(often) is int and batches.get("val") and not over_all and not settings["fast_dev_run"]:
-        count = _limited(batches["train"], settings["limit_train_batches"])
+        count = limited(batches["train"], settings["limit_train_batches"])
         if often > count:
             raise UsageError(
                 f"trainer.val_check_interval: {often}, but an epoch has {count} batches; give at most {count}, or "
@@ -132,13 +133,6 @@ def missing_package(error: Exception) -> str:
     """Return what must be installed, as pip takes it, or an empty string."""
     found = _PACKAGE.search(" ".join(str(error).split()))
     return found[1].rstrip(".") if found else ""
-
-
-def _limited(number: int, limit: float | None) -> int:
-    """Return how many of the batches are left by a share, a whole number or None."""
-    if limit is None:
-        return number
-    return int(number * limit) if isinstance(limit, float) and limit <= 1 else min(number, int(limit))
 
 
 def _check_times(settings: Mapping[str, Any]) -> None:

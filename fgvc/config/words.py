@@ -136,21 +136,31 @@ def data_words(command: str, words: Sequence[str], switches: Collection[str]) ->
     Raises:
         UsageError: a word too many, or one that names nothing.
     """
+    place = free_word(command, words, switches)
+    if place is None:
+        return list(words)
+    name = words[place]
+    if any(given(words, "--config")):
+        raise UsageError(
+            f"{command}: give {name!r} or --config, not both; a config's folder is --data.source.init_args.root"
+        )
+    return [*flags_of_data(name), *words[:place], *words[place + 1 :]]
+
+
+def free_word(command: str, words: Sequence[str], switches: Collection[str]) -> int | None:
+    """Return where the one word stands that is no flag and no flag's value; None where there is none.
+
+    Raises:
+        UsageError: there is more than one.
+    """
     free = [
         i
         for i, (before, word) in enumerate(zip(["", *words], words, strict=False))
         if not word.startswith("-") and (not before.startswith("-") or "=" in before or before in switches)
     ]
-    if not free:
-        return list(words)
-    name, *more = (words[i] for i in free)
-    if more:
-        raise UsageError(f"{command}: {more[0]!r} is one word too many; give one folder, table or run")
-    if any(given(words, "--config")):
-        raise UsageError(
-            f"{command}: give {name!r} or --config, not both; a config's folder is --data.source.init_args.root"
-        )
-    return [*flags_of_data(name), *words[: free[0]], *words[free[0] + 1 :]]
+    if len(free) > 1:
+        raise UsageError(f"{command}: {words[free[1]]!r} is one word too many; give one folder, table or run")
+    return free[0] if free else None
 
 
 def flags_of_data(name: str) -> list[str]:

@@ -5,7 +5,7 @@ Shape letters: N images, S side of the image, C channels, h, w grid.
 
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from copy import deepcopy
 from pathlib import Path
@@ -21,6 +21,7 @@ from fgvc.methods.features import Features, Layout, from_network, layout_of
 from fgvc.methods.last_stage import LastStage, cut
 from fgvc.methods.own_head import OwnHead, ran, stand_in, take_head
 from fgvc.methods.weight_report import WeightReport, compare, in_one_line
+from fgvc.methods.weights_server import asked_once
 
 _RESERVED = frozenset({"num_classes", "features_only", "pretrained", "checkpoint_path", "cache_dir", "device", "dtype"})
 
@@ -194,12 +195,13 @@ def _create(
         names = set(found.tensors)  # timm takes those of the classifier out
         overlay = {"state_dict": found.tensors}
         source = {"pretrained": True, "pretrained_cfg_overlay": overlay, "pretrained_strict": False}
-    try:
-        net: nn.Module = timm.create_model(name, num_classes=0, **source, **model_args)
-    except TypeError as error:
-        raise UsageError(f"backbone {name}: model_args {model_args} do not fit ({in_one_line(error)})") from None
-    except Exception as error:
-        raise _weights_error(name, weights, error) from None
+    with asked_once() if weights == "pretrained" else nullcontext("") as silent:
+        try:
+            net: nn.Module = timm.create_model(name, num_classes=0, **source, **model_args)
+        except TypeError as error:
+            raise UsageError(f"backbone {name}: model_args {model_args} do not fit ({in_one_line(error)})") from None
+        except Exception as error:
+            raise _weights_error(name, weights, silent or in_one_line(error)) from None
     if weights in ("pretrained", "none"):
         return net, None
     made: Any = net
@@ -221,14 +223,14 @@ def _names(name: str, model_args: dict[str, Any]) -> set[str]:
                 return set()
 
 
-def _weights_error(name: str, weights: str, error: Exception) -> FgvcError:
-    reason = in_one_line(error)
+def _weights_error(name: str, weights: str, reason: str) -> FgvcError:
     if weights == "none":
         return UsageError(f"backbone {name}: timm cannot create it ({reason})")
     if weights == "pretrained":
         return FgvcError(
             f"backbone {name}: its pretrained weights could not be had ({reason}); "
-            "give a local safetensors file (or .pth) as `weights`, or `weights: none` to start from random values"
+            "give a local file (safetensors, .pth) as `weights`, or `weights: none` to start from random values: "
+            "--model.recognizer.backbone.weights FILE"
         )
     return UsageError(f"backbone {name}: {weights} does not fit ({reason})")
 

@@ -243,7 +243,7 @@ def collected(
     trained_by = getattr(datamodule, "trainer", None)
     hidden = trained_by is not None and trained_by.progress_bar_callback is None  # --trainer.enable_progress_bar false
     batches = datamodule.whole_split(split, rows)
-    bar = tqdm(batches, f"reading {split}", delay=1, leave=False, unit=" batches", disable=hidden)
+    bar = tqdm(batches, f"reading {split}", delay=1, leave=False, unit=" batches", disable=hidden or None)
     return collect(recognizer, bar, device, len(rows))
 
 

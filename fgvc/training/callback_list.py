@@ -16,7 +16,7 @@ from fgvc.training.callbacks.ema import EMA
 from fgvc.training.callbacks.finite_loss import FiniteLoss
 from fgvc.training.callbacks.known_metrics import KnownMetrics
 from fgvc.training.callbacks.phases import Phase, PhaseSchedule, last_phase_start
-from fgvc.training.callbacks.progress import StderrProgressBar
+from fgvc.training.callbacks.progress import EpochLines, StderrProgressBar
 from fgvc.training.callbacks.step_checkpoints import SignalStop, StepCheckpoint
 from fgvc.training.metrics_file import RunCSVLogger
 
@@ -28,8 +28,8 @@ def loggers(folder: Path) -> list[Any]:
 
 
 def watching() -> list[Callback]:
-    """Return the callbacks of every command: the progress bar, and the health of the crops."""
-    return [StderrProgressBar(refresh_rate=1 if sys.stderr.isatty() else 50), CropHealth()]
+    """Return the callbacks of every command: how far it is, for a terminal or a log, and the health of the crops."""
+    return [StderrProgressBar(refresh_rate=1) if sys.stderr.isatty() else EpochLines(), CropHealth()]
 
 
 def training(

@@ -40,5 +40,5 @@ def test_the_demo_trains_tests_predicts_and_draws(tmp_path, monkeypatch, capsys)
     scores = json.loads((run / "test.json").read_text(encoding="utf-8"))
     assert abs(scores["test/species/top1"] - share) < 1e-6
     told = capsys.readouterr()
-    assert told.out == ""
+    assert f"  {'test/species/top1':<40} {100 * share:>7.2f} %\n" in told.out
     assert "contact_sheet.jpg" in told.err and "predictions.csv" in told.err

@@ -341,3 +341,47 @@ def test_nested_folders_of_which_the_outermost_are_classes_are_told(photos, fold
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
     assert len(said) == 1 and "note: 3 folders with names of their own lie 2 deep in " in said[0]
     assert '--data.source.levels "[group, class]"' in said[0]
+
+
+TINY = [*CPU, "--model.recognizer.backbone.name", "test_resnet", "--model.recognizer.backbone.weights", "none",
+        "--model.image_size", "32", "--data.num_workers", "0"]  # fmt: skip
+
+
+def test_a_folder_alone_is_trained_and_its_config_repeats_what_was_chosen(photos, folder, monkeypatch, capsys):
+    """21 images make 2 batches of 8, and 6 more are validated in 1: 2.4 steps of 80 s, so 3 epochs fit ten minutes."""
+    monkeypatch.setattr("fgvc.commands.fit.seconds_per_step", lambda *_: 80.0)
+    shutil.copytree(photos, "birds")
+    assert main(["fit", "birds", *TINY, "--data.source.levels", "[genus, species]"]) == 0
+    out, err = capsys.readouterr()
+    assert err.splitlines()[:6] == [
+        "recipe: small, for the CPU; --config METHOD takes another (fgvc configs lists them)",
+        "3 epochs take about 10 minutes; --trainer.max_epochs N trains longer or shorter",
+        "images: 21 to train, 6 to validate, in birds",
+        "classes: 2 genus, 3 species",
+        "network: test_resnet, 0.4 million numbers, 32 px, on the CPU",
+        "training: 3 epochs of 2 steps of 8 images; each epoch leaves out 5 (the rest of a batch), others each time",
+    ]
+    assert out.startswith("trained 3 epochs\n")
+    config = yaml.safe_load(Path("runs/birds/config.yaml").read_text())
+    assert (config["trainer"]["max_epochs"], config["data"]["batch_size"]) == (3, 8)
+    monkeypatch.setattr("fgvc.commands.fit.seconds_per_step", lambda *_: pytest.fail("measured again"))
+    assert main(["fit", "--config", "runs/birds/config.yaml", "--name", "again"]) == 0
+    models = [Path("runs", name, "model/model.safetensors").read_bytes() for name in ("birds", "again")]
+    assert models[0] == models[1]
+
+
+def test_a_run_alone_is_its_data_again_and_what_is_typed_wins(photos, folder, capsys):
+    assert fit(photos, "birds", "--trainer.max_epochs", "1") == 0
+    capsys.readouterr()
+    assert main(["fit", "runs/birds", *TINY, "--trainer.max_epochs", "1", "--data.batch_size", "5"]) == 0
+    err = capsys.readouterr().err
+    assert "1 epochs take about " in err  # measured
+    assert "training: 1 epochs of 4 steps of 5 images; each epoch leaves out 1 (the rest of a batch)" in err
+    config = yaml.safe_load(Path("runs/birds-again/config.yaml").read_text())
+    assert config["data"]["source"] == yaml.safe_load(Path("runs/birds/config.yaml").read_text())["data"]["source"]
+
+
+def test_steps_that_are_counted_otherwise_are_not_measured(photos, folder, monkeypatch, capsys):
+    monkeypatch.setattr("fgvc.commands.fit.seconds_per_step", lambda *_: pytest.fail("measured"))
+    assert main(["fit", str(photos), *TINY, "--trainer.max_steps", "4"]) == 0
+    assert "\ntraining: at most 4 steps, 10 epochs of 2 steps of 8 images" in capsys.readouterr().err

@@ -43,7 +43,7 @@ NESTED = "--model.recognizer.init_args.head.init_args"
         (["--data.crop_fractoin", "1"], "data.crop_fractoin: unknown key; did you mean 'data.crop_fraction'?"),
         ([f"{NESTED}.dropot", "0.1"], "model.recognizer.head: unknown key 'dropot'; did you mean 'dropout'?"),
         (["--phases", "[{name: head, epoch: 1}]"], "phases: unknown key 'epoch'; did you mean 'epochs'?"),
-        (["stray"], "stray: unknown key"),
+        (["stray"], "stray: no such folder of photographs, table or run"),
         (["--model.lr", "fast"], "model.lr: 'fast' given, but it takes a float"),
         (["--data.batch_size", "many"], "data.batch_size: 'many' given, but it takes an int"),
         (["--data.num_workers", "x"], "data.num_workers: 'x' given, but it takes an int or null"),

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from pathlib import Path
 
 import pytest
@@ -130,8 +131,14 @@ def test_the_number_1_is_one_batch_and_the_share_1_is_all_of_them(photos, monkey
     assert len(seen) == 1 + STEPS
 
 
-def test_no_progress_bar_is_no_progress_bar(photos, capsys):
+def test_no_progress_bar_is_no_progress_bar(photos, capsys, monkeypatch):
     assert fit(photos, "--trainer.enable_progress_bar", "false") == 0
+    said = capsys.readouterr().err
+    assert "epoch 1 of" not in said and "%|" not in said
+    assert fit(photos, "--overwrite", "true") == 0
+    assert "epoch 1 of" in capsys.readouterr().err
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert fit(photos, "--trainer.enable_progress_bar", "false", "--overwrite", "true") == 0
     assert "%|" not in capsys.readouterr().err
     assert fit(photos, "--overwrite", "true") == 0
     assert "%|" in capsys.readouterr().err
@@ -139,7 +146,7 @@ def test_no_progress_bar_is_no_progress_bar(photos, capsys):
 
 def test_a_bar_of_the_users_own_takes_the_place_of_ours(photos, capsys):
     assert fit(photos, "--trainer.callbacks", "TQDMProgressBar") == 0
-    assert "Epoch 0" not in capsys.readouterr().err
+    assert "epoch 1 of" not in capsys.readouterr().err
 
 
 def test_without_checkpoints_the_model_is_that_of_the_last_step(photos, capsys):

@@ -16,7 +16,7 @@ from fgvc.training.callbacks.ema import EMA
 from fgvc.training.callbacks.finite_loss import FiniteLoss
 from fgvc.training.callbacks.known_metrics import KnownMetrics
 from fgvc.training.callbacks.phases import Phase, PhaseSchedule
-from fgvc.training.callbacks.progress import StderrProgressBar
+from fgvc.training.callbacks.progress import EpochLines, StderrProgressBar
 from fgvc.training.callbacks.step_checkpoints import StepCheckpoint
 
 SCORES = [0.25, 0.75, 0.5]
@@ -104,11 +104,11 @@ def test_the_loggers_write_into_the_run_folder_itself(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"metrics.csv", "tensorboard", "checkpoints"}
 
 
-@pytest.mark.parametrize(("person", "rate"), [(True, 1), (False, 50)])
-def test_the_bar_moves_seldom_where_nobody_watches(monkeypatch, person, rate):
+@pytest.mark.parametrize(("person", "kind"), [(True, StderrProgressBar), (False, EpochLines)])
+def test_a_terminal_gets_a_bar_and_a_log_gets_lines(monkeypatch, person, kind):
     screen = io.StringIO()
     screen.isatty = lambda: person
     monkeypatch.setattr(sys, "stderr", screen)
     bar, health = callback_list.watching()
-    assert isinstance(bar, StderrProgressBar) and bar.refresh_rate == rate
+    assert type(bar) is kind
     assert isinstance(health, CropHealth)

@@ -50,7 +50,15 @@ def home(tmp_path_factory):
     phases = ["--phases", "[{name: head, epochs: 1}, {name: all, epochs: 1}]", "--trainer.max_epochs", "2"]
     done = fgvc(folder, "fit", *flags, *phases)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == ""
+    assert done.stdout.count("trained 2 epochs") == done.stdout.count("val/species/top1") == 1  # one process tells
+    for line in (
+        "images: 24 to train, 9 to validate, 15 to test",
+        "of 3 steps of 8 images",
+        "epoch 1 of 2",
+        "epoch 2 of",
+    ):
+        assert done.stderr.count(line) == 1
+    assert "on 2 processes, each on the CPU" in done.stderr and "recommended" not in done.stderr
     return folder
 
 

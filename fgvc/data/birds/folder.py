@@ -122,7 +122,7 @@ def _write(plan: Plan, draft: Path, num_processes: int) -> None:
     annotations: dict[str, Any] = {}
     total = sum(plan.counts.values())
     processes = num_processes if total >= POOL_FROM else 1
-    with tqdm(total=total, desc="painting birds", unit="picture", file=sys.stderr) as bar:
+    with tqdm(total=total, desc="painting birds", unit="picture", file=sys.stderr, disable=None) as bar:
         for split, count in plan.counts.items():
             for folder in {Path(draft, plan.path(split, index)).parent for index in range(count)}:
                 folder.mkdir(parents=True)

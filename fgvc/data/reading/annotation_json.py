@@ -93,6 +93,7 @@ def _read(path: Path, take: Callable[[str | None, list[Any]], Any]) -> None:
             unit="B",
             unit_scale=True,
             delay=3,
+            disable=None,  # no bar where nobody watches
             mininterval=1,
             leave=False,
         ) as bar:

@@ -190,7 +190,7 @@ def _class_files(root: Path, folder: str, complete: bool, passed: PassedOver) ->
     """Return the sorted paths of the pictures below root/folder, relative to root; check the layout."""
     top = root / folder
     names = names_below(str(top), False, passed)
-    below = sorted(tqdm(names, desc=printable(f"reading {top}"), unit=" pictures", delay=3, leave=False))
+    below = sorted(tqdm(names, desc=printable(f"reading {top}"), unit=" pictures", delay=3, leave=False, disable=None))
     others = f"; {passed.line()}" if passed.counts else ""
     loose = next((file for file in below if "/" not in file), None)
     if loose:

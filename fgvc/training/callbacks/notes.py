@@ -6,6 +6,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from fgvc.files.lines import printable, tell
+from fgvc.training.outline import outline
 
 
 class Notes(pl.Callback):
@@ -22,3 +23,19 @@ class Notes(pl.Callback):
         """Print them once."""
         for note in self.notes if trainer.is_global_zero else ():
             tell(printable(f"note: {note}"))
+
+
+class Outline(pl.Callback):
+    """Print what will be trained on what when the training begins, see `outline`.
+
+    Args:
+        datamodule: a FineGrainedData.
+    """
+
+    def __init__(self, datamodule: Any) -> None:
+        self.datamodule = datamodule
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Print it once."""
+        if trainer.is_global_zero:
+            tell("\n".join(outline(self.datamodule, pl_module, trainer)))

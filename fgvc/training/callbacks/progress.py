@@ -1,13 +1,16 @@
-"""The progress bars and the summary of a run, on stderr: stdout belongs to data."""
+"""How far a run is, on stderr: bars for a terminal, a line per epoch for a log. Its summary, a result, is on stdout."""
 
 import sys
+import time
 from collections.abc import Mapping
 from contextlib import redirect_stdout
 from typing import Any
 
+from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm, TQDMProgressBar
 
-from fgvc.files.lines import tell
+from fgvc.files.lines import print_lines, tell
+from fgvc.training.plain_time import in_words
 
 SHARES = ("top", "mean_per_class", "macro_", "box", "full_path", "weighted_ap", "inconsistency", "h_", "ece")
 """How the names of numbers begin that are told in percent."""
@@ -16,10 +19,18 @@ TREE = ("full_path", "weighted_ap", "inconsistency", "severity", "hd@", "h_")
 
 
 class StderrProgressBar(TQDMProgressBar):
-    """One bar per epoch and one per evaluation.
+    """One bar per epoch and one per evaluation, with the loss of the last batch and the finest accuracy.
 
     Lightning names sys.stdout when it makes a bar, hence the redirection.
     """
+
+    _outputs: Any = None
+    """What the last training step returned."""
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Move the bar."""
+        self._outputs = outputs
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def init_train_tqdm(self) -> Tqdm:
         """Return the bar of a training epoch."""
@@ -49,22 +60,68 @@ class StderrProgressBar(TQDMProgressBar):
 
     def get_metrics(self, trainer: Any, pl_module: Any) -> dict[str, Any]:
         """Return the numbers behind the bar, without the version number."""
-        shown = super().get_metrics(trainer, pl_module)
+        shown: dict[str, Any] = super().get_metrics(trainer, pl_module)
         shown.pop("v_num", None)
-        return shown
+        if isinstance(self._outputs, Mapping) and "loss" in self._outputs:
+            # Lightning has divided it by the number of batches that make one step
+            shown["loss"] = f"{float(self._outputs['loss']) * trainer.accumulate_grad_batches:.3f}"
+        return shown | _finest(trainer, pl_module)
+
+
+class EpochLines(ProgressBar):
+    """One line per epoch, for a log: no control characters, and nothing of evaluations, whose results follow."""
+
+    _began = 0.0
+    _validated = False
+    _shown = True
+
+    def disable(self) -> None:
+        """Say nothing; Lightning asks this of every process but the first."""
+        self._shown = False
+
+    def enable(self) -> None:
+        """Speak again."""
+        self._shown = True
+
+    def on_train_epoch_start(self, trainer: Any, *_: Any) -> None:
+        """Start the clock."""
+        self._began, self._validated = time.perf_counter(), False
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        """Note that the accuracy is that of this epoch."""
+        self._validated = not trainer.sanity_checking
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Tell how the epoch went."""
+        values = trainer.callback_metrics  # in every process: a number that is shared is computed by all of them
+        if not self._shown:
+            return
+        of = f" of {trainer.max_epochs}" if (trainer.max_epochs or -1) > 0 else ""
+        told = [f"loss {float(values['train/loss']):.4f}"] if "train/loss" in values else []
+        told += [f"{name} {value}" for name, value in _finest(trainer, pl_module).items() if self._validated]
+        told.append(in_words(time.perf_counter() - self._began))
+        tell(f"epoch {trainer.current_epoch + 1}{of}: {', '.join(told)}")
+
+
+def _finest(trainer: Any, pl_module: Any) -> dict[str, str]:
+    """Return the accuracy at the finest level, of the last validation; nothing where none was counted."""
+    level = pl_module.taxonomy.leaf_level if hasattr(pl_module, "taxonomy") else ""
+    value = trainer.callback_metrics.get(f"val/{level}/top1")
+    return {} if value is None else {f"val/{level}/top1": f"{100 * float(value):.2f} %"}
 
 
 def print_summary(title: str, values: Mapping[str, float], prefix: str) -> None:
-    """Print the numbers whose names begin with `prefix`: accuracies and shares in percent, the rest as they are.
+    """Print the numbers whose names begin with `prefix` on stdout: shares in percent, the rest as it is.
 
     Only `top1` and `hd@1` of a view or another way to answer (`test/scale1/species/top1`) are printed.
     """
-    tell(f"\n{title}")
+    lines = [title]
     for name, value in values.items():
         if name.startswith(prefix) and not _is_detail(name.removeprefix(prefix)):
             kind = name.rpartition("/")[2]
             shown = f"{100 * value:.2f} %" if kind.startswith(SHARES) else f"{value:.4f}"
-            tell(f"  {name:<40} {shown:>9}")
+            lines.append(f"  {name:<40} {shown:>9}")
+    print_lines(lines)
 
 
 def _is_detail(name: str) -> bool:
