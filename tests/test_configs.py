@@ -12,7 +12,7 @@ import yaml
 from fakes.tiny_run import CPU, NET, data_flags, make_photos, read_csv
 
 from fgvc.__main__ import main
-from fgvc.data.sources.base import DataSource
+from fgvc.data.sources.base import named_sources
 from fgvc.methods.backbone import Backbone
 from fgvc.methods.slots import known_classes
 
@@ -171,6 +171,6 @@ def test_every_class_of_a_slot_is_named_by_a_config():
         re.findall(r"(?:head|attention|pooling): *(\w+)$", text, re.M)
     )
     sources = {
-        source.__name__ for source in DataSource.__subclasses__() if source.__module__.startswith("fgvc.data.sources.")
+        source.__name__ for source in named_sources().values() if source.__module__.startswith("fgvc.data.sources.")
     }
     assert set(known_classes()) | sources <= named | BY_DEFAULT

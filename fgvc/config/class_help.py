@@ -12,7 +12,7 @@ import yaml
 
 from fgvc.config.meanings import nearest_argument
 from fgvc.config.words import given
-from fgvc.data.sources.base import DataSource
+from fgvc.data.sources.base import named_sources
 from fgvc.errors import UsageError
 from fgvc.methods.slots import known_classes
 
@@ -78,7 +78,7 @@ def print_help(prog: str, key: str, words: Sequence[str], groups: dict[str, type
 
 
 def _classes() -> dict[str, type]:
-    return known_classes() | {source.__name__: source for source in DataSource.__subclasses__()}
+    return known_classes() | named_sources()
 
 
 def _part(hint: Any, default: Any, nodes: Sequence[Any]) -> _Part | None:

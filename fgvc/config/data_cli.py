@@ -15,7 +15,7 @@ from fgvc.config.messages import in_one_line
 from fgvc.config.words import data_words, given
 from fgvc.config.yaml_files import check_file, read_text
 from fgvc.data.datamodule import FineGrainedData
-from fgvc.data.sources.base import DataSource
+from fgvc.data.sources.base import named_sources
 from fgvc.errors import UsageError, did_you_mean
 from fgvc.files.run_folder import CONFIG
 from fgvc.files.shipped import config_file
@@ -62,7 +62,7 @@ def parse(
     try:
         options = parser.parse_args(_data_part(typed, keys))
     except jsonargparse.ArgumentError as error:
-        sources = [source.__name__ for source in DataSource.__subclasses__()]
+        sources = [*named_sources()]
         raise UsageError(in_one_line(error, keys, sources, {"data.image_size": "model.image_size"})) from error
     return options, lambda: _opened(parser, options, of_run)
 

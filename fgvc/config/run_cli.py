@@ -21,7 +21,7 @@ from fgvc.config.messages import in_one_line
 from fgvc.config.preprocessing import follow_weights
 from fgvc.config.yaml_files import with_short_names
 from fgvc.data.datamodule import FineGrainedData
-from fgvc.data.sources.base import DataSource
+from fgvc.data.sources.base import named_sources
 from fgvc.errors import UsageError
 from fgvc.methods.slots import known_classes
 from fgvc.training import callback_list, processes, users_callbacks
@@ -83,7 +83,7 @@ class RunCLI(LightningCLI):
         try:
             self.config = parser.parse_args(switches.valued(args, switches.flags(parser)))
         except jsonargparse.ArgumentError as error:
-            classes = [*known_classes(), *(source.__name__ for source in DataSource.__subclasses__())]
+            classes = [*known_classes(), *named_sources()]
             for module, kind in ((callbacks, Callback), (loggers, loggers.Logger)):
                 classes += [name for name in module.__all__ if issubclass(getattr(module, name), kind)]
             keys = [action.dest for action in parser._actions]

@@ -31,6 +31,7 @@ class Relabelled(DataSource):
         UsageError: classes that the model does not know, or splits of which none is the test.
     """
 
+    has_a_name = False
     splits = ("test",)
 
     def __init__(self, source: DataSource, taxonomy: Taxonomy, where: str) -> None:

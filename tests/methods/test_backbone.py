@@ -175,7 +175,7 @@ def test_weights_that_cannot_be_downloaded_are_one_line_that_says_what_to_do(mon
     monkeypatch.setattr(timm, "create_model", offline)
     message = one_line(FgvcError, name="resnet18", weights="pretrained")
     assert "pretrained weights could not be had (We couldn't connect. Check your)" in message
-    assert "local safetensors file" in message
+    assert "give a local file (safetensors, .pth) as `weights`" in message
     assert "`weights: none`" in message
 
 

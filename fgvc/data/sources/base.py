@@ -31,6 +31,9 @@ class DataSource(ABC):
     A subclass reads its index in `__init__` and raises UsageError, in one line, when a file or folder is missing.
     """
 
+    has_a_name: bool = True
+    """Whether a config can name it; not so where it is made of another source."""
+
     splits: Sequence[str] = ("train", "test")
     """The splits that this data set has of its own, among train, val and test."""
 
@@ -63,3 +66,8 @@ class DataSource(ABC):
     def annotations(self, split: str, index: int) -> Annotations:
         """Return the annotations of record `index` of a split; empty where the data set has none."""
         return Annotations()
+
+
+def named_sources() -> dict[str, type[DataSource]]:
+    """Return the data sources that a config can name, those of the user's own modules too, by their short names."""
+    return {source.__name__: source for source in DataSource.__subclasses__() if source.has_a_name}
