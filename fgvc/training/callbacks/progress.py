@@ -27,6 +27,11 @@ class StderrProgressBar(TQDMProgressBar):
     _outputs: Any = None
     """What the last training step returned."""
 
+    def on_train_epoch_start(self, trainer: Any, *arguments: Any) -> None:
+        """Begin the bar of an epoch; for a person the first one is number 1."""
+        super().on_train_epoch_start(trainer, *arguments)
+        self.train_progress_bar.set_description(f"Epoch {trainer.current_epoch + 1}")
+
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Move the bar."""
         self._outputs = outputs

@@ -62,7 +62,7 @@ def test_bars_go_to_stderr_and_stdout_stays_empty(trainer, capsys):
     trainer.fit(module, loader, loader)
     out, err = capsys.readouterr()
     assert out == ""
-    for word in ("Sanity", "Epoch 0", "Epoch 1", "Validation", "4/4"):
+    for word in ("Sanity", "Epoch 1", "Epoch 2", "Validation", "4/4"):
         assert word in err
     assert "v_num" not in err
     trainer.test(module, loader, verbose=False)
@@ -90,7 +90,7 @@ def test_the_bar_shows_the_loss_of_the_last_batch_and_the_finest_accuracy(tmp_pa
     loader = DataLoader(torch.rand(4, 1))
     bar = StderrProgressBar(refresh_rate=1)
     make_trainer(tmp_path, bar, accumulate_grad_batches=accumulated).fit(Known(), loader, loader)
-    first = capsys.readouterr().err.partition("Epoch 1")[0]
+    first = capsys.readouterr().err.partition("Epoch 2")[0]
     for i in range(4):
         assert f"{i + 1}/4" in first and f"loss={i}.000" in first
     assert "val/species/top1=12.50 %" in first
