@@ -10,10 +10,11 @@ from fakes.tiny_run import CPU, NET, data_flags, make_photos, read_csv
 
 import fgvc
 from fgvc.__main__ import main
-from fgvc.commands import evaluate
+from fgvc.commands import evaluate, folds
 from fgvc.commands import fit as one_run
 from fgvc.config.run_cli import RunCLI
 from fgvc.errors import StoppedError, UsageError
+from fgvc.files import answer_table
 
 WORDS = [*NET, *CPU, *data_flags(Path("photos"), val_fraction=0.25), "--trainer.max_epochs", "1"]
 
@@ -166,3 +167,18 @@ def test_overwrite_begins_anew(home, monkeypatch, calls):
     assert [path.name for path in sorted(Path("runs/old").iterdir()) if path.is_dir()] == ["fold1", "fold2"]
     assert calls == ["fit", ["runs/old/fold1"], "fit", ["runs/old/fold2"]]
     assert len(read_csv(Path("runs/old/out_of_fold.csv"))) == 27
+
+
+def test_the_precision_over_all_folds_is_what_so_many_right_answers_certify(tmp_path):
+    """300 of 400 images are sure and right, of the others half; every second image counts: 150 without a mistake."""
+    rows = []
+    for i in range(400):
+        sure = i // 2 % 4 != 0
+        right = sure or i // 2 % 8 == 0
+        name = "gull" if right else "tern"
+        score = "0.95" if sure else "0.4"
+        rows.append([f"{i}.jpg", "gull", name, score, score, score])
+    answer_table.write(tmp_path / "out_of_fold.csv", ["class"], [], False, rows)
+    highest = max(p for p in range(50, 100) if (p / 100) ** 150 <= 0.1)
+    said = folds.prospect(tmp_path / "out_of_fold.csv")
+    assert f"400 images count: answers can be vouched for up to a precision of {highest / 100}, of 75% of the" in said

@@ -26,7 +26,9 @@ def test_the_class_is_the_one_that_the_words_choose(capsys):
     said = helped(capsys, "--model.recognizer.head.pooling", "GeMPooling", "--model.recognizer.head.pooling.help")
     assert "--model.recognizer.head.pooling.power" in said
     said = helped(capsys, "--data.source", "Table", "--data.source.help")
-    assert "--data.source.path_column" in said and "INaturalist, ImageFolder, Table" in said
+    fitting = said.partition("classes that fit --data.source: ")[2].split(", ")
+    assert "--data.source.path_column" in said
+    assert {"INaturalist", "ImageFolder", "GeneratedBirds"} <= set(fitting) and "Relabelled" not in fitting
 
 
 def test_a_number_is_explained_by_the_class_that_it_belongs_to(capsys):
