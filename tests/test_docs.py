@@ -10,10 +10,8 @@ from fgvc.files.shipped import config_stems
 
 REPO = Path(__file__).parents[1]
 RESULTS = REPO / "docs" / "results"
-PAGES = [
-    REPO / name for name in ("README.md", "CONTRIBUTING.md", "data/README.md", "docs/house.md", "docs/glossary.md")
-]
-PAGES += sorted(RESULTS.glob("*.md"))
+PAGES = [REPO / name for name in ("README.md", "CONTRIBUTING.md", "data/README.md")]
+PAGES += [*sorted((REPO / "docs").glob("*.md")), *sorted(RESULTS.glob("*.md"))]
 SCRIPTS = sorted((REPO / "benchmarks").rglob("*.py"))
 WORD = r"[a-z_][\w-]*"
 

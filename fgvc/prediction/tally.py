@@ -33,7 +33,7 @@ class Tally:
     def watched(self, results: Iterable[Result], doing: str = "predicting") -> Generator[Result, None, None]:
         """Pass the results on under a progress bar, counting them and keeping a few for the sheet."""
         start = time.perf_counter()
-        for result in tqdm(results, doing, self.total, unit=" images", delay=1, leave=False):
+        for result in tqdm(results, doing, self.total, unit=" images", delay=1, leave=False, disable=None):
             if result.error:
                 self.failed += 1
                 self.first_error = self.first_error or result.error

@@ -76,7 +76,7 @@ def _files(
 ) -> Iterator[Problem]:
     """Yield what is wrong with each file, and fill in `digests`."""
     seen = in_processes(looking, (every[i][1].path for i in range(len(every))))
-    bar = tqdm(seen, "checking", len(every), unit=" images", delay=1, leave=False)
+    bar = tqdm(seen, "checking", len(every), unit=" images", delay=1, leave=False, disable=None)
     for i, (digest, problem, detail) in enumerate(bar):
         digests[i] = digest
         if problem:

@@ -85,7 +85,9 @@ def sizes(splits: Mapping[str, Records], count: int | None) -> dict[str, Any]:
     seen = in_threads(header, paths, AHEAD, THREADS)
     rows = np.zeros((len(drawn), 3), dtype=np.int64)
     failed, first = 0, ""
-    for i, one in enumerate(tqdm(seen, "reading headers", len(drawn), unit=" images", delay=1, leave=False)):
+    for i, one in enumerate(
+        tqdm(seen, "reading headers", len(drawn), unit=" images", delay=1, leave=False, disable=None)
+    ):
         rows[i] = one[:3]
         if one.error:
             failed += 1
