@@ -14,7 +14,7 @@ from fgvc.data.inspection.names import name_of_parent, suspicious_names
 from fgvc.data.inspection.problems import Problem, problems
 from fgvc.data.inspection.split_records import records_of
 from fgvc.errors import UsageError, did_you_mean
-from fgvc.files.lines import print_lines, tell
+from fgvc.files.lines import counted, print_lines, tell
 from fgvc.files.whole_files import check_output
 from fgvc.taxonomy.tree import Taxonomy
 
@@ -60,7 +60,7 @@ def main(words: list[str]) -> int:
     total = sum(len(records[split]) for split in read)
     seconds = time.perf_counter() - start
     count = sum(findings.counts.values())
-    summary = f"{total} images of {', '.join(read)}: {count} problem{'' if count == 1 else 's'}"
+    summary = f"{total} images of {', '.join(read)}: {counted(count, 'problem')}"
     written = f" -> {options.output}" if options.output else ""
     tell(f"{summary}, {seconds:.1f} s, {total / max(seconds, 1e-9):.1f} images/s{written}")
     return 1 if count else 0

@@ -10,7 +10,7 @@ from fgvc.config.words import fit_words
 from fgvc.data.datamodule import FineGrainedData
 from fgvc.errors import FgvcError, UsageError
 from fgvc.files import run_folder
-from fgvc.files.lines import quoted, tell
+from fgvc.files.lines import counted, quoted, tell
 from fgvc.files.origin import environment
 from fgvc.model_file.architecture import to_plain
 from fgvc.model_file.model import Model, save
@@ -157,7 +157,8 @@ def _choose_epochs(cli: RunCLI, start: Start) -> None:
         settings["max_epochs"] = cli.typed["trainer"]["max_epochs"] = epochs_for(epoch)
     epochs = settings["max_epochs"]
     if epochs and epochs > 0:
-        tell(f"{epochs} epochs take about {in_words(epochs * epoch)}; --trainer.max_epochs N trains longer or shorter")
+        length = f"{counted(epochs, 'epoch')}, about {in_words(epochs * epoch)}"
+        tell(f"{length}; --trainer.max_epochs N trains longer or shorter")
 
 
 def _find_batch_size(cli: RunCLI) -> None:
@@ -218,7 +219,7 @@ def _last_checkpoint(cli: RunCLI, folder: Path) -> Path:
     _check_same_training(cli, path, state)
     if done == epochs and (folder / run_folder.MODEL).is_dir():  # one without a model was killed while it finished
         raise UsageError(
-            f"{folder}: nothing left to train, all {done} epochs are; give --trainer.max_epochs {done + 1} or more"
+            f"{folder}: nothing left to train after {counted(done, 'epoch')}; give --trainer.max_epochs {done + 1} or more"
         )
     cli.datamodule.trainer = cli.trainer  # the order of the images depends on how many processes share them
     loader, anew = cli.datamodule.train_dataloader(), ""
@@ -290,6 +291,6 @@ def finish(cli: RunCLI, run: Run) -> None:
             save(model, path)
         except FgvcError as error:
             told = f"not calibrated ({error}); mend it and run fgvc calibrate {quoted(run.folder)}\n"
-    print_summary(f"trained {cli.trainer.current_epoch} epochs", values, "val/")
+    print_summary(f"trained {counted(cli.trainer.current_epoch, 'epoch')}", values, "val/")
     tell(f"{told}model: {path}")
     tell(f"next:  fgvc test {quoted(run.folder)}\n       fgvc predict {quoted(run.folder)} PHOTO...")

@@ -23,6 +23,11 @@ def quoted(path: object) -> str:
     return shlex.quote(str(path))
 
 
+def counted(number: int, noun: str) -> str:
+    """Return "1 image", "2 images": a number with its noun, which takes an s."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def print_lines(lines: Iterable[str]) -> None:
     """Print lines on stdout, each on one line whatever names it holds."""
     for line in lines:

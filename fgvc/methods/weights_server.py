@@ -32,6 +32,7 @@ def _answers() -> bool:
     answered = threading.Event()
 
     def ask() -> None:
+        """Note whether there is an answer, whatever it says."""
         try:
             get_session().head(constants.ENDPOINT, timeout=PATIENCE)
             answered.set()

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from fgvc.files.lines import printable
+from fgvc.files.lines import counted, printable
 from fgvc.images.decoding import ImageError, decode
 from fgvc.images.thumbnails import address
 
@@ -27,7 +27,7 @@ def card(result: Plain) -> str:
 def cards(results: Sequence[Plain], count: int, failed: int) -> str:
     """Return some results, and how many there are and failed in all."""
     rest = f"; the first {len(results)}" if len(results) < count else ""
-    title = f"<p>{count} picture{'' if count == 1 else 's'}, {failed} failed{rest}</p>"
+    title = f"<p>{counted(count, 'picture')}, {failed} failed{rest}</p>"
     return f"{title}<table>{''.join(map(_row, results))}</table>"
 
 

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from fgvc.errors import FgvcError, UsageError
+from fgvc.files.lines import counted
 from fgvc.files.origin import now
 from fgvc.files.whole_files import check_plain
 from fgvc.images.pictures import Picture
@@ -76,8 +77,8 @@ class Journal:
     @property
     def kept(self) -> str:
         """What is kept, in words for somebody whose run has stopped."""
-        count = self.found + self._added
-        return f"{count} answer{'' if count == 1 else 's'} kept in {self.path}, the same command goes on from there"
+        answers = counted(self.found + self._added, "answer")
+        return f"{answers} kept in {self.path}, the same command goes on from there"
 
     def answered(
         self,

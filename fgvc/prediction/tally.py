@@ -4,8 +4,8 @@ import time
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field
 
-from tqdm import tqdm
-
+from fgvc.files.bars import bar
+from fgvc.files.lines import counted
 from fgvc.prediction.results import Result
 
 SHEET_PICTURES = 48
@@ -33,7 +33,7 @@ class Tally:
     def watched(self, results: Iterable[Result], doing: str = "predicting") -> Generator[Result, None, None]:
         """Pass the results on under a progress bar, counting them and keeping a few for the sheet."""
         start = time.perf_counter()
-        for result in tqdm(results, doing, self.total, unit=" images", delay=1, leave=False, disable=None):
+        for result in bar(doing, results, total=self.total, unit=" images"):
             if result.error:
                 self.failed += 1
                 self.first_error = self.first_error or result.error
@@ -61,5 +61,4 @@ class Tally:
         speed = (self.seen - self.taken) / max(self.seconds, 1e-9)
         failed = f"{self.failed} failed" + (f" (first: {self.first_error})" if self.failed else "")
         failed += f", {self.warned} with a warning (first: {self.first_warning})" if self.warned else ""
-        plural = "" if self.seen == 1 else "s"
-        return f"{self.seen} picture{plural}, {failed}, {speed:.1f} images/s -> {', '.join(written)}"
+        return f"{counted(self.seen, 'picture')}, {failed}, {speed:.1f} images/s -> {', '.join(written)}"

@@ -1,14 +1,13 @@
 """The largest batch, of powers of two, that the memory of an accelerator holds."""
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
-import pytorch_lightning as pl
 from pytorch_lightning.utilities.memory import garbage_collection_cuda, is_oom_error
 
 from fgvc.errors import UsageError
 from fgvc.files.lines import tell
+from fgvc.training.trial import trial_trainer, undone
 
 SMALLEST, STEPS = 2, 3
 
@@ -26,17 +25,17 @@ def find_size(model: Any, datamodule: Any, settings: Mapping[str, Any]) -> int:
     Raises:
         UsageError: no accelerator, or no size fits.
     """
-    trainer = _trainer(settings)
+    trainer = trial_trainer(settings, STEPS)
     if trainer.strategy.root_device.type == "cpu":
         raise UsageError(
             "--find_batch_size: it fills the memory of an accelerator, and there is none; give --data.batch_size"
         )
     tell("search of the batch size")
-    weights, most = copy.deepcopy(model.state_dict()), len(datamodule.records("train"))
+    most = len(datamodule.records("train"))
     found, size = 0, SMALLEST
-    while size <= most and _fits(model, datamodule, settings, size):
-        found, size = size, 2 * size
-    model.load_state_dict(weights)
+    with undone(model):
+        while size <= most and _fits(model, datamodule, settings, size):
+            found, size = size, 2 * size
     if not found:
         raise UsageError(
             f"--find_batch_size: not even {SMALLEST} images fit the memory of the accelerator; lower model.image_size"
@@ -48,7 +47,7 @@ def find_size(model: Any, datamodule: Any, settings: Mapping[str, Any]) -> int:
 def _fits(model: Any, datamodule: Any, settings: Mapping[str, Any], size: int) -> bool:
     datamodule.batch_size = size
     try:
-        _trainer(settings).fit(model, datamodule=datamodule)
+        trial_trainer(settings, STEPS).fit(model, datamodule=datamodule)
     except RuntimeError as error:
         if not is_oom_error(error):
             raise
@@ -58,20 +57,3 @@ def _fits(model: Any, datamodule: Any, settings: Mapping[str, Any], size: int) -
         model.zero_grad(set_to_none=True)
         garbage_collection_cuda()
     return True
-
-
-def _trainer(settings: Mapping[str, Any]) -> pl.Trainer:
-    return pl.Trainer(
-        accelerator=settings["accelerator"],
-        devices=1,
-        precision=settings["precision"],
-        max_steps=STEPS,
-        max_epochs=-1,
-        limit_val_batches=0,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )

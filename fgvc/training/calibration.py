@@ -12,12 +12,13 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from tqdm import tqdm
 
 from fgvc.confidence.reliability import BINS, reliability
 from fgvc.confidence.vouching import Vouching, count, prospect
 from fgvc.datatypes import Sample
 from fgvc.errors import UsageError
+from fgvc.files.bars import bar
+from fgvc.files.lines import counted
 from fgvc.methods.recognizers.base import Recognizer
 from fgvc.model_file.model import Model
 from fgvc.taxonomy.readouts import MARGINAL, OWN, lineage_log_probs
@@ -113,7 +114,7 @@ class Calibration:
             yield f"probabilities of the coarse levels: from {chosen} ({self.readout}; {why})"
 
     def _temperature_told(self, level: str, split: str) -> str:
-        fitted, images = self.fitted[level], f"{self.images} {split} image{'' if self.images == 1 else 's'}"
+        fitted, images = self.fitted[level], counted(self.images, f"{split} image")
         before, after = self.ece_before[level], self.ece_after[level]
         if fitted.images < 2:
             return f"not calibrated: {images} cannot fit a temperature and check it; hold out more"
@@ -243,8 +244,8 @@ def collected(
     trained_by = getattr(datamodule, "trainer", None)
     hidden = trained_by is not None and trained_by.progress_bar_callback is None  # --trainer.enable_progress_bar false
     batches = datamodule.whole_split(split, rows)
-    bar = tqdm(batches, f"reading {split}", delay=1, leave=False, unit=" batches", disable=hidden or None)
-    return collect(recognizer, bar, device, len(rows))
+    watched = bar(f"reading {split}", batches, hidden=hidden, unit=" batches")
+    return collect(recognizer, watched, device, len(rows))
 
 
 def calibrate(logits: Mapping[str, Tensor], labels: Tensor, taxonomy: Taxonomy) -> Calibration:

@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+from fgvc.files.lines import counted
+
 
 def limited(number: int, limit: float | None) -> int:
     """Return how many of the batches are left by a share, a whole number or None."""
@@ -22,9 +24,9 @@ def outline(datamodule: Any, model: Any, trainer: Any) -> list[str]:
     taxonomy = datamodule.taxonomy
     splits = [split for split in _VERB if split in datamodule.splits]
     counts = [f"{len(datamodule.records(split)):,} to {_VERB[split]}" for split in splits]
-    levels = ", ".join(f"{taxonomy.size(level):,} {level}" for level in taxonomy.levels)
+    levels = ", ".join(f"{level} {taxonomy.size(level):,}" for level in taxonomy.levels)
     images = f"images: {', '.join(counts)}, in {datamodule.records('train').root}"
-    classes = f"classes: {levels}"
+    classes = f"classes: {levels if len(taxonomy.levels) > 1 else f'{taxonomy.num_classes:,}'}"
     return [images, classes, _network(datamodule, model, trainer), _steps(datamodule, trainer)]
 
 
@@ -50,9 +52,9 @@ def _steps(datamodule: Any, trainer: Any) -> str:
     batches = limited(loaded, trainer.limit_train_batches)
     together = trainer.accumulate_grad_batches
     whole = f"{batch * world * together} images"
-    epochs = f"{trainer.max_epochs} epochs of " if (trainer.max_epochs or -1) > 0 else "an epoch is "
+    epochs = f"{counted(trainer.max_epochs, 'epoch')} of " if (trainer.max_epochs or -1) > 0 else "an epoch is "
     most = f"at most {trainer.max_steps} steps, " if (trainer.max_steps or -1) > 0 else ""
-    line = f"training: {most}{epochs}{math.ceil(batches / together)} steps of {whole}"
+    line = f"training: {most}{epochs}{counted(math.ceil(batches / together), 'step')} of {whole}"
     if datamodule.balance != "uniform":
         return f"{line}; images are drawn {datamodule.balance}, so an epoch has some twice and others not at all"
     rest, cut = images - loaded * batch * world, (loaded - batches) * batch * world

@@ -1,6 +1,5 @@
 """How long a training takes, from its first steps; how many epochs a person wants to wait for."""
 
-import copy
 import math
 import statistics
 import time
@@ -10,6 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from fgvc.training.outline import limited
+from fgvc.training.trial import trial_trainer, undone
 
 STEPS = 5
 EVALUATED = 0.4
@@ -44,25 +44,9 @@ def seconds_per_step(model: Any, datamodule: Any, settings: Mapping[str, Any]) -
         datamodule: its data.
         settings: of the trainer; accelerator and precision are taken from it. One process measures.
     """
-    weights, watch = copy.deepcopy(model.state_dict()), Stopwatch()
-    trainer = pl.Trainer(
-        accelerator=settings["accelerator"],
-        devices=1,
-        precision=settings["precision"],
-        max_steps=STEPS,
-        max_epochs=-1,
-        limit_val_batches=0,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[watch],
-    )
-    trainer.fit(model, datamodule=datamodule)
-    model.load_state_dict(weights)
-    model.zero_grad(set_to_none=True)
+    watch = Stopwatch()
+    with undone(model):
+        trial_trainer(settings, STEPS, [watch]).fit(model, datamodule=datamodule)
     return watch.seconds()
 
 

@@ -3,7 +3,6 @@
 Source: L. N. Smith, "Cyclical Learning Rates for Training Neural Networks", 2017.
 """
 
-import copy
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,6 +12,7 @@ import pytorch_lightning as pl
 
 from fgvc.errors import UsageError
 from fgvc.files.lines import tell
+from fgvc.training.trial import trial_trainer, undone
 
 LOWEST, HIGHEST = 1e-6, 1.0
 STEPS = 100
@@ -72,25 +72,10 @@ def find_rate(model: Any, datamodule: Any, settings: Mapping[str, Any]) -> float
     Raises:
         UsageError: the loss fell at no rate.
     """
-    weights, sweep = copy.deepcopy(model.state_dict()), RateSweep()
+    sweep = RateSweep()
     tell(f"sweep of the learning rate, at most {STEPS} steps")
-    trainer = pl.Trainer(
-        accelerator=settings["accelerator"],
-        devices=1,
-        precision=settings["precision"],
-        max_steps=STEPS,
-        max_epochs=-1,
-        limit_val_batches=0,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[sweep],
-    )
-    trainer.fit(model, datamodule=datamodule)
-    model.load_state_dict(weights)
+    with undone(model):
+        trial_trainer(settings, STEPS, [sweep]).fit(model, datamodule=datamodule)
     model.rates.fixed = None
     rate = steepest(sweep.rates, sweep.losses)
     if rate is None:

@@ -238,7 +238,7 @@ def test_a_finished_run_has_nothing_left_to_train(photos, folder, capsys):
     assert fit(photos, "birds", "--trainer.max_epochs", "1") == 0
     files = {path: path.read_bytes() for path in Path("runs").rglob("*") if path.is_file()}
     assert main(["fit", "--resume", "runs/birds", "--model.lr", "0.1"]) == 2
-    said = "runs/birds: nothing left to train, all 1 epochs are; give --trainer.max_epochs 2 or more"
+    said = "runs/birds: nothing left to train after 1 epoch; give --trainer.max_epochs 2 or more"
     assert capsys.readouterr().err.splitlines()[-1] == f"fgvc: {said}"
     assert {path: path.read_bytes() for path in Path("runs").rglob("*") if path.is_file()} == files
     shutil.rmtree("runs/birds/model")  # killed before it was written: a resume writes it
@@ -355,9 +355,9 @@ def test_a_folder_alone_is_trained_and_its_config_repeats_what_was_chosen(photos
     out, err = capsys.readouterr()
     assert err.splitlines()[:6] == [
         "recipe: small, for the CPU; --config METHOD takes another (fgvc configs lists them)",
-        "3 epochs take about 10 minutes; --trainer.max_epochs N trains longer or shorter",
+        "3 epochs, about 10 minutes; --trainer.max_epochs N trains longer or shorter",
         "images: 21 to train, 6 to validate, in birds",
-        "classes: 2 genus, 3 species",
+        "classes: genus 2, species 3",
         "network: test_resnet, 0.4 million numbers, 32 px, on the CPU",
         "training: 3 epochs of 2 steps of 8 images; each epoch leaves out 5 (the rest of a batch), others each time",
     ]
@@ -375,8 +375,8 @@ def test_a_run_alone_is_its_data_again_and_what_is_typed_wins(photos, folder, ca
     capsys.readouterr()
     assert main(["fit", "runs/birds", *TINY, "--trainer.max_epochs", "1", "--data.batch_size", "5"]) == 0
     err = capsys.readouterr().err
-    assert "1 epochs take about " in err  # measured
-    assert "training: 1 epochs of 4 steps of 5 images; each epoch leaves out 1 (the rest of a batch)" in err
+    assert "1 epoch, about " in err  # measured
+    assert "training: 1 epoch of 4 steps of 5 images; each epoch leaves out 1 (the rest of a batch)" in err
     config = yaml.safe_load(Path("runs/birds-again/config.yaml").read_text())
     assert config["data"]["source"] == yaml.safe_load(Path("runs/birds/config.yaml").read_text())["data"]["source"]
 

@@ -310,12 +310,12 @@ def test_a_failed_start_leaves_no_run_folder(empty, wrong):
     assert not Path("runs/latest").exists()
 
 
-OUR_RESULTS = [r"trained 1 epochs", r"  val/[\w/@]+ +[\d.]+( %)?"]
+OUR_RESULTS = [r"trained 1 epoch", r"  val/[\w/@]+ +[\d.]+( %)?"]
 OUR_LINES = [
     r"images: 24 to train, 15 to validate, 15 to test, in .*photos",
-    r"classes: 2 genus, 3 species",
+    r"classes: genus 2, species 3",
     r"network: test_resnet, [\d.]+ million numbers, 32 px, on the CPU",
-    r"training: 1 epochs of 6 steps of 4 images",
+    r"training: 1 epoch of 6 steps of 4 images",
     r"epoch 1 of 1: loss \d\.\d{4}, val/species/top1 [\d.]+ %, [\d.]+ s",
     r"calibrated on 15 val images: species temperature [\d.]+; too few to measure its error",
     r"nothing can be vouched for yet \(15 were held out\); .*",

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import fgvc
-from fgvc.files.lines import print_lines, printable, tell
+from fgvc.files.lines import counted, print_lines, printable, tell
 
 ODD = os.fsdecode(b"caf\xe9\n\r.jpg")
 
@@ -23,6 +23,10 @@ def test_every_character_is_told_as_python_tells_it():
 def test_a_name_cannot_begin_a_line(capsys):
     print_lines(["one", f"two {ODD}"])
     assert capsys.readouterr().out == "one\ntwo caf\\udce9\\n\\r.jpg\n"
+
+
+def test_one_is_not_many():
+    assert [counted(number, "epoch") for number in (0, 1, 2)] == ["0 epochs", "1 epoch", "2 epochs"]
 
 
 def test_a_message_keeps_its_lines_and_nothing_else_that_moves_a_cursor(capsys):

@@ -41,7 +41,9 @@ def png(samples: np.ndarray, significant: int | None = None) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(pack(*part) for part in parts)
 
 
-def check(data: bytes, samples: np.ndarray, black: float, white: float, told: bool, tolerance: float = 0.51) -> str:
+def assert_decoded(
+    data: bytes, samples: np.ndarray, black: float, white: float, told: bool, tolerance: float = 0.51
+) -> str:
     pixels, warning = decode_with_warning(data)
     expected = ((samples.astype(np.float64) - black) / (white - black) * 255).clip(0, 255)
     expected = expected[..., None] if expected.ndim == 2 else expected
@@ -61,7 +63,7 @@ def samples_up_to(top: int, shape=(7, 9), dtype=np.uint16) -> np.ndarray:
 def test_values_of_fewer_bits_than_the_file_are_no_darker(write, bits):
     """A microscope's 12 bits in 16 came out 16 times too dark."""
     samples = samples_up_to(2**bits - 1)
-    warning = check(write(samples), samples, 0, 2**bits - 1, told=bits < 16)
+    warning = assert_decoded(write(samples), samples, 0, 2**bits - 1, told=bits < 16)
     if bits < 16:
         top = 2**bits - 1
         assert warning == f"{GUESSED}: its largest value is {top}, so that {top} is white"
@@ -69,26 +71,26 @@ def test_values_of_fewer_bits_than_the_file_are_no_darker(write, bits):
 
 def test_a_picture_is_at_most_half_as_bright_as_it_may_be():
     samples = samples_up_to(2049)
-    check(png(samples), samples, 0, 4095, told=True)
+    assert_decoded(png(samples), samples, 0, 4095, told=True)
     samples = samples_up_to(40_000)  # an ordinary photograph that reaches no white
-    check(png(samples), samples, 0, 65535, told=False)
+    assert_decoded(png(samples), samples, 0, 65535, told=False)
 
 
 def test_what_a_png_says_of_its_bits_holds():
     samples = samples_up_to(1000)
-    check(png(samples, 12), samples, 0, 4095, told=False)
+    assert_decoded(png(samples, 12), samples, 0, 4095, told=False)
     shifted = samples_up_to(4095) * 16  # as the standard wants it
-    check(png(shifted, 12), shifted, 0, 65535, told=False)
+    assert_decoded(png(shifted, 12), shifted, 0, 65535, told=False)
 
 
 def test_what_a_tiff_says_of_its_range_holds():
     samples = samples_up_to(1000)
-    check(tiff(samples, {281: 4095}), samples, 0, 4095, told=False)
-    check(tiff(samples + 100, {280: 100, 281: 2100}), samples + 100, 100, 2100, told=False)
+    assert_decoded(tiff(samples, {281: 4095}), samples, 0, 4095, told=False)
+    assert_decoded(tiff(samples + 100, {280: 100, 281: 2100}), samples + 100, 100, 2100, told=False)
     floats = RNG.uniform(-20, 40, (5, 6)).astype(np.float32)
-    check(tiff(floats, {340: -50, 341: 50}), floats, -50, 50, told=False)
+    assert_decoded(tiff(floats, {340: -50, 341: 50}), floats, -50, 50, told=False)
     beyond = samples_up_to(5000)  # a statement that its values refute
-    check(tiff(beyond, {281: 4095}), beyond, 0, 8191, told=True)
+    assert_decoded(tiff(beyond, {281: 4095}), beyond, 0, 8191, told=True)
 
 
 def test_twelve_bits_packed_are_twelve_bits():
@@ -100,7 +102,7 @@ def test_twelve_bits_packed_are_twelve_bits():
     )
     data = bytearray(tiff(samples, bits=12))
     data[8 : 8 + len(packed)] = packed
-    check(bytes(data), samples, 0, 4095, told=False)
+    assert_decoded(bytes(data), samples, 0, 4095, told=False)
 
 
 @pytest.mark.parametrize("write", [png], ids=["png"])
@@ -135,16 +137,16 @@ def test_floats_are_never_black(top):
     floats = RNG.uniform(0, top, (8, 9)).astype(np.float32)
     floats.flat[0] = top
     white = {1.0: 1, 0.8: 1, 0.01: 1 / 64, 1.7: 3, 255.0: 255, 60_000.0: 65535}[top]
-    check(tiff(floats), floats, 0, white, told=top not in (1.0, 0.8, 255.0))
+    assert_decoded(tiff(floats), floats, 0, white, told=top not in (1.0, 0.8, 255.0))
     assert decode(tiff(floats)).max() >= 127
 
 
 def test_values_below_zero_stretch_to_the_whole_range():
     floats = np.array([[-3, 0, 5], [1, 2, 7]], np.float32)
-    told = check(tiff(floats), floats, -3, 7, told=True)
+    told = assert_decoded(tiff(floats), floats, -3, 7, told=True)
     assert told == f"{GUESSED}: its least value, -3, is black and its largest, 7, white"
     signed = RNG.integers(-1000, 1000, (6, 7)).astype(np.int16)
-    check(tiff(signed), signed, signed.min(), signed.max(), told=True)
+    assert_decoded(tiff(signed), signed, signed.min(), signed.max(), told=True)
 
 
 def test_what_is_no_number_is_told_and_all_of_it_is_refused():
@@ -160,7 +162,7 @@ def test_what_is_no_number_is_told_and_all_of_it_is_refused():
 def test_integers_of_32_bits_are_not_white(top):
     samples = samples_up_to(top, dtype=np.uint32)
     bits = int(top).bit_length()
-    check(tiff(samples), samples, 0, 2**bits - 1, told=bits not in (8, 32))
+    assert_decoded(tiff(samples), samples, 0, 2**bits - 1, told=bits not in (8, 32))
     pixels = decode(tiff(samples))
     assert pixels.min() < 100 < pixels.max()
 

@@ -23,14 +23,14 @@ def built(tmp_path):
 @pytest.fixture
 def accelerator(monkeypatch):
     """An accelerator, as far as the search asks for one: its steps run on the CPU."""
-    original = batch_finder._trainer
+    original = batch_finder.trial_trainer
 
     def made(settings):
         trainer = original(settings)
         fake = SimpleNamespace(root_device=torch.device("cuda"))
         return SimpleNamespace(strategy=fake, fit=trainer.fit)
 
-    monkeypatch.setattr(batch_finder, "_trainer", made)
+    monkeypatch.setattr(batch_finder, "trial_trainer", made)
 
 
 def small_memory(monkeypatch, images):

@@ -51,7 +51,7 @@ def told(images=100, batch=8, world=1, limit=1.0, together=1, balance="uniform",
 def test_the_lines_tell_images_classes_network_and_steps():
     assert told() == [
         "images: 100 to train, 20 to validate, 1,234 to test, in photos",
-        "classes: 2 genus, 3 species",
+        "classes: genus 2, species 3",
         "network: some_net, 1.5 million numbers, 96 px, on the CPU",
         "training: 3 epochs of 12 steps of 8 images; each epoch leaves out 4 (the rest of a batch), others each time",
     ]

@@ -19,11 +19,11 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from fgvc.data.birds.painting import PARTS, Painting, paint
 from fgvc.data.birds.species import Species
 from fgvc.errors import FgvcError, UsageError
+from fgvc.files.bars import bar
 from fgvc.files.whole_files import whole_folder
 
 PAINTING_VERSION = 1
@@ -122,14 +122,14 @@ def _write(plan: Plan, draft: Path, num_processes: int) -> None:
     annotations: dict[str, Any] = {}
     total = sum(plan.counts.values())
     processes = num_processes if total >= POOL_FROM else 1
-    with tqdm(total=total, desc="painting birds", unit="picture", file=sys.stderr, disable=None) as bar:
+    with bar("painting birds", total=total, unit=" pictures") as watched:
         for split, count in plan.counts.items():
             for folder in {Path(draft, plan.path(split, index)).parent for index in range(count)}:
                 folder.mkdir(parents=True)
             rows = []
             for row in _mapped(partial(_paint_file, plan, draft, split), count, processes):
                 rows.append(row)
-                bar.update()
+                watched.update()
             annotations[f"{split}_boxes"], annotations[f"{split}_points"] = map(np.stack, zip(*rows, strict=True))
     np.savez(draft / "annotations.npz", **annotations)
     (draft / "manifest.json").write_text(json.dumps(plan.manifest, indent=1) + "\n", encoding="utf-8")

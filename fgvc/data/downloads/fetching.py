@@ -9,11 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from fgvc.data.downloads.partial_file import BLOCK, PartialFile, check_whole, readable
 from fgvc.errors import FgvcError
-from fgvc.files.lines import printable, tell
+from fgvc.files.bars import byte_bar
+from fgvc.files.lines import tell
 
 TRIES = 5
 """How many times in a row a connection may fail before a block has arrived."""
@@ -88,12 +87,10 @@ def _receive(part: PartialFile, url: str, size: int | None, at_most: int | None,
             part.restart()
             return False
         name = part.target.name
-        with tqdm(
-            total=part.total, initial=part.have, unit="B", unit_scale=True, desc=printable(name), delay=1, leave=False
-        ) as bar:
+        with byte_bar(name, part.total, initial=part.have) as watched:
             while block := response.read1(BLOCK):
                 part.append(block)
-                bar.update(len(block))
+                watched.update(len(block))
                 _check_length(url, part.have, None, at_most)
     if part.total is not None and part.have < part.total:
         raise ConnectionError("the connection was cut")

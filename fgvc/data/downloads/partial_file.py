@@ -10,7 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from fgvc.errors import FgvcError
-from fgvc.files.lines import printable
+from fgvc.files.bars import byte_bar
 
 BLOCK = 2**20
 
@@ -132,11 +132,10 @@ def _check(file: Path, target: Path, digest: str, md5: str | None, size: int | N
 def _digest(path: Path) -> Any:
     """Return the running md5 of what a file holds now."""
     digest, length = _md5(), path.stat().st_size
-    bar = tqdm(total=length, unit="B", unit_scale=True, desc=printable(f"checking {path.name}"), delay=1, leave=False)
-    with path.open("rb") as file, bar:
+    with path.open("rb") as file, byte_bar(f"checking {path.name}", length) as watched:
         while block := file.read(BLOCK):
             digest.update(block)
-            bar.update(len(block))
+            watched.update(len(block))
     return digest
 
 

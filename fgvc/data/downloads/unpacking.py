@@ -9,11 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, NamedTuple
 
-from tqdm import tqdm
-
 from fgvc.data.downloads.partial_file import BLOCK, readable
 from fgvc.errors import FgvcError
-from fgvc.files.lines import printable
+from fgvc.files.bars import byte_bar
 
 HEADER = 512
 """Bytes that each file or folder adds to its contents, so that millions of empty ones reach the limit, too."""
@@ -43,11 +41,9 @@ def unpack(archive: Path, folder: Path, limit: int) -> int:
         FgvcError: the archive is damaged, or holds more than the limit or what is refused, or the disk is full.
     """
     length, left, count = archive.stat().st_size, limit, 0
-    bar = tqdm(
-        total=length, unit="B", unit_scale=True, desc=printable(f"unpacking {archive.name}"), delay=1, leave=False
-    )
+    watched = byte_bar(f"unpacking {archive.name}", length)
     try:
-        with archive.open("rb") as raw, bar:
+        with archive.open("rb") as raw, watched:
             for name, stream in _members(archive, raw):
                 path = folder / _inside(archive, name)
                 left = _spend(archive, left, HEADER, limit)
@@ -59,7 +55,7 @@ def unpack(archive: Path, folder: Path, limit: int) -> int:
                     while block := stream.read(BLOCK):
                         left = _spend(archive, left, len(block), limit)
                         file.write(block)
-                        bar.update(raw.tell() - bar.n)
+                        watched.update(raw.tell() - watched.n)
                 count += 1
     except _DAMAGE as error:
         raise _damaged(archive, error) from None

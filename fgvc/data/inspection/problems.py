@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from fgvc.data.inspection.file_check import look
 from fgvc.data.inspection.many_files import in_processes
 from fgvc.data.inspection.split_records import SplitRecords
 from fgvc.data.inspection.stats import node_counts
 from fgvc.data.records import Record, Records
+from fgvc.files.bars import bar
 from fgvc.images.decoding import USUAL, Limits
 from fgvc.taxonomy.tree import Taxonomy
 
@@ -76,8 +76,8 @@ def _files(
 ) -> Iterator[Problem]:
     """Yield what is wrong with each file, and fill in `digests`."""
     seen = in_processes(looking, (every[i][1].path for i in range(len(every))))
-    bar = tqdm(seen, "checking", len(every), unit=" images", delay=1, leave=False, disable=None)
-    for i, (digest, problem, detail) in enumerate(bar):
+    watched = bar("checking", seen, total=len(every), unit=" images")
+    for i, (digest, problem, detail) in enumerate(watched):
         digests[i] = digest
         if problem:
             split, record = every[i]

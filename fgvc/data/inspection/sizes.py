@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image
-from tqdm import tqdm
 
 from fgvc.data.inspection.split_records import SplitRecords
 from fgvc.data.records import Records
 from fgvc.data.splitting import random_keys
+from fgvc.files.bars import bar
 from fgvc.images.formats import HEAD, check_format
 from fgvc.images.limits import ImageError, Limits
 from fgvc.images.pictures import in_threads
@@ -85,9 +85,7 @@ def sizes(splits: Mapping[str, Records], count: int | None) -> dict[str, Any]:
     seen = in_threads(header, paths, AHEAD, THREADS)
     rows = np.zeros((len(drawn), 3), dtype=np.int64)
     failed, first = 0, ""
-    for i, one in enumerate(
-        tqdm(seen, "reading headers", len(drawn), unit=" images", delay=1, leave=False, disable=None)
-    ):
+    for i, one in enumerate(bar("reading headers", seen, total=len(drawn), unit=" images")):
         rows[i] = one[:3]
         if one.error:
             failed += 1

@@ -7,13 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from fgvc.data.reading.index_cache import indexed
 from fgvc.data.reading.json_stream import pieces
 from fgvc.data.record_table import PathPacker, RecordTable
 from fgvc.errors import UsageError
-from fgvc.files.lines import printable
+from fgvc.files.bars import byte_bar
 
 
 class Annotated(NamedTuple):
@@ -87,17 +86,8 @@ def _index(path: Path) -> RecordTable:
 def _read(path: Path, take: Callable[[str | None, list[Any]], Any]) -> None:
     try:
         size = path.stat().st_size
-        with tqdm(
-            desc=printable(f"reading {path.name}"),
-            total=size,
-            unit="B",
-            unit_scale=True,
-            delay=3,
-            disable=None,  # no bar where nobody watches
-            mininterval=1,
-            leave=False,
-        ) as bar:
-            for key, things in pieces(path, bar.update):
+        with byte_bar(f"reading {path.name}", size, delay=3, mininterval=1) as watched:
+            for key, things in pieces(path, watched.update):
                 take(key, things)
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file; download and unpack it (data/README.md says where from)") from None

@@ -5,14 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from fgvc.data.nesting import nesting
 from fgvc.data.records import Records
 from fgvc.data.sources.base import DataSource
 from fgvc.data.splitting import SPLIT_NAMES, name_keys, stratified_split
 from fgvc.errors import UsageError, did_you_mean
-from fgvc.files.lines import printable
+from fgvc.files.bars import bar
 from fgvc.images.decoding import SUFFIXES
 from fgvc.images.folders import PassedOver, is_folder, names_below, visible
 from fgvc.taxonomy.growing import grow, node_of_path, plain_name
@@ -190,7 +189,7 @@ def _class_files(root: Path, folder: str, complete: bool, passed: PassedOver) ->
     """Return the sorted paths of the pictures below root/folder, relative to root; check the layout."""
     top = root / folder
     names = names_below(str(top), False, passed)
-    below = sorted(tqdm(names, desc=printable(f"reading {top}"), unit=" pictures", delay=3, leave=False, disable=None))
+    below = sorted(bar(f"reading {top}", names, unit=" pictures", delay=3))
     others = f"; {passed.line()}" if passed.counts else ""
     loose = next((file for file in below if "/" not in file), None)
     if loose:

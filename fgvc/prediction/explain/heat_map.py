@@ -95,6 +95,7 @@ def _recorded(recognizer: Recognizer) -> Iterator[list[Tensor]]:
         torch.set_grad_enabled(False)  # the graph of a backbone would be the larger part of the memory
 
     def tokens(backbone: Backbone, out: Tensor) -> Tensor:
+        """Record the grid in the tokens (M, T + h w, C) that a class token reads; later layers read the record."""
         torch.set_grad_enabled(True)
         h, w = backbone.grid
         prefix, grid = out.detach().tensor_split([out.shape[1] - h * w], dim=1)
@@ -102,6 +103,7 @@ def _recorded(recognizer: Recognizer) -> Iterator[list[Tensor]]:
         return torch.cat([prefix, maps[-1].flatten(2).transpose(1, 2)], dim=1)
 
     def after(_module: Any, _images: Any, features: Features) -> Features:
+        """Record the map of a backbone; the heads read a copy of the record."""
         torch.set_grad_enabled(True)
         if features.map.requires_grad:  # of a class token: what it reads is recorded already
             return features

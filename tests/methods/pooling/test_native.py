@@ -1,8 +1,13 @@
+from pathlib import Path
+
+import numpy as np
 import pytest
 import timm
 import torch
 
 from fgvc.errors import UsageError
+from fgvc.images.decoding import decode
+from fgvc.images.resizing import EvalResize, resize_for_eval
 from fgvc.methods.backbone import Backbone
 from fgvc.methods.features import Features
 from fgvc.methods.heads.hse import HSEHead
@@ -16,6 +21,12 @@ from fgvc.methods.recognizers.whole_image import WholeImage
 from fgvc.taxonomy.tree import Taxonomy
 
 TAXONOMY = Taxonomy(["family", "species"], [("Finches", "Siskin"), ("Finches", "Serin"), ("Owls", "Barn Owl")])
+SHARED = Path(__file__).parents[4] / "shared"
+TRAINED = [
+    ("mobilenetv2_100", "mobilenetv2_100.tf_in1k", 224),
+    ("tf_efficientnet_lite0", "tf_efficientnet_lite0.in1k_backbone", 224),
+    ("tf_efficientnet_lite2", "tf_efficientnet_lite2.in1k", 260),
+]
 LAYERS = {
     # a family by one of its networks: the layers between map and classifier, as timm names them
     "test_resnet": [],
@@ -130,6 +141,20 @@ def test_hse_pools_each_branch_by_layers_of_its_own(name, share):
     )
     if not share:
         assert all(p.grad is not None for p in model.parameters())
+
+
+@pytest.mark.photos
+@pytest.mark.skipif(not SHARED.is_dir(), reason="../shared is missing")
+@pytest.mark.parametrize(("name", "file", "side"), TRAINED)
+def test_for_the_networks_of_the_results_it_is_the_mean_of_real_photographs(name, file, side):
+    backbone = Backbone(side, name, str(SHARED / "weights" / f"{file}.safetensors")).eval()
+    pooling = NativePooling(backbone.channels).attach(backbone).eval()
+    paths = sorted((SHARED / "CUB_200_2011/images").glob("*/*.jpg"))[::187]
+    squares = [resize_for_eval(decode(path), EvalResize(side))[0] for path in paths]
+    with torch.no_grad():
+        features = backbone(torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2))
+        assert torch.equal(pooling.pool(features), features.map.mean(dim=(2, 3)))
+    assert len(paths) > 30 and not list(pooling.parameters())
 
 
 def test_without_a_backbone_it_says_so():
