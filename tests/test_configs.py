@@ -14,11 +14,12 @@ from fakes.tiny_run import CPU, NET, data_flags, make_photos, read_csv
 from fgvc.__main__ import main
 from fgvc.data.sources.base import named_sources
 from fgvc.methods.backbone import Backbone
+from fgvc.methods.few_shot.base import Episode
 from fgvc.methods.slots import known_classes
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-PATTERNS = ("methods/*.yaml", "networks/*.yaml", "data/*.yaml", "*.yaml")
-METHODS, NETWORKS, DATA, WHOLE = (sorted(CONFIGS.glob(pattern)) for pattern in PATTERNS)
+PATTERNS = ("methods/*.yaml", "networks/*.yaml", "data/*.yaml", "few_shot/*.yaml", "*.yaml")
+METHODS, NETWORKS, DATA, FEW_SHOT, WHOLE = (sorted(CONFIGS.glob(pattern)) for pattern in PATTERNS)
 SHORT = [
     "--trainer.limit_train_batches",
     "2",
@@ -85,7 +86,9 @@ def test_stems_are_unique():
     stems = [path.stem for path in CONFIGS.rglob("*.yaml")]
     assert len(stems) == len(set(stems))
     assert len(METHODS) >= 4 and len(DATA) >= 5 and NETWORKS and WHOLE
-    assert len(stems) == len(METHODS) + len(NETWORKS) + len(DATA) + len(WHOLE)  # none lies where nobody looks
+    assert len(stems) == len(METHODS) + len(NETWORKS) + len(DATA) + len(FEW_SHOT) + len(
+        WHOLE
+    )  # none lies where nobody looks
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +130,24 @@ def test_every_network_runs_and_trains_in_a_method(config, photos, tmp_path, mon
     assert stored["init_args"]["name"] == ("test_vit" if "vit" in config.stem else "test_resnet")
 
 
+@pytest.mark.parametrize("config", FEW_SHOT, ids=stem)
+def test_every_few_shot_classifier_scores_an_episode(config):
+    plain = yaml.safe_load(config.read_text())
+    assert plain.keys() == {"classifier"}
+    kind = known_classes()[plain["classifier"]["class_path"]]
+    classifier = kind(16, **plain["classifier"].get("init_args", {})).eval()
+    numbers = torch.Generator().manual_seed(0)
+    shape = (16, 3, 3) if kind.takes == "map" else (16,)
+    centres = 3 * torch.randn((5, *shape), generator=numbers)
+    labels = torch.arange(5).repeat_interleave(2)
+    classifier.prepare(torch.randn((40, *shape), generator=numbers), torch.arange(40) % 8)
+    support, query = (centres[labels] + torch.randn((3, 10, *shape), generator=numbers) for _ in range(2))
+    scores = classifier(Episode(support, labels.expand(3, -1), query, 5))
+    assert scores.shape == (3, 10, 5) and scores.isfinite().all()
+    if not kind.needs_training:
+        assert (scores.argmax(dim=2) == labels).float().mean() > 0.9
+
+
 @pytest.mark.parametrize("config", DATA, ids=stem)
 def test_every_data_set_trains_and_is_tested(config, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -166,7 +187,7 @@ BY_DEFAULT = {"Backbone", "AveragePooling", "BAPPooling", "SCDAPooling"}
 
 
 def test_every_class_of_a_slot_is_named_by_a_config():
-    text = "\n".join(path.read_text(encoding="utf-8") for path in (*METHODS, *DATA, *WHOLE))
+    text = "\n".join(path.read_text(encoding="utf-8") for path in (*METHODS, *DATA, *FEW_SHOT, *WHOLE))
     named = set(re.findall(r"class_path: *(\w+)", text)) | set(
         re.findall(r"(?:head|attention|pooling): *(\w+)$", text, re.M)
     )

@@ -15,13 +15,14 @@ FLOORS = {
     "files": 2, "taxonomy": 2, "confidence": 2, "images": 2,
     "data": 3, "methods": 3,
     "model_file": 4,
-    "training": 5, "prediction": 5, "report": 5,
-    "config": 6,
-    "commands": 7,
-    "__init__": 8, "__main__": 8,
+    "features": 5,
+    "training": 6, "prediction": 6, "report": 6, "few_shot": 6,
+    "config": 7,
+    "commands": 8,
+    "__init__": 9, "__main__": 9,
 }  # fmt: skip
 MOST_FOLDERS, MOST_MODULES = 14, 4
-SLOTS = ("pooling", "heads", "attention", "recognizers")
+SLOTS = ("pooling", "heads", "attention", "recognizers", "few_shot")
 DEFAULTS = {"fgvc.methods.pooling.native", "fgvc.methods.heads.linear"}  # what the slots above them take by default
 LIGHTNING = {"pytorch_lightning", "lightning", "lightning_fabric"}
 LONGEST = 60  # lines of code in a function
@@ -176,9 +177,9 @@ HOUSE = {
     ("module", "text", "fault"),
     [
         ("fgvc.taxonomy.tree", "from fgvc.methods.heads.base import Head", "from 2 to 3"),
-        ("fgvc.methods.heads.linear", "def f():\n    import fgvc.training.module", "from 3 to 5"),
+        ("fgvc.methods.heads.linear", "def f():\n    import fgvc.training.module", "from 3 to 6"),
         ("fgvc.methods.backbone", "from fgvc.data.sources import cub", "from 3 to 3"),
-        ("fgvc.prediction.tally", "from fgvc.report import run", "from 5 to 5"),
+        ("fgvc.prediction.tally", "from fgvc.report import run", "from 6 to 6"),
         ("fgvc.methods.heads.cosine", "from fgvc.methods.heads.softmax import Softmax", "from its own slot only base"),
         ("fgvc.methods.recognizers.base", "import pytorch_lightning as pl", "imports Lightning"),
         ("fgvc.prediction.predictor", "from lightning_fabric import seed_everything", "imports Lightning"),

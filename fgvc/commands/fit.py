@@ -219,7 +219,8 @@ def _last_checkpoint(cli: RunCLI, folder: Path) -> Path:
     _check_same_training(cli, path, state)
     if done == epochs and (folder / run_folder.MODEL).is_dir():  # one without a model was killed while it finished
         raise UsageError(
-            f"{folder}: nothing left to train after {counted(done, 'epoch')}; give --trainer.max_epochs {done + 1} or more"
+            f"{folder}: nothing left to train after {counted(done, 'epoch')}; "
+            f"give --trainer.max_epochs {done + 1} or more"
         )
     cli.datamodule.trainer = cli.trainer  # the order of the images depends on how many processes share them
     loader, anew = cli.datamodule.train_dataloader(), ""

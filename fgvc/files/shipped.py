@@ -10,7 +10,7 @@ from fgvc.errors import FgvcError, UsageError, did_you_mean
 PACKAGE = Path(__file__).resolve().parents[1]
 """The folder of the package; its parent is the root of a clone."""
 
-_SUBFOLDERS = ("", "data", "networks", "methods")
+_SUBFOLDERS = ("", "data", "networks", "methods", "few_shot")
 
 
 def config_file(stem_or_path: str | Path) -> Path:

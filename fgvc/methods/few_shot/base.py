@@ -1,0 +1,87 @@
+"""The base class of few-shot classifiers: the features of an episode -> scores of its queries.
+
+Shape letters: E episodes, W ways (classes of an episode), S support images, Q query images, D numbers of a vector,
+C channels, h, w grid.
+"""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import one_hot
+
+from fgvc.errors import UsageError
+
+
+class Episode(NamedTuple):
+    """The features of episodes that are answered at once.
+
+    support: (E, S, D) vectors, or (E, S, C, h, w) maps.
+    labels: (E, S) int64, the way 0 .. W-1 of each support image; every way occurs, not equally often everywhere.
+    query: (E, Q, D) or (E, Q, C, h, w).
+    n_way: W.
+    """
+
+    support: Tensor
+    labels: Tensor
+    query: Tensor
+    n_way: int
+
+
+class FewShotClassifier(nn.Module, ABC):
+    """Episode -> scores (E, Q, W) of the queries: a pure function of the episode and, where there are any, of weights.
+
+    Args:
+        in_channels: D of vectors, C of maps.
+    """
+
+    takes: ClassVar[Literal["vector", "map"]] = "vector"
+    """What an image is to this method: a vector (D,), or a map (C, h, w)."""
+    transductive: ClassVar[bool] = False
+    """Whether the answer to one query hangs on the other queries."""
+    needs_training: ClassVar[bool] = False
+    """Whether it has weights that say nothing before a training on episodes."""
+    needs_base: ClassVar[bool] = False
+    """Whether `prepare` must be called once with features of base classes."""
+
+    def __init__(self, in_channels: int) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+
+    def prepare(self, features: Tensor, labels: Tensor) -> None:
+        """Learn once from images of the base classes what holds for every episode; buffers keep it. Most learn nothing.
+
+        Args:
+            features: (N, D) or (N, C, h, w).
+            labels: (N,) int64 of their classes.
+        """
+
+    @abstractmethod
+    def forward(self, episode: Episode) -> Tensor:
+        """Return scores (E, Q, W); the larger, the likelier. Training and probabilities take their softmax."""
+
+
+def assignments(episode: Episode) -> Tensor:
+    """Return (E, S, W) float: 1 at the way of each support image.
+
+    Raises:
+        UsageError: a way without a support image.
+    """
+    ones = one_hot(episode.labels, episode.n_way).to(episode.support.dtype)
+    if not bool((ones.sum(dim=1) > 0).all()):
+        raise UsageError(f"episode: a class of its {episode.n_way} has no support image; give each at least one")
+    return ones
+
+
+def class_means(episode: Episode) -> Tensor:
+    """Return (E, W, D) or (E, W, C, h, w): the mean of the support images of each way, its prototype."""
+    ones = assignments(episode)
+    flat = episode.support.flatten(2)
+    means = torch.bmm(ones.transpose(1, 2), flat) / ones.sum(dim=1).unsqueeze(2)
+    return means.unflatten(2, episode.support.shape[2:])
+
+
+def descriptors(maps: Tensor) -> Tensor:
+    """Return maps (..., C, h, w) as local descriptors (..., h*w, C)."""
+    return maps.flatten(-2).transpose(-1, -2)
