@@ -36,17 +36,17 @@ class Episodes:
     @property
     def n_way(self) -> int:
         """W."""
-        return self.support.shape[1]
+        return int(self.support.shape[1])
 
     @property
     def n_shot(self) -> int:
         """K."""
-        return self.support.shape[2]
+        return int(self.support.shape[2])
 
     @property
     def n_query(self) -> int:
         """Q."""
-        return self.query.shape[2]
+        return int(self.query.shape[2])
 
     def __len__(self) -> int:
         return len(self.support)

@@ -25,8 +25,8 @@ def accelerator(monkeypatch):
     """An accelerator, as far as the search asks for one: its steps run on the CPU."""
     original = batch_finder.trial_trainer
 
-    def made(settings):
-        trainer = original(settings)
+    def made(settings, steps):
+        trainer = original(settings, steps)
         fake = SimpleNamespace(root_device=torch.device("cuda"))
         return SimpleNamespace(strategy=fake, fit=trainer.fit)
 

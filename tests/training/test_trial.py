@@ -3,6 +3,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
+from fgvc.config import quiet
 from fgvc.training.trial import trial_trainer, undone
 
 SETTINGS = {"accelerator": "cpu", "precision": None}
@@ -26,6 +27,7 @@ class Noted(pl.LightningModule):
 
 def test_so_many_steps_are_trained_and_undone_and_nothing_is_written(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    quiet.libraries()
     model = Noted()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     with undone(model):

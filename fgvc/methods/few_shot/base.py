@@ -79,7 +79,7 @@ def class_means(episode: Episode) -> Tensor:
     ones = assignments(episode)
     flat = episode.support.flatten(2)
     means = torch.bmm(ones.transpose(1, 2), flat) / ones.sum(dim=1).unsqueeze(2)
-    return means.unflatten(2, episode.support.shape[2:])
+    return means.reshape(*means.shape[:2], *episode.support.shape[2:])
 
 
 def descriptors(maps: Tensor) -> Tensor:
