@@ -22,6 +22,16 @@ COMMANDS = {
     "compare": ("compare:main", "A.csv B.csv", "is B better than A on the same photographs? (predictions_test.csv)"),
     "explain": ("explain:main", "MODEL INPUT... --output DIR", "draw where the model looked and what it saw there"),
     "info": ("info:main", "MODEL", "what a model is, what it knows, how good it is"),
+    "few-shot": (
+        "few_shot:main",
+        "FEATURES... [--method M ...] [--n_shot 1 5]",
+        "score few-shot methods on episodes of cached features",
+    ),
+    "few-shot enroll": (
+        "enroll:main",
+        "MODEL PHOTOS --output DIR [--keep_old]",
+        "teach a model new classes by a few photographs each",
+    ),
     "data verify": (
         "data_verify:main",
         "DATA [--output problems.csv]",
@@ -83,6 +93,8 @@ def help_text(group: str = "") -> str:
 
 def _dispatch(words: list[str]) -> int:
     group = f"{words[0]} " if words and any(name.startswith(f"{words[0]} ") for name in COMMANDS) else ""
+    if group and words[0] in COMMANDS and " ".join(words[:2]) not in COMMANDS:
+        group = ""  # a command of one word that also begins one of two
     count = 2 if group else 1
     command, rest = " ".join(words[:count]), words[count:]
     if command in COMMANDS:

@@ -86,11 +86,11 @@ def build(plain: Mapping[str, Any], taxonomy: Taxonomy, image_size: int, weights
     Raises:
         UsageError: a name outside fgvc's slot folders, or an argument that the class does not take or that is unfit.
     """
-    factory = _factory(plain, "architecture", weights)
+    make = factory(plain, "architecture", weights)
     if not issubclass(known_classes()[plain["class_path"]], Recognizer):
         raise UsageError(f"architecture: {plain['class_path']} is a part, not a recognizer")
     try:
-        model: Recognizer = factory(taxonomy, image_size)
+        model: Recognizer = make(taxonomy, image_size)
     except FgvcError:
         raise
     except Exception as error:  # timm's networks raise whatever an odd argument leads to
@@ -126,7 +126,17 @@ def skeleton(plain: Mapping[str, Any], taxonomy: Taxonomy, image_size: int, most
         hook.remove()
 
 
-def _factory(plain: Mapping[str, Any], where: str, weights: str | None) -> partial[Any]:
+def factory(plain: Mapping[str, Any], where: str, weights: str | None = None) -> partial[Any]:
+    """Return what makes a part from its plain tree; what its parent supplies is still to be given.
+
+    Args:
+        plain: `class_path` and `init_args`.
+        where: its place, for messages.
+        weights: in place of what every backbone in it says, or None.
+
+    Raises:
+        UsageError: a class that is not fgvc's own, or arguments that it does not take.
+    """
     if not isinstance(plain, Mapping):
         raise UsageError(f"{where}: {plain!r} is not a mapping with class_path and init_args")
     name, arguments = plain.get("class_path"), plain.get("init_args", {})
@@ -146,7 +156,7 @@ def _factory(plain: Mapping[str, Any], where: str, weights: str | None) -> parti
             raise UsageError(f"{where}.{name}.{key}: {shown(value)}; it takes {words(hints[key])}")
     for key, parameter in allowed.items():  # a default part is made here too, so that `weights` reaches it
         if key not in made and parameter.default in known.values():
-            made[key] = _factory({"class_path": parameter.default.__name__}, f"{where}.{name}.{key}", weights)
+            made[key] = factory({"class_path": parameter.default.__name__}, f"{where}.{name}.{key}", weights)
     if issubclass(known[name], Backbone) and weights is not None:
         made["weights"] = weights
     return partial(known[name], **made)
@@ -154,5 +164,5 @@ def _factory(plain: Mapping[str, Any], where: str, weights: str | None) -> parti
 
 def _argument(value: Any, where: str, weights: str | None) -> Any:
     if isinstance(value, Mapping) and "class_path" in value:
-        return _factory(value, where, weights)
+        return factory(value, where, weights)
     return value

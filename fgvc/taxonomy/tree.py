@@ -37,6 +37,12 @@ class Taxonomy:
         self.levels = tuple(levels)
         self._leaves = tuple(tuple(path) for path in leaves)
         _check(self.levels, self._leaves)
+        with torch.device("cpu"):  # a tree has numbers, also where a model is made without any
+            self._number()
+        self._copies: dict[torch.device, Tensor] = {}
+
+    def _number(self) -> None:
+        """Number the classes of every level, and note for each node which of them lie above it."""
         depth, rows = len(self.levels), []
         self._names: list[tuple[str, ...]] = []
         """Of each level, the last word of each class."""
@@ -63,7 +69,6 @@ class Taxonomy:
         for d, leaves_below in enumerate(self._below):
             nodes = slice(self._offsets[d], self._offsets[d] + len(leaves_below))
             self.ancestors[nodes, : d + 1] = of_leaves[torch.tensor(leaves_below), : d + 1]
-        self._copies: dict[torch.device, Tensor] = {}
 
     @classmethod
     def flat(cls, names: Sequence[str], level: str = "class") -> "Taxonomy":

@@ -88,6 +88,11 @@ class Recognizer(nn.Module, ABC):
         mixup and cutmix, where it is called with two sets of labels, the training module weighs the two moves.
         """
 
+    def embed(self, images: Tensor) -> Tensor:
+        """Images (N, 3, S, S) -> what few-shot classifiers compare: the embedding (N, D)."""
+        embedding: Tensor = self(images).embedding
+        return embedding
+
     def measures(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
         """Return named numbers () to be logged, which are not trained on; labels (N,) int64 node ids, -1 unknown."""
         return {}

@@ -1,0 +1,264 @@
+"""`fgvc few-shot enroll MODEL PHOTOS`: a model of new classes from a few photographs each, without training."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jsonargparse
+import numpy as np
+import torch
+from torch import Tensor
+
+from fgvc.confidence.intervals import wilson
+from fgvc.config.data_cli import parse
+from fgvc.data.datamodule import FineGrainedData
+from fgvc.data.records import Records
+from fgvc.errors import UsageError
+from fgvc.few_shot.enrolling import FALSE_NEW, Seen, Weighing, leave_one_out, look, weigh
+from fgvc.few_shot.methods import Method, method
+from fgvc.files import run_folder
+from fgvc.files.lines import quoted, tell
+from fgvc.files.origin import environment
+from fgvc.methods.recognizers.enrolled import EnrolledRecognizer
+from fgvc.model_file.architecture import build
+from fgvc.model_file.model import DESCRIPTION, Model, load, save
+from fgvc.taxonomy.joining import joined
+from fgvc.taxonomy.tree import Taxonomy
+from fgvc.training.calibration import fit_temperature
+
+COMMAND = "fgvc few-shot enroll"
+ABOUT = (
+    "Teach a trained model new classes by a few photographs each, without training. PHOTOS are labelled as those of a "
+    "training: a folder per class, a table, or --config DATA. The new model answers the new classes, or with "
+    "--keep_old the old ones too, and is used like any other: fgvc predict."
+)
+BEST = "cosine_prototypes"
+"""What is best without training on frozen features, see docs/results/few_shot.md."""
+
+
+@dataclass
+class Old:
+    """What is known of the model's own classes on photographs that it was not trained on.
+
+    labels: (V,) leaves. seen: what the network says of the photographs.
+    """
+
+    labels: Tensor
+    seen: Seen
+
+
+def main(words: list[str]) -> int:
+    """Run the command and return its exit code.
+
+    Raises:
+        FgvcError: no model, photographs that cannot be read, or a model that cannot be written.
+    """
+    if not words or words[0].startswith("-"):
+        if any(word in ("-h", "--help") for word in words):
+            parse(COMMAND, ABOUT, ["--help"], _options)
+        raise UsageError(
+            f"{COMMAND}: give a model, then the photographs: {COMMAND} runs/NAME photos/ --output new_model"
+        )
+    given, rest = Path(words[0]), words[1:]
+    uncut = ["--data.val_fraction", "0"]
+    options, open_data = parse(f"{COMMAND} MODEL", ABOUT, [*rest, *uncut], _options)
+    if options.output is None:
+        raise UsageError(f"{COMMAND}: give --output FOLDER, where the new model is written")
+    if (options.output / DESCRIPTION).exists() and not options.overwrite:
+        raise UsageError(f"{options.output}: holds a model already; give --overwrite or another --output")
+    chosen = _usable(method(options.method))
+    model = load(given)
+    data = _whole(options, open_data)
+    records, labels = _everything(data)
+    old = _old(given, model, options) if options.keep_old else None
+    taxonomy, leaves = _classes(model, data.taxonomy, options.keep_old)
+    seen = look(model.recognizer, records, model.resize, "photographs", options.keep_old, data.limits, options.device)
+    made, architecture = _enrolled(model, chosen, taxonomy, seen, options.keep_old)
+    _fill(made, seen, torch.tensor([leaves[label] for label in labels.tolist()]), chosen, old)
+    told, temperatures = _judged(made, seen, old)
+    provenance = {
+        "enrolled": {
+            "from": str(given),
+            "method": chosen.name,
+            "photographs": len(records),
+            "keep_old": options.keep_old,
+        },
+        "metrics": {},
+        **environment(),
+    }
+    save(Model(made.eval(), architecture, model.resize, temperatures, provenance), options.output)
+    _tell(data.taxonomy, labels, told, options.output)
+    return 0
+
+
+def _usable(chosen: Method) -> Method:
+    """Return a method that can answer one photograph at a time without a training; raises UsageError for another."""
+    looked = chosen.make(1)
+    for odd, why in (
+        (looked.needs_training, "its weights say nothing before a training on episodes"),
+        (looked.transductive, "its answer hangs on the other photographs that are asked about"),
+        (looked.takes == "map", "it compares maps, and a model is enrolled by its embeddings"),
+    ):
+        if odd:
+            raise UsageError(f"--method {chosen.name}: {why}; give another, such as {BEST}")
+    return chosen
+
+
+def _whole(options: jsonargparse.Namespace, open_data: Any) -> FineGrainedData:
+    """Open the photographs without cutting a test part off, where nobody asks for one."""
+    arguments = options.data.source.get("init_args") or {}
+    if "test_fraction" in arguments:
+        arguments["test_fraction"] = 0.0
+    return open_data()  # type: ignore[no-any-return]
+
+
+def _everything(data: FineGrainedData) -> tuple[Records, Tensor]:
+    """Return all photographs with a class, of every split.
+
+    Raises:
+        UsageError: there are none, or classes without any.
+    """
+    parts = [data.records(split) for split in data.splits]
+    paths = [part[i].path for part in parts for i in range(len(part))]
+    labels = np.concatenate([part.labels for part in parts])
+    kept = np.flatnonzero((labels >= 0) & (labels < data.taxonomy.num_classes))
+    names = data.taxonomy.unique_names(data.taxonomy.leaf_level)
+    if missing := sorted(set(range(data.taxonomy.num_classes)) - set(labels[kept].tolist())):
+        raise UsageError(f"class {names[missing[0]]!r} has no photograph; give it at least one, or leave it out")
+    return Records([paths[i] for i in kept], labels[kept]), torch.from_numpy(labels[kept]).long()
+
+
+def _old(given: Path, model: Model, options: argparse.Namespace) -> Old:
+    """Look at photographs of the old classes, which tell how far the new ones reach into them.
+
+    Raises:
+        UsageError: the run's own held-out photographs are not there and no others are given.
+    """
+    where = options.old_data or str(given)
+    if options.old_data is None and not (run_folder.followed(given) / run_folder.CONFIG).is_file():
+        raise UsageError(
+            f"--keep_old: {given} is no run folder, and the new classes are weighed against photographs of the old "
+            "ones; give --old_data DATA, labelled photographs that the model was not trained on"
+        )
+    _, open_data = parse(f"{COMMAND} --old_data", ABOUT, [where])
+    data = open_data()
+    split = next((one for one in ("val", "test") if one in data.splits), "")
+    if not split:
+        raise UsageError(f"--keep_old: {where} holds no val or test photographs out; give --old_data DATA with some")
+    if data.taxonomy != model.taxonomy:
+        raise UsageError(f"--keep_old: the data of {where} have other classes than the model; give --old_data DATA")
+    records = data.records(split)
+    rows = np.flatnonzero((records.labels >= 0) & (records.labels < model.taxonomy.num_classes))
+    records = records.subset(rows)
+    seen = look(model.recognizer, records, model.resize, "old classes", True, data.limits, options.device)
+    return Old(torch.from_numpy(records.labels).long(), seen)
+
+
+def _classes(model: Model, new: Taxonomy, keep_old: bool) -> tuple[Taxonomy, list[int]]:
+    """Return the classes of the new model, and the leaf there of each new leaf."""
+    if not keep_old:
+        return new, [*range(new.num_classes)]
+    both, _, leaves = joined(model.taxonomy, new)
+    return both, leaves
+
+
+def _enrolled(
+    model: Model, chosen: Method, taxonomy: Taxonomy, seen: Seen, keep_old: bool
+) -> tuple[EnrolledRecognizer, dict[str, Any]]:
+    """Make the recognizer around the old one; its support is still empty."""
+    architecture = {
+        "class_path": EnrolledRecognizer.__name__,
+        "init_args": {
+            "recognizer": model.architecture,
+            "known": model.taxonomy.to_plain(),
+            "classifier": chosen.plain,
+            "support_shape": [*seen.embedding.shape],
+            "length_one": chosen.features != "raw",
+            "keep_old": keep_old,
+        },
+    }
+    made: Any = build(architecture, taxonomy, model.recognizer.image_size, weights="none").eval()
+    made.recognizer.load_state_dict(model.recognizer.state_dict())
+    return made, architecture
+
+
+def _fill(made: EnrolledRecognizer, seen: Seen, leaves: Tensor, chosen: Method, old: Old | None) -> None:
+    """Put the photographs in, with the mean that is taken off: of old photographs where there are any."""
+    made.support.copy_(seen.embedding)
+    made.support_labels.copy_(leaves)
+    if chosen.features == "cl2n" and seen.embedding.ndim == 2:
+        made.centre.copy_((seen if old is None else old.seen).embedding.mean(dim=0))
+    base, labels = (seen.embedding, leaves) if old is None else (old.seen.embedding, old.labels)
+    made.classifier.prepare(made.prepared(base), labels)
+    if old is not None:
+        made.old_leaves.copy_(torch.arange(len(made.old_leaves)))
+
+
+def _judged(made: EnrolledRecognizer, seen: Seen, old: Old | None) -> tuple[list[str], dict[str, float]]:
+    """Judge the model by leaving one photograph out at a time, and by old photographs.
+
+    Returns:
+        What is told, and the temperature of the leaf level.
+    """
+    rows, scores = leave_one_out(made)
+    _, ways = made.ways()
+    leaf = made.taxonomy.leaf_level
+    told = [_told("by the other photographs of its class", scores.argmax(dim=1) == ways[rows])] if len(rows) else []
+    if not told:
+        told = ["one photograph per class: how often it is right cannot be told; a second one of each would"]
+    if old is None:
+        temperature = fit_temperature(scores, ways[rows]).value if len(rows) else 1.0
+        return told, {leaf: temperature}
+    with torch.no_grad():
+        of_old = made.scores(old.seen.embedding)
+    found = weigh(old.seen.logits, old.labels, of_old, seen.logits[rows], ways[rows], scores)
+    made.scale.fill_(found.scale)
+    made.shift.fill_(found.shift)
+    return [*told, *_told_of_both(made, seen, old, of_old, rows, scores, found)], {leaf: 1.0}
+
+
+def _told_of_both(
+    made: EnrolledRecognizer, seen: Seen, old: Old, of_old: Tensor, rows: Tensor, scores: Tensor, found: Weighing
+) -> list[str]:
+    before = old.seen.logits.argmax(dim=1) == old.labels
+    after = made.joined(old.seen.logits, of_old).argmax(dim=1) == old.labels
+    lost = 100 * (float(before.float().mean()) - float(after.float().mean()))
+    told = []
+    if len(rows):
+        among = made.joined(seen.logits[rows], scores).argmax(dim=1) == made.support_labels[rows]
+        told.append(_told("the same beside the old classes", among))
+    else:
+        told.append(f"so the new classes may take at most {100 * FALSE_NEW:.0f} % of the old ones' photographs")
+    told.append(_told("old classes before", before))
+    told.append(f"{_told('old classes now', after)}: {lost:.1f} points lost")
+    return told
+
+
+def _told(what: str, right: Tensor) -> str:
+    count, total = int(right.sum()), len(right)
+    low, high = wilson(count, total)
+    return f"{what}: {100 * count / total:.1f} % of {total} ({100 * low:.1f} to {100 * high:.1f} %, 95 % interval)"
+
+
+def _tell(taxonomy: Taxonomy, labels: Tensor, told: Sequence[str], output: Path) -> None:
+    counts = torch.bincount(labels).tolist()
+    each = f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else f"{counts[0]}"
+    tell(f"enrolled {taxonomy.num_classes} new classes by {each} photographs each")
+    for line in told:
+        tell(line)
+    tell(f"model: {output}")
+    tell(f"next:  fgvc predict {quoted(output)} PHOTO...")
+
+
+def _options(parser: jsonargparse.ArgumentParser) -> None:
+    parser.add_argument("--output", type=Path | None, default=None, help="the folder of the new model")
+    parser.add_argument("--method", type=str, default=BEST, help=f"how classes are compared (default: {BEST})")
+    parser.add_argument("--keep_old", action="store_true", help="answer the model's old classes too")
+    held = (
+        "labelled photographs of the old classes that the model was not trained on; by default those the run held out"
+    )
+    parser.add_argument("--old_data", type=str | None, default=None, help=held)
+    parser.add_argument("--device", type=str, default="cpu", help="cpu or cuda (default: cpu)")
+    parser.add_argument("--overwrite", action="store_true", help="replace a model that is there")

@@ -1,0 +1,163 @@
+"""Teach a network new classes from a few photographs, and say how sure it may be of them.
+
+Shape letters: M photographs that are enrolled, W new classes, V photographs of old classes, K_old old leaves, D numbers
+of a vector, C channels, h, w grid.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.optimize import minimize
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from fgvc.data.records import Records
+from fgvc.files.bars import bar
+from fgvc.images.decoding import USUAL, Limits
+from fgvc.images.pictures import Square, in_threads, square_of
+from fgvc.images.resizing import EvalResize
+from fgvc.methods.few_shot.base import Episode
+from fgvc.methods.recognizers.base import Recognizer
+from fgvc.methods.recognizers.enrolled import EnrolledRecognizer
+
+AT_ONCE = 32
+FALSE_NEW = 0.05
+"""Where one photograph per class says nothing of how far new classes reach: the share of old ones that may be lost."""
+
+
+class Seen(NamedTuple):
+    """What a network says of photographs.
+
+    embedding: (N, D) or (N, C, h, w). logits: (N, K_old) of its leaves; (N, 0) where it knows no classes.
+    """
+
+    embedding: Tensor
+    logits: Tensor
+
+
+def look(
+    recognizer: Recognizer,
+    records: Records,
+    resize: EvalResize,
+    doing: str,
+    classes: bool,
+    limits: Limits = USUAL,
+    device: str = "cpu",
+) -> Seen:
+    """Run a network over photographs.
+
+    Args:
+        recognizer: in evaluation mode.
+        records: the photographs.
+        resize: how it sees them.
+        doing: words for the progress bar.
+        classes: whether the logits of its own classes are wanted too.
+        limits: which photographs are read.
+        device: where it computes.
+
+    Raises:
+        ImageError: a photograph cannot be read.
+    """
+    found, logits = [], []
+    paths = [records[i].path for i in range(len(records))]
+    squares = bar(doing, in_threads(lambda path: square_of(path, resize, limits), paths, 2 * AT_ONCE), total=len(paths))
+    for batch in _batches(squares):
+        images = torch.from_numpy(np.stack([one.pixels for one in batch])).permute(0, 3, 1, 2).to(device)
+        with torch.inference_mode():
+            if classes:
+                prediction = recognizer(images)
+                found.append(prediction.embedding.float().cpu())
+                logits.append(prediction.logits[recognizer.taxonomy.leaf_level].float().cpu())
+            else:
+                found.append(recognizer.embed(images).float().cpu())
+    embedding = torch.cat(found).clone()
+    return Seen(embedding, torch.cat(logits).clone() if classes else embedding.new_zeros(len(embedding), 0))
+
+
+def _batches(squares: Iterator[Square]) -> Iterator[list[Square]]:
+    batch: list[Square] = []
+    for one in squares:
+        batch.append(one)
+        if len(batch) == AT_ONCE:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def leave_one_out(model: EnrolledRecognizer) -> tuple[Tensor, Tensor]:
+    """Score each enrolled photograph by the others.
+
+    Returns:
+        Which photographs have another one of their class, (R,) int64, and their scores (R, W).
+    """
+    support = model.prepared(model.support)
+    _, ways = model.ways()
+    counts = torch.bincount(ways)
+    rows = (counts[ways] > 1).nonzero()[:, 0]
+    scores = [support.new_zeros(0, len(counts))]
+    everyone = torch.arange(len(support))
+    for row in bar("leave one out", rows.tolist(), delay=2):
+        others = everyone != row
+        with torch.no_grad():
+            episode = Episode(support[others][None], ways[others][None], support[row][None, None], len(counts))
+            scores.append(model.classifier(episode)[0])
+    return rows, torch.cat(scores)
+
+
+class Weighing(NamedTuple):
+    """How new classes stand beside the old ones.
+
+    scale, shift: of their scores. from_photographs: whether photographs of new classes decided, or, with one each, the
+    share of old ones that may be lost.
+    """
+
+    scale: float
+    shift: float
+    from_photographs: bool
+
+
+def weigh(
+    old: Tensor, old_labels: Tensor, old_scores: Tensor, new: Tensor, new_labels: Tensor, new_scores: Tensor
+) -> Weighing:
+    """Fit scale and shift of the new classes' scores so that old and new classes share one softmax.
+
+    The cross-entropy over photographs of both kinds is least, each class counting alike.
+
+    Args:
+        old: (V, K_old) logits of old classes for photographs of old classes that were not trained on.
+        old_labels: (V,) their leaves among the old.
+        old_scores: (V, W) the new classes' scores for them.
+        new: (R, K_old) logits of old classes for enrolled photographs.
+        new_labels: (R,) their ways, 0 .. W-1.
+        new_scores: (R, W) scores by the other photographs. R may be 0: then at most `FALSE_NEW` of the old photographs
+            may be taken for new ones.
+    """
+    if not len(new):
+        scale = _own_scale(old_scores)
+        reach = (old.amax(dim=1) - scale * old_scores.amax(dim=1)).double().numpy()
+        return Weighing(scale, float(np.quantile(reach, FALSE_NEW)), from_photographs=False)
+    known = torch.cat([old, new]).double()
+    scores = torch.cat([old_scores, new_scores]).double()
+    targets = torch.cat([old_labels, new_labels + old.shape[1]])
+    weights = (1.0 / torch.bincount(targets).clamp_min(1))[targets].double()
+    start = _own_scale(new_scores)
+    middle = float((new.amax(dim=1) - start * new_scores.amax(dim=1)).mean())
+
+    def loss(numbers: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
+        free = torch.tensor(numbers, requires_grad=True)
+        logits = torch.cat([known, free[0].exp() * scores + free[1]], dim=1)
+        total = (weights * cross_entropy(logits, targets, reduction="none")).sum() / weights.sum()
+        (gradient,) = torch.autograd.grad(total, free)
+        return float(total.detach()), gradient.numpy()
+
+    found = minimize(loss, np.array([np.log(start), middle]), jac=True, method="L-BFGS-B")
+    return Weighing(float(np.exp(found.x[0])), float(found.x[1]), from_photographs=True)
+
+
+def _own_scale(scores: Tensor) -> float:
+    """Return the factor that gives the best scores of photographs a spread of 1 across the classes."""
+    return 1.0 / max(float(scores.std(dim=1).mean()), 1e-6) if scores.shape[1] > 1 else 1.0

@@ -1,0 +1,96 @@
+"""A few-shot method over many episodes: features -> the accuracy of each episode.
+
+Shape letters: N photographs, D numbers of a vector, C channels, h, w grid, E episodes, W ways, K shots, Q queries per
+class.
+"""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from fgvc.data.episodes import Episodes, batches
+from fgvc.errors import UsageError
+from fgvc.few_shot.images import Photographs
+from fgvc.few_shot.methods import Method, Transform
+from fgvc.files.bars import bar
+from fgvc.methods.few_shot.base import Episode, FewShotClassifier
+
+NUMBERS_AT_ONCE = 2**24
+"""How many numbers of features the episodes that are answered at once have together."""
+
+
+def accuracies(
+    method: Method, novel: Photographs, base: Photographs | None, episodes: Episodes, device: str = "cpu"
+) -> npt.NDArray[np.float64]:
+    """Return (E,) the share of right answers in each episode.
+
+    Args:
+        method: the classifier.
+        novel: the photographs that the episodes are made of.
+        base: photographs of base classes, for methods that learn from them, or None.
+        episodes: whose positions count in `novel`.
+        device: where it is computed.
+
+    Raises:
+        UsageError: a method that needs base classes or a training, or takes maps where the features are vectors.
+    """
+    classifier = made(method, novel, base).to(device).eval()
+    mean = _vectors(base, classifier).mean(dim=0) if base is not None and method.features == "cl2n" else None
+    features = transformed(_vectors(novel, classifier), method.features, mean)
+    return answered(classifier, features, episodes, device, method.name)
+
+
+def made(method: Method, novel: Photographs, base: Photographs | None) -> FewShotClassifier:
+    """Return the classifier of a method, prepared with the base classes where it needs them; raises UsageError."""
+    classifier = method.make(novel.features.shape[1])
+    if classifier.takes == "map" and novel.features.ndim != 4:
+        raise UsageError(
+            f"{method.name}: it compares maps, and these features are vectors; embed the photographs with --take map"
+        )
+    if (classifier.needs_base or method.features == "cl2n") and base is None:
+        raise UsageError(
+            f"{method.name}: it takes the mean of base classes, and there are none here: the split train is not "
+            "embedded, or all photographs are in the episodes"
+        )
+    if classifier.needs_base and base is not None:
+        with torch.no_grad():
+            classifier.prepare(_vectors(base, classifier), torch.from_numpy(base.labels).long())
+    return classifier
+
+
+def transformed(features: Tensor, how: Transform, mean: Tensor | None) -> Tensor:
+    """Return vectors (N, D) as a method wants them, see `Method.features`; maps stay as they are."""
+    if how == "raw" or features.ndim != 2:
+        return features
+    if how == "cl2n" and mean is not None:
+        features = features - mean
+    return normalize(features, dim=1)
+
+
+def answered(
+    classifier: FewShotClassifier, features: Tensor, episodes: Episodes, device: str, name: str
+) -> npt.NDArray[np.float64]:
+    """Return (E,) accuracies of a classifier in evaluation mode over episodes of features (N, D) or (N, C, h, w)."""
+    ways, shots, queries = episodes.n_way, episodes.n_shot, episodes.n_query
+    size = max(1, NUMBERS_AT_ONCE // (ways * (shots + queries) * features[0].numel()))
+    support_rows = torch.from_numpy(episodes.support.reshape(len(episodes), -1))
+    query_rows = torch.from_numpy(episodes.query.reshape(len(episodes), -1))
+    labels, truth = (torch.arange(ways, device=device).repeat_interleave(n) for n in (shots, queries))
+    right = np.empty(len(episodes))
+    for some in bar(name, [*batches(episodes, size)], delay=2, unit="batch"):
+        rows = support_rows[some], query_rows[some]
+        support, query = (features[one].float().to(device) for one in rows)
+        with torch.no_grad():
+            scores = classifier(Episode(support, labels.expand(len(support), -1), query, ways))
+        right[some] = (scores.argmax(dim=2) == truth).double().mean(dim=1).cpu().numpy()
+    return right
+
+
+def _vectors(photographs: Photographs, classifier: FewShotClassifier) -> Tensor:
+    """Return features as a classifier takes them: a vector of a map is its mean over the cells."""
+    features = photographs.features
+    if classifier.takes == "vector" and features.ndim == 4:
+        return torch.from_numpy(features.mean(axis=(2, 3), dtype=np.float32))
+    return torch.from_numpy(np.ascontiguousarray(features))

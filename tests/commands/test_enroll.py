@@ -1,0 +1,135 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes.tiny_run import CPU, NET, data_flags, make_photos
+from PIL import Image
+
+import fgvc
+from fgvc.__main__ import main
+
+NEW = {"Anas acuta": ("Anas", (220, 220, 30)), "Larus argentatus": ("Larus", (20, 210, 210))}
+
+
+def make_new(root, number=4, nested=True):
+    for s, (species, (genus, colour)) in enumerate(NEW.items()):
+        for i in range(number):
+            folder = root / genus / species if nested else root / species
+            folder.mkdir(parents=True, exist_ok=True)
+            noise = np.random.default_rng([s, i]).integers(-40, 41, (40, 48, 1))
+            Image.fromarray((np.array(colour) + noise).clip(0, 255).astype(np.uint8)).save(folder / f"{i}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    home = tmp_path_factory.mktemp("home")
+    photos = make_photos(home / "photos", train=8, val=6, test=2)
+    words = [*NET, *CPU, *data_flags(photos), "--runs", str(home / "runs"), "--name", "gulls"]
+    assert main(["fit", *words, "--trainer.max_epochs", "6", "--model.lr", "0.003"]) == 0
+    make_new(home / "new")
+    make_new(home / "one", number=1)
+    make_new(home / "flat", nested=False)
+    return home
+
+
+@pytest.fixture
+def enroll(home, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    levels = ["--data.source.init_args.levels", "[genus, species]"]
+
+    def run(*words, photos="new", model=None, nested=True):
+        given = [str(model or home / "runs" / "gulls"), str(home / photos), *(levels if nested else [])]
+        return main(["few-shot", "enroll", *given, "--output", "new_model", *words])
+
+    return run
+
+
+def answers(model, folder):
+    return {Path(one.path).parent.name: one.label for one in fgvc.load(model).predict(folder)}
+
+
+def test_new_classes_alone(enroll, home, capsys):
+    assert enroll() == 0
+    told = capsys.readouterr().err
+    assert "enrolled 2 new classes by 4 photographs each" in told
+    assert "by the other photographs of its class: 100.0 % of 8 (" in told and "95 % interval" in told
+    assert answers("new_model", home / "new") == {name: name for name in NEW}
+    stored = json.loads(Path("new_model/fgvc.json").read_text())
+    assert stored["taxonomy"]["levels"] == ["genus", "species"] and len(stored["taxonomy"]["leaves"]) == 2
+
+
+def test_old_classes_stay_beside_the_new_ones(enroll, home, capsys):
+    assert enroll("--keep_old") == 0
+    told = capsys.readouterr().err
+    assert "the same beside the old classes:" in told and "old classes now:" in told and "points lost" in told
+    both = answers("new_model", home / "new") | answers("new_model", home / "photos" / "test")
+    assert sum(name == label for name, label in both.items()) >= 4 and len(both) == 5
+    one = fgvc.load("new_model").predict(home / "new" / "Larus" / "Larus argentatus" / "0.png")
+    assert sum(guess.score for guess in one.top) == pytest.approx(1, abs=1e-4)
+    tree = fgvc.load("new_model").taxonomy
+    assert tree.size("genus") == 3  # Larus was known, Anas is new
+
+
+def test_photographs_alone_in_their_class(enroll, home, capsys):
+    assert enroll("--keep_old", photos="one") == 0
+    told = capsys.readouterr().err
+    assert "one photograph per class: how often it is right cannot be told" in told
+    assert "may take at most 5 % of the old ones' photographs" in told
+    assert answers("new_model", home / "one").keys() == NEW.keys()
+
+
+def test_names_alone_are_new_classes_too(enroll, home):
+    assert enroll("--keep_old", photos="flat", nested=False) == 0
+    assert fgvc.load("new_model").taxonomy.num_classes == 5
+
+
+def test_an_enrolled_model_is_told_about_and_enrolled_again(enroll, home, capsys):
+    assert enroll() == 0
+    assert main(["info", "new_model"]) == 0
+    assert "EnrolledRecognizer" in capsys.readouterr().out
+    assert enroll("--overwrite", model="new_model", photos="flat", nested=False) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--method", "prototype"], "--method prototype: no such few-shot method; did you mean 'prototypes'"),
+        (["--method", "map.yaml"], "map: it compares maps, and a model"),
+        (["--data.source.init_args.levels", "[tribe, species]", "--keep_old"], "level 'tribe' of the new classes"),
+    ],
+)
+def test_words_that_do_not_fit(enroll, capsys, words, told):
+    Path("map.yaml").write_text("classifier: {class_path: DN4Classifier}")
+    assert enroll(*words) == 2
+    assert told in capsys.readouterr().err
+    assert not Path("new_model").exists()
+
+
+def test_old_classes_cannot_be_new(enroll, home, capsys):
+    assert enroll("--keep_old", photos="photos/train") == 2
+    assert "the model knows it already; leave it out" in capsys.readouterr().err
+
+
+def test_a_model_that_is_there_stays(enroll, capsys):
+    assert enroll() == 0
+    before = Path("new_model/fgvc.json").read_bytes()
+    assert enroll() == 2
+    assert "holds a model already; give --overwrite" in capsys.readouterr().err
+    assert Path("new_model/fgvc.json").read_bytes() == before
+
+
+def test_a_model_without_its_run_needs_old_photographs(enroll, home, tmp_path, capsys):
+    (tmp_path / "alone").mkdir()
+    for file in (home / "runs" / "gulls" / "model").iterdir():
+        (tmp_path / "alone" / file.name).write_bytes(file.read_bytes())
+    assert enroll("--keep_old", model="alone") == 2
+    assert "give --old_data DATA" in capsys.readouterr().err
+    assert enroll("--keep_old", "--old_data", str(home / "runs" / "gulls"), model="alone") == 0
+
+
+def test_words_are_missing(capsys):
+    assert main(["few-shot", "enroll"]) == 2
+    assert "give a model, then the photographs" in capsys.readouterr().err
+    assert main(["few-shot", "enroll", "runs/none", "nowhere"]) == 2
