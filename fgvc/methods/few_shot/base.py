@@ -5,13 +5,16 @@ C channels, h, w grid.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import one_hot
+from torch.nn.functional import normalize, one_hot
 
-from fgvc.errors import UsageError
+from fgvc.errors import UsageError, did_you_mean
+
+DISTANCES = ("euclidean", "cosine")
 
 
 class Episode(NamedTuple):
@@ -42,8 +45,8 @@ class FewShotClassifier(nn.Module, ABC):
     """Whether the answer to one query hangs on the other queries."""
     needs_training: ClassVar[bool] = False
     """Whether it has weights that say nothing before a training on episodes."""
-    needs_base: ClassVar[bool] = False
-    """Whether `prepare` must be called once with features of base classes."""
+    needs_base: bool = False
+    """Whether `prepare` must be called once with features of base classes; an argument may decide."""
 
     def __init__(self, in_channels: int) -> None:
         super().__init__()
@@ -80,6 +83,47 @@ def class_means(episode: Episode) -> Tensor:
     flat = episode.support.flatten(2)
     means = torch.bmm(ones.transpose(1, 2), flat) / ones.sum(dim=1).unsqueeze(2)
     return means.reshape(*means.shape[:2], *episode.support.shape[2:])
+
+
+def nearness(query: Tensor, prototypes: Tensor, distance: str) -> Tensor:
+    """Return how near queries lie to prototypes: the negative squared distance (`euclidean`) or the cosine.
+
+    Args:
+        query: (E, Q, D).
+        prototypes: (E, W, D).
+        distance: one of DISTANCES.
+
+    Returns:
+        (E, Q, W).
+    """
+    if distance == "cosine":  # the norms divide the products: no second copy of the queries
+        products = torch.bmm(query, normalize(prototypes, dim=2).transpose(1, 2))
+        return products / query.norm(dim=2, keepdim=True).clamp_min(1e-12)
+    # From a point in their midst, where |q|^2 + |p|^2 - 2qp loses no digits to a large common part.
+    middle = prototypes.mean(dim=1, keepdim=True)
+    query, prototypes = query - middle, prototypes - middle
+    squares = query.square().sum(dim=2, keepdim=True) + prototypes.square().sum(dim=2).unsqueeze(1)
+    return 2 * torch.bmm(query, prototypes.transpose(1, 2)) - squares
+
+
+def widened(episode: Episode) -> Episode:
+    """Return an episode whose features are at least float32, for sums, powers and solvers."""
+    if episode.support.dtype in (torch.float32, torch.float64):
+        return episode
+    return episode._replace(support=episode.support.float(), query=episode.query.float())
+
+
+def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    """Raise UsageError unless the value of an argument is one of the choices."""
+    if value not in choices:
+        raise UsageError(f"{name}: {value!r}; give one of {', '.join(choices)}{did_you_mean(str(value), choices)}")
+
+
+def check_above_zero(**arguments: float) -> None:
+    """Raise UsageError unless every argument is a finite number above 0."""
+    for name, value in arguments.items():
+        if not 0 < value < float("inf"):
+            raise UsageError(f"{name}: {value}; it must be a number above 0")
 
 
 def descriptors(maps: Tensor) -> Tensor:
