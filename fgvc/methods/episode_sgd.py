@@ -43,7 +43,8 @@ def batch_order(images: int, schedule: Schedule, seed: int) -> Iterator[Tensor]:
     """Iterate over the positions of every batch, epoch by epoch, each epoch in a new order."""
     numbers = torch.Generator().manual_seed(seed)
     for _ in range(schedule.epochs):
-        yield from torch.randperm(images, generator=numbers).split(schedule.batch_size)
+        order = torch.randperm(images, generator=numbers)
+        yield from torch.split(order, schedule.batch_size)
 
 
 def descend(
@@ -99,5 +100,5 @@ def score_gradient(scores: Tensor, targets: Tensor) -> Tensor:
 
 def in_span(coefficients: Tensor, support: Tensor, start: Tensor) -> Tensor:
     """Return the weights (E, W, D) that coefficients (E, S + W, W) stand for."""
-    ours, theirs = coefficients.to(support.dtype).split([support.shape[1], len(start)], dim=1)
-    return torch.bmm(ours.transpose(1, 2), support) + theirs.transpose(1, 2) @ start.to(support)
+    own, images = coefficients.to(support.dtype).transpose(1, 2), support.shape[1]
+    return torch.bmm(own[:, :, :images], support) + torch.matmul(own[:, :, images:], start.to(support))

@@ -96,14 +96,16 @@ def nearness(query: Tensor, prototypes: Tensor, distance: str) -> Tensor:
     Returns:
         (E, Q, W).
     """
-    if distance == "cosine":  # the norms divide the products: no second copy of the queries
-        products = torch.bmm(query, normalize(prototypes, dim=2).transpose(1, 2))
-        return products / query.norm(dim=2, keepdim=True).clamp_min(1e-12)
-    # From a point in their midst, where |q|^2 + |p|^2 - 2qp loses no digits to a large common part.
+    # Norms and centres go into the products: no second copy of the queries, which are most of an episode.
+    lengths: Tensor = torch.linalg.vector_norm(query, dim=2, keepdim=True)
+    if distance == "cosine":
+        return torch.bmm(query, normalize(prototypes, dim=2).transpose(1, 2)) / lengths.clamp_min(1e-12)
+    # From the middle of the prototypes, where a large part that all features share takes no digits of the differences.
     middle = prototypes.mean(dim=1, keepdim=True)
-    query, prototypes = query - middle, prototypes - middle
-    squares = query.square().sum(dim=2, keepdim=True) + prototypes.square().sum(dim=2).unsqueeze(1)
-    return 2 * torch.bmm(query, prototypes.transpose(1, 2)) - squares
+    moved = prototypes - middle
+    products = torch.bmm(query, moved.transpose(1, 2)) - torch.bmm(middle, moved.transpose(1, 2))
+    to_middle = lengths.square() - 2 * torch.bmm(query, middle.transpose(1, 2)) + middle.square().sum(2, keepdim=True)
+    return 2 * products - moved.square().sum(dim=2).unsqueeze(1) - to_middle
 
 
 def widened(episode: Episode) -> Episode:

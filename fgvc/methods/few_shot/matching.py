@@ -5,7 +5,6 @@ Shape letters: E episodes, W ways, S support images, Q query images, D numbers o
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from fgvc.methods.few_shot.base import Episode, FewShotClassifier, assignments, check_above_zero, nearness, widened
 

@@ -5,6 +5,7 @@ Shape letters: E episodes, W ways, Q query images, C channels, H hidden channels
 
 from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
@@ -58,8 +59,10 @@ class RelationClassifier(FewShotClassifier):
         """Maps of an episode -> scores (E, Q, W)."""
         means, query = class_means(episode), episode.query
         # The first convolution of a pair is the sum of one over each half: W + Q of them for an episode, not W * Q.
-        ours, theirs = self.pairing.weight.split(self.in_channels, dim=1)
-        left = conv2d(means.flatten(0, 1), ours, self.pairing.bias, padding=1).unflatten(0, means.shape[:2])
-        right = conv2d(query.flatten(0, 1), theirs, padding=1).unflatten(0, query.shape[:2])
-        pairs = left.unsqueeze(1) + right.unsqueeze(2)  # (E, Q, W, H, h, w)
-        return self.relation(pairs.flatten(0, 2)).view(pairs.shape[:3])
+        ours, theirs = torch.split(self.pairing.weight, self.in_channels, dim=1)
+        left = conv2d(means.flatten(0, 1), ours, self.pairing.bias, padding=1)
+        right = conv2d(query.flatten(0, 1), theirs, padding=1)
+        left = left.reshape(len(query), 1, -1, *left.shape[1:])
+        pairs = left + right.reshape(len(query), -1, 1, *right.shape[1:])  # (E, Q, W, H, h, w)
+        scores: Tensor = self.relation(pairs.flatten(0, 2))
+        return scores.view(pairs.shape[:3])

@@ -22,11 +22,12 @@ def ridge(support: Tensor, targets: Tensor, penalty: float) -> tuple[Tensor, Ten
     """
     middle, prior = support.mean(dim=1, keepdim=True), targets.mean(dim=1, keepdim=True)
     centred = support - middle
-    wide = centred if centred.device.type == "mps" else centred.double()  # a small penalty vanishes in float32
+    # A small penalty vanishes in float32, and the large coefficients that it leads to cancel in the weights.
+    wide = centred if centred.device.type == "mps" else centred.double()
     system = torch.bmm(wide, wide.transpose(1, 2))
     system.diagonal(dim1=1, dim2=2).add_(penalty)
-    dual = torch.linalg.solve(system, (targets - prior).to(system.dtype)).to(support.dtype)
-    weights = torch.bmm(centred.transpose(1, 2), dual)
+    dual = torch.linalg.solve(system, (targets - prior).to(system.dtype))
+    weights = torch.bmm(wide.transpose(1, 2), dual).to(support.dtype)
     return weights, prior - torch.bmm(middle, weights)
 
 

@@ -78,8 +78,8 @@ class SimpleShotClassifier(FewShotClassifier):
         episode = widened(episode)
         if self.needs_base and not self.prepared:
             raise UsageError(
-                "SimpleShotClassifier: normalization cl2n takes the mean of base classes, and `prepare` was not called;
-                " "give it features of base classes, or choose normalization l2"
+                "SimpleShotClassifier: normalization cl2n takes the mean of base classes, and none were given; "
+                "call `prepare` with their features, or choose normalization l2"
             )
         if self.normalization != "none":
             support, query = (self._unit(part) for part in (episode.support, episode.query))
