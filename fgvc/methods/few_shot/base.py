@@ -5,13 +5,16 @@ C channels, h, w grid.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import one_hot
+from torch.nn.functional import normalize, one_hot
 
-from fgvc.errors import UsageError
+from fgvc.errors import UsageError, did_you_mean
+
+DISTANCES = ("euclidean", "cosine")
 
 
 class Episode(NamedTuple):
@@ -42,8 +45,8 @@ class FewShotClassifier(nn.Module, ABC):
     """Whether the answer to one query hangs on the other queries."""
     needs_training: ClassVar[bool] = False
     """Whether it has weights that say nothing before a training on episodes."""
-    needs_base: ClassVar[bool] = False
-    """Whether `prepare` must be called once with features of base classes."""
+    needs_base: bool = False
+    """Whether `prepare` must be called once with features of base classes; an argument may decide."""
 
     def __init__(self, in_channels: int) -> None:
         super().__init__()
@@ -80,6 +83,49 @@ def class_means(episode: Episode) -> Tensor:
     flat = episode.support.flatten(2)
     means = torch.bmm(ones.transpose(1, 2), flat) / ones.sum(dim=1).unsqueeze(2)
     return means.reshape(*means.shape[:2], *episode.support.shape[2:])
+
+
+def nearness(query: Tensor, prototypes: Tensor, distance: str) -> Tensor:
+    """Return how near queries lie to prototypes: the negative squared distance (`euclidean`) or the cosine.
+
+    Args:
+        query: (E, Q, D).
+        prototypes: (E, W, D).
+        distance: one of DISTANCES.
+
+    Returns:
+        (E, Q, W).
+    """
+    # Norms and centres go into the products: no second copy of the queries, which are most of an episode.
+    lengths: Tensor = torch.linalg.vector_norm(query, dim=2, keepdim=True)
+    if distance == "cosine":
+        return torch.bmm(query, normalize(prototypes, dim=2).transpose(1, 2)) / lengths.clamp_min(1e-12)
+    # From the middle of the prototypes, where a large part that all features share takes no digits of the differences.
+    middle = prototypes.mean(dim=1, keepdim=True)
+    moved = prototypes - middle
+    products = torch.bmm(query, moved.transpose(1, 2)) - torch.bmm(middle, moved.transpose(1, 2))
+    to_middle = lengths.square() - 2 * torch.bmm(query, middle.transpose(1, 2)) + middle.square().sum(2, keepdim=True)
+    return 2 * products - moved.square().sum(dim=2).unsqueeze(1) - to_middle
+
+
+def widened(episode: Episode) -> Episode:
+    """Return an episode whose features are at least float32, for sums, powers and solvers."""
+    if episode.support.dtype in (torch.float32, torch.float64):
+        return episode
+    return episode._replace(support=episode.support.float(), query=episode.query.float())
+
+
+def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    """Raise UsageError unless the value of an argument is one of the choices."""
+    if value not in choices:
+        raise UsageError(f"{name}: {value!r}; give one of {', '.join(choices)}{did_you_mean(str(value), choices)}")
+
+
+def check_above_zero(**arguments: float) -> None:
+    """Raise UsageError unless every argument is a finite number above 0."""
+    for name, value in arguments.items():
+        if not 0 < value < float("inf"):
+            raise UsageError(f"{name}: {value}; it must be a number above 0")
 
 
 def descriptors(maps: Tensor) -> Tensor:

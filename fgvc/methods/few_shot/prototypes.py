@@ -5,14 +5,17 @@ Shape letters: E episodes, W ways, Q query images, D numbers of a vector.
 
 from typing import Literal
 
-import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
-from fgvc.errors import UsageError, did_you_mean
-from fgvc.methods.few_shot.base import Episode, FewShotClassifier, class_means
-
-DISTANCES = ("euclidean", "cosine")
+from fgvc.methods.few_shot.base import (
+    DISTANCES,
+    Episode,
+    FewShotClassifier,
+    check_above_zero,
+    check_choice,
+    class_means,
+    nearness,
+)
 
 
 class PrototypeClassifier(FewShotClassifier):
@@ -33,18 +36,11 @@ class PrototypeClassifier(FewShotClassifier):
         self, in_channels: int, distance: Literal["euclidean", "cosine"] = "euclidean", scale: float = 1.0
     ) -> None:
         super().__init__(in_channels)
-        if distance not in DISTANCES:
-            raise UsageError(
-                f"distance: {distance!r}; give one of {', '.join(DISTANCES)}{did_you_mean(distance, DISTANCES)}"
-            )
-        if not scale > 0:
-            raise UsageError(f"scale: {scale}; it must be above 0")
+        check_choice("distance", distance, DISTANCES)
+        check_above_zero(scale=scale)
         self.distance = distance
         self.scale = scale
 
     def forward(self, episode: Episode) -> Tensor:
         """Vectors of an episode -> scores (E, Q, W)."""
-        prototypes, query = class_means(episode), episode.query
-        if self.distance == "cosine":
-            return self.scale * torch.bmm(normalize(query, dim=2), normalize(prototypes, dim=2).transpose(1, 2))
-        return -self.scale * torch.cdist(query, prototypes).square()
+        return self.scale * nearness(episode.query, class_means(episode), self.distance)

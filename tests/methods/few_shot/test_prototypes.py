@@ -1,28 +1,11 @@
 import pytest
 import torch
 from easyfsl.methods import PrototypicalNetworks, SimpleShot
+from fakes.feature_episodes import drawn, peers_scores
 
 from fgvc.errors import UsageError
-from fgvc.methods.few_shot.base import Episode, class_means
+from fgvc.methods.few_shot.base import Episode, class_means, widened
 from fgvc.methods.few_shot.prototypes import PrototypeClassifier
-
-
-def drawn(episodes=20, ways=5, shots=3, queries=4, d=32, spread=2.0, seed=0):
-    numbers = torch.Generator().manual_seed(seed)
-    centres = torch.randn(episodes, ways, 1, d, generator=numbers)
-    support, query = (
-        (centres + spread * torch.randn(episodes, ways, n, d, generator=numbers)).flatten(1, 2)
-        for n in (shots, queries)
-    )
-    return Episode(support, torch.arange(ways).repeat_interleave(shots).expand(episodes, -1), query, ways)
-
-
-def peers_scores(peer, episode):
-    scores = []
-    for support, labels, query in zip(episode.support, episode.labels, episode.query, strict=True):
-        peer.process_support_set(support, labels)
-        scores.append(peer(query).detach())
-    return torch.stack(scores)
 
 
 def test_order_equals_the_peers_for_the_distance_and_scores_for_the_cosine():
@@ -50,3 +33,40 @@ def test_a_way_without_images_is_refused():
 def test_senseless_arguments_are_refused(arguments, told):
     with pytest.raises(UsageError, match=told):
         PrototypeClassifier(4, **arguments)
+
+
+def test_scale_must_be_finite():
+    with pytest.raises(UsageError, match="scale: nan"):
+        PrototypeClassifier(4, scale=float("nan"))
+
+
+@pytest.mark.parametrize("distance", ["euclidean", "cosine"])
+def test_a_large_part_that_all_features_share_does_not_change_the_distances(distance):
+    episode = drawn(d=16)
+    far = episode._replace(support=episode.support + 1000, query=episode.query + 1000)
+    exact = far._replace(support=far.support.double(), query=far.query.double())
+    expected = PrototypeClassifier(16, distance)(exact)
+    found = PrototypeClassifier(16, distance)(far)
+    if distance == "euclidean":
+        expected, found = (x - x.mean(dim=2, keepdim=True) for x in (expected, found.double()))
+        torch.testing.assert_close(found, expected, atol=0.05, rtol=0)  # a plain |q|^2 + |p|^2 - 2qp is wrong by 2
+    else:
+        torch.testing.assert_close(found.double(), expected, atol=1e-6, rtol=0)
+
+
+def test_gradients_equal_finite_differences():
+    episode = drawn(1, ways=3, shots=2, queries=1, d=4)
+
+    def scores(support, query):
+        own = episode._replace(support=support, query=query)
+        return PrototypeClassifier(4)(own), PrototypeClassifier(4, "cosine")(own)
+
+    inputs = [part.double().requires_grad_() for part in (episode.support, episode.query)]
+    assert torch.autograd.gradcheck(scores, inputs)
+
+
+def test_half_precision_is_widened_and_the_rest_left_alone():
+    episode = drawn(1)
+    assert widened(episode) is episode
+    half = episode._replace(support=episode.support.half(), query=episode.query.half())
+    assert widened(half).support.dtype == widened(half).query.dtype == torch.float32

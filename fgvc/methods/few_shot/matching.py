@@ -1,0 +1,39 @@
+"""Matching networks: attention over the support images.
+
+Shape letters: E episodes, W ways, S support images, Q query images, D numbers of a vector.
+"""
+
+import torch
+from torch import Tensor
+
+from fgvc.methods.few_shot.base import Episode, FewShotClassifier, assignments, check_above_zero, nearness, widened
+
+
+class MatchingClassifier(FewShotClassifier):
+    """Logarithm of the attention that a query pays to the support images of a way.
+
+    Oriol Vinyals, Charles Blundell, Timothy Lillicrap, Koray Kavukcuoglu, Daan Wierstra, "Matching Networks for One
+    Shot Learning", NIPS 2016, without its full-context LSTMs. The attention is the softmax over the scaled cosines to
+    all support images, so a way with more images than another gets more of it: at a scale of 1 nearly in proportion.
+
+    Args:
+        in_channels: D.
+        scale: factor on the cosines: 1 in the paper; 100 in the code of Chen and others, "A Closer Look at Few-shot
+            Classification", ICLR 2019, which comes close to the nearest neighbour.
+
+    Raises:
+        UsageError: a scale that is not above 0.
+    """
+
+    def __init__(self, in_channels: int, scale: float = 100.0) -> None:
+        super().__init__(in_channels)
+        check_above_zero(scale=scale)
+        self.scale = scale
+
+    def forward(self, episode: Episode) -> Tensor:
+        """Vectors of an episode -> log probabilities (E, Q, W)."""
+        episode = widened(episode)
+        own = assignments(episode).transpose(1, 2).unsqueeze(1).bool()  # (E, 1, W, S)
+        attention = (self.scale * nearness(episode.query, episode.support, "cosine")).log_softmax(dim=2)
+        # In logarithms throughout: a way that gets an attention of 1e-50 keeps its place in the order.
+        return attention.unsqueeze(2).masked_fill(~own, -torch.inf).logsumexp(dim=3)
