@@ -2,21 +2,24 @@
 
     python -m benchmarks.speed.few_shot --threads 2
 
-Random features of classes about random centres, so the accuracies mean nothing but that both give the same. Both sides start
-from the same matrix of features and the same rows, and end with the answers; our side takes a chunk of episodes at once, the
-peer one after the other, the first `--peer_episodes` of them, scaled to all. They take turns, and the best of `--rounds`
-counts. A method that the peer lacks has no ratio.
+Random features of classes about random centres, so the accuracies mean nothing but that both give the same. Both sides
+start from the same matrix of features and the same rows, and end with the answers; our side takes a chunk of episodes
+at once, from their vectors and from products of all vectors that are taken once (counted), the peer one after the
+other, the first `--peer_episodes` of them, scaled to all. They take turns, and the best of `--rounds` counts. A method
+that the peer lacks has no ratio.
 """
 
 import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from easyfsl.methods import FewShotClassifier as Peer
 from easyfsl.methods import MatchingNetworks, PrototypicalNetworks, SimpleShot
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
 from benchmarks.machine import hardware
 from fgvc.data.episodes import batches, draw
@@ -26,6 +29,7 @@ from fgvc.methods.few_shot.prototypes import PrototypeClassifier
 from fgvc.methods.few_shot.ridge import RidgeClassifier
 from fgvc.methods.few_shot.simple_shot import SimpleShotClassifier
 from fgvc.methods.few_shot.tip_adapter import CacheClassifier
+from fgvc.methods.products import ByProducts, products_of_rows
 
 
 class NoContext(nn.Module):
@@ -88,6 +92,16 @@ def main(words: Sequence[str] | None = None) -> int:
             answers.append(classifier(episode).argmax(dim=2))
         return torch.cat(answers)
 
+    def by_products(classifier: ByProducts) -> Tensor:
+        vectors = classifier.embed(features)
+        matrix = vectors @ vectors.T
+        ones = one_hot(own, args.ways)
+        answers = []
+        for part in batches(episodes, 4 * args.chunk):
+            some = products_of_rows(matrix, support[part], query[part], ones.expand(len(support[part]), -1, -1))
+            answers.append(classifier.score_products(some).argmax(dim=2))
+        return torch.cat(answers)
+
     def theirs(peer: Peer) -> Tensor:
         answers = []
         for rows, asked in zip(support[: args.peer_episodes], query[: args.peer_episodes], strict=True):
@@ -95,19 +109,25 @@ def main(words: Sequence[str] | None = None) -> int:
             answers.append(peer(features[asked]).argmax(dim=1))
         return torch.stack(answers)
 
-    print("| method | s | easyfsl, s | ratio | accuracy | episodes of another accuracy |\n|---|---|---|---|---|---|")
+    print("| method | vectors, s | products, s | easyfsl, s | ratios | accuracy | episodes of another accuracy |")
+    print("|---|---|---|---|---|---|---|")
     for name, classifier, peer in methods(args.d, made_up(args, seed=1)[0]):
-        pair = [lambda c=classifier: ours(c)] + ([lambda p=peer: theirs(p)] if peer else [])
+        actions = [partial(ours, classifier), partial(by_products, classifier)]
         with torch.inference_mode():
-            seconds, answers = best(pair, args.rounds)
+            seconds, answers = best(actions + ([partial(theirs, peer)] if peer else []), args.rounds)
         found = [(one == right).double().mean(dim=1) for one in answers]
-        cells = [name, f"{seconds[0]:.2f}", "-", "-", f"{found[0].mean():.4f}", "-"]
+        cells = [name, *(f"{one:.2f}" for one in seconds[:2]), "-", "-", f"{found[0].mean():.4f}"]
         if peer:
-            scaled = seconds[1] * len(support) / len(found[1])
-            other = int(((found[0][: len(found[1])] - found[1]).abs() > 1e-4).sum())
-            cells[2:4], cells[5] = [f"{scaled:.1f}", f"{scaled / seconds[0]:.1f}"], f"{other} of {len(found[1])}"
-        print("|", " | ".join(cells), "|", flush=True)
+            scaled = seconds[2] * len(support) / len(found[2])
+            cells[3:5] = f"{scaled:.1f}", ", ".join(f"{scaled / one:.1f}" for one in seconds[:2])
+        others = [f"{different(found[0], one)} of {len(one)}" for one in found[1:]]
+        print("|", " | ".join([*cells, ", ".join(others)]), "|", flush=True)
     return 0
+
+
+def different(ours: Tensor, theirs: Tensor) -> int:
+    """Count the episodes whose accuracy differs, among the first that both answered."""
+    return int(((ours[: len(theirs)] - theirs).abs() > 1e-4).sum())
 
 
 def best(actions: Sequence[Callable[[], Tensor]], rounds: int) -> tuple[list[float], list[Tensor]]:
@@ -122,7 +142,7 @@ def best(actions: Sequence[Callable[[], Tensor]], rounds: int) -> tuple[list[flo
 
 
 def made_up(args: argparse.Namespace, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Return features (N, D) about centres of their classes, not negative as those of many networks, and labels (N,)."""
+    """Return features (N, D) about centres of their classes, none negative, as of many networks, and labels (N,)."""
     numbers = torch.Generator().manual_seed(args.seed + seed)
     labels = torch.arange(args.classes).repeat_interleave(args.images)
     centres = torch.randn(args.classes, args.d, generator=numbers)

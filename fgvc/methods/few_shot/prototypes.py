@@ -16,9 +16,10 @@ from fgvc.methods.few_shot.base import (
     class_means,
     nearness,
 )
+from fgvc.methods.products import ByProducts, Products, nearness_to_means
 
 
-class PrototypeClassifier(FewShotClassifier):
+class PrototypeClassifier(FewShotClassifier, ByProducts):
     """The nearer the mean of a way's support images, the likelier the way.
 
     Jake Snell, Kevin Swersky, Richard Zemel, "Prototypical Networks for Few-shot Learning", NeurIPS 2017.
@@ -44,3 +45,11 @@ class PrototypeClassifier(FewShotClassifier):
     def forward(self, episode: Episode) -> Tensor:
         """Vectors of an episode -> scores (E, Q, W)."""
         return self.scale * nearness(episode.query, class_means(episode), self.distance)
+
+    def embed(self, features: Tensor) -> Tensor:
+        """Features (N, D) -> the same, for distances about their mean, where squares are small."""
+        return features - features.mean(dim=0) if self.distance == "euclidean" else features
+
+    def score_products(self, products: Products) -> Tensor:
+        """Products -> scores (E, Q, W)."""
+        return self.scale * nearness_to_means(products, self.distance)

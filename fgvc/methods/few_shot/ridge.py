@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from fgvc.methods.few_shot.base import Episode, FewShotClassifier, assignments, check_above_zero, widened
+from fgvc.methods.products import ByProducts, Products
 
 
 def ridge(support: Tensor, targets: Tensor, penalty: float) -> tuple[Tensor, Tensor]:
@@ -24,14 +25,19 @@ def ridge(support: Tensor, targets: Tensor, penalty: float) -> tuple[Tensor, Ten
     centred = support - middle
     # A small penalty vanishes in float32, and the large coefficients that it leads to cancel in the weights.
     wide = centred if centred.device.type == "mps" else centred.double()
-    system = torch.bmm(wide, wide.transpose(1, 2))
-    system.diagonal(dim1=1, dim2=2).add_(penalty)
-    dual = torch.linalg.solve(system, (targets - prior).to(system.dtype))
+    dual = solve_dual(torch.bmm(wide, wide.transpose(1, 2)), targets - prior, penalty)
     weights = torch.bmm(wide.transpose(1, 2), dual).to(support.dtype)
     return weights, prior - torch.bmm(middle, weights)
 
 
-class RidgeClassifier(FewShotClassifier):
+def solve_dual(products: Tensor, targets: Tensor, penalty: float) -> Tensor:
+    """Return (E, S, W): (products + penalty)^-1 targets, for products (E, S, S) and targets (E, S, W), both centred."""
+    system = products + penalty * torch.eye(products.shape[1], dtype=products.dtype, device=products.device)
+    solution: Tensor = torch.linalg.solve(system, targets.to(system.dtype))
+    return solution
+
+
+class RidgeClassifier(FewShotClassifier, ByProducts):
     """Least squares from features to one-hot ways with a squared penalty; nothing to learn before an episode.
 
     The base learner of Luca Bertinetto, Joao F. Henriques, Philip H. S. Torr, Andrea Vedaldi, "Meta-learning with
@@ -66,3 +72,20 @@ class RidgeClassifier(FewShotClassifier):
                 normalize(support, dim=2) if self.normalize else support, assignments(episode), self.penalty
             )
             return self.scale * (torch.bmm(query, weights) / length + intercept)
+
+    def embed(self, features: Tensor) -> Tensor:
+        """Features (N, D) -> vectors about their mean, which the intercept takes up."""
+        features = normalize(features, dim=1) if self.normalize else features
+        return features - features.mean(dim=0)
+
+    def score_products(self, products: Products) -> Tensor:
+        """Products -> scores (E, Q, W)."""
+        among = products.among if products.among.device.type == "mps" else products.among.double()
+        across = products.across.to(among.dtype)
+        to_middle = among.mean(dim=1, keepdim=True)  # of each support image with the mean of all
+        centred = among - to_middle - to_middle.transpose(1, 2) + to_middle.mean(dim=2, keepdim=True)
+        prior = products.ones.mean(dim=1, keepdim=True)
+        dual = solve_dual(centred, products.ones - prior, self.penalty)
+        # The columns of the dual sum to 0, so what all support images share of a query's products falls out.
+        scores = torch.bmm(across - to_middle, dual) + prior
+        return self.scale * scores.to(products.across.dtype)

@@ -20,11 +20,12 @@ from fgvc.methods.few_shot.base import (
     nearness,
     widened,
 )
+from fgvc.methods.products import ByProducts, Products, nearness_to_means
 
 NORMALIZATIONS = ("none", "l2", "cl2n")
 
 
-class SimpleShotClassifier(FewShotClassifier):
+class SimpleShotClassifier(FewShotClassifier, ByProducts):
     """Nearest class mean after a transformation of the features that has no parameters to learn.
 
     Yan Wang, Wei-Lun Chao, Kilian Q. Weinberger, Laurens van der Maaten, "SimpleShot: Revisiting Nearest-Neighbor
@@ -76,15 +77,25 @@ class SimpleShotClassifier(FewShotClassifier):
     def forward(self, episode: Episode) -> Tensor:
         """Vectors of an episode -> scores (E, Q, W)."""
         episode = widened(episode)
-        if self.needs_base and not self.prepared:
-            raise UsageError(
-                "SimpleShotClassifier: normalization cl2n takes the mean of base classes, and none were given; "
-                "call `prepare` with their features, or choose normalization l2"
-            )
         if self.normalization != "none":
             support, query = (self._unit(part) for part in (episode.support, episode.query))
             episode = episode._replace(support=support, query=query)
         return self.scale * nearness(episode.query, class_means(episode), self.distance)
 
+    def embed(self, features: Tensor) -> Tensor:
+        """Features (N, D) -> vectors of length 1; without normalization about their mean, where squares are small."""
+        if self.normalization != "none":
+            return self._unit(features)
+        return features - features.mean(dim=0) if self.distance == "euclidean" else features
+
+    def score_products(self, products: Products) -> Tensor:
+        """Products -> scores (E, Q, W)."""
+        return self.scale * nearness_to_means(products, self.distance)
+
     def _unit(self, features: Tensor) -> Tensor:
+        if self.needs_base and not self.prepared:
+            raise UsageError(
+                "SimpleShotClassifier: normalization cl2n takes the mean of base classes, and none were given; "
+                "call `prepare` with their features, or choose normalization l2"
+            )
         return normalize(features - self.mean.to(features.dtype) if self.needs_base else features, dim=-1)

@@ -16,9 +16,10 @@ from fgvc.methods.few_shot.base import (
     nearness,
     widened,
 )
+from fgvc.methods.products import ByProducts, Products, nearness_to_means
 
 
-class CacheClassifier(FewShotClassifier):
+class CacheClassifier(FewShotClassifier, ByProducts):
     """scale * cosine to the class means + alpha * sum over the way's support images of exp(-beta (1 - cosine)).
 
     After Renrui Zhang, Wei Zhang, Rongyao Fang, Peng Gao, Kunchang Li, Jifeng Dai, Yu Qiao, Hongsheng Li, "Tip-Adapter:
@@ -50,6 +51,17 @@ class CacheClassifier(FewShotClassifier):
         """Vectors of an episode -> scores (E, Q, W)."""
         episode = widened(episode)
         episode = episode._replace(support=normalize(episode.support, dim=2))
-        affinity = (self.beta * (nearness(episode.query, episode.support, "cosine") - 1)).exp()
-        cache = torch.bmm(affinity, assignments(episode))
-        return self.scale * nearness(episode.query, class_means(episode), "cosine") + self.alpha * cache
+        cosines = nearness(episode.query, episode.support, "cosine")
+        return self._add(nearness(episode.query, class_means(episode), "cosine"), cosines, assignments(episode))
+
+    def embed(self, features: Tensor) -> Tensor:
+        """Features (N, D) -> vectors of length 1."""
+        return normalize(features, dim=1)
+
+    def score_products(self, products: Products) -> Tensor:
+        """Products -> scores (E, Q, W)."""
+        return self._add(nearness_to_means(products, "cosine"), products.across, products.ones)
+
+    def _add(self, to_means: Tensor, cosines: Tensor, ones: Tensor) -> Tensor:
+        """Cosines to means (E, Q, W), to images (E, Q, S) and ways (E, S, W) -> (E, Q, W)."""
+        return self.scale * to_means + self.alpha * torch.bmm((self.beta * (cosines - 1)).exp(), ones)
