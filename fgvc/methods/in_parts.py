@@ -16,5 +16,6 @@ def in_parts(answer: Callable[..., Tensor], numbers: int, *tensors: Tensor) -> T
         numbers: how many numbers the answer to one episode holds at its peak.
         tensors: each (E, ...).
     """
-    parts = zip(*(tensor.split(max(1, BUDGET // max(1, numbers))) for tensor in tensors), strict=True)
+    at_once = max(1, BUDGET // max(1, numbers))
+    parts = zip(*(torch.split(tensor, at_once) for tensor in tensors), strict=True)
     return torch.cat([answer(*part) for part in parts])

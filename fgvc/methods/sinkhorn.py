@@ -14,8 +14,8 @@ def log_transport(
 ) -> Tensor:
     """Return the logarithm of the plan P >= 0 that minimises sum P cost + regularisation sum P (log P - 1).
 
-    In logarithms, so that no cost is too large; in float32 or better, also under autocast. The sums over sources are
-    exact, those over targets nearly so, the better the more steps.
+    In logarithms, so that no cost is too large; in float32 or better, also under autocast. Each target gets its mass
+    exactly, each source gives its mass the more nearly the more steps.
 
     Args:
         cost: (B, n, m).

@@ -38,8 +38,8 @@ def similarities(query: Tensor, ways: Tensor) -> Tensor:
         ways: (E, W, n, C).
     """
     q, p = (normalize(x - x.mean(dim=3, keepdim=True), dim=3).flatten(1, 2) for x in (query, ways))
-    both = torch.bmm(q, p.transpose(1, 2))
-    return both.unflatten(2, ways.shape[1:3]).unflatten(1, query.shape[1:3]).transpose(2, 3)
+    both = torch.bmm(q, p.transpose(1, 2)).view(*query.shape[:3], *ways.shape[1:3])
+    return both.transpose(2, 3)
 
 
 class DeepEMDClassifier(FewShotClassifier):
@@ -86,6 +86,6 @@ class DeepEMDClassifier(FewShotClassifier):
         alike = similarities(query, ways)
         sources = cross_reference(query, ways)
         targets = cross_reference(ways, query).transpose(1, 2)
-        problems = (x.flatten(0, 2) for x in (1 - alike, sources, targets))
-        plan = log_transport(*problems, self.regularisation, self.steps).exp()
+        cost, sources, targets = (x.flatten(0, 2) for x in (1 - alike, sources, targets))
+        plan = log_transport(cost, sources, targets, self.regularisation, self.steps).exp()
         return self.temperature * (plan.view_as(alike) * alike).sum(dim=(3, 4))

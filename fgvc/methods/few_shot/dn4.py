@@ -28,11 +28,12 @@ def nearest_sums(query: Tensor, pools: Tensor, there: Tensor, neighbours: int) -
         there: (E, W, R) bool, false where the way has no such descriptor.
         neighbours: how many are summed.
     """
-    alike = torch.bmm(query, pools.flatten(1, 2).transpose(1, 2)).unflatten(2, there.shape[1:])
+    alike = torch.unflatten(torch.bmm(query, pools.flatten(1, 2).transpose(1, 2)), 2, there.shape[1:])
     alike = alike.masked_fill(~there.unsqueeze(1), -torch.inf)
     largest = alike.topk(min(neighbours, there.shape[2]), dim=3, sorted=False).values
     known = largest > -torch.inf
-    return largest.where(known, 0).sum(dim=3) * neighbours / known.sum(dim=3)
+    sums = largest.where(known, 0).sum(dim=3)
+    return sums * (neighbours / known.sum(dim=3))
 
 
 class DN4Classifier(FewShotClassifier):
@@ -67,7 +68,7 @@ class DN4Classifier(FewShotClassifier):
         there = images.repeat_interleave(cells, dim=2)
         query, pools = query.flatten(1, 2), stacked.flatten(2, 3)
         sums = in_parts(self._sums, 2 * query.shape[1] * there[0].numel(), query, pools, there)
-        return sums.unflatten(1, (-1, cells)).sum(dim=2)
+        return torch.unflatten(sums, 1, (-1, cells)).sum(dim=2)
 
     def _sums(self, query: Tensor, pools: Tensor, there: Tensor) -> Tensor:
         """Return (E, N, W), see `nearest_sums`."""

@@ -10,7 +10,6 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from fgvc.errors import UsageError
 from fgvc.methods.by_class import stacked_by_class
 from fgvc.methods.few_shot.base import Episode, FewShotClassifier, assignments, descriptors
 from fgvc.methods.in_parts import in_parts
@@ -35,8 +34,8 @@ def rebuilt(query: Tensor, pools: Tensor, ridge: Tensor) -> Tensor:
         inner = rows @ rows.transpose(2, 3) if few else rows.transpose(2, 3) @ rows
         ridged = inner + torch.diag_embed(ridge.to(kind).unsqueeze(2).expand(-1, -1, inner.shape[2]))
         if few:
-            return (q @ rows.transpose(2, 3)) @ torch.linalg.solve(ridged, rows)
-        return q @ torch.linalg.solve(ridged, inner)
+            return torch.matmul(q @ rows.transpose(2, 3), torch.linalg.solve(ridged, rows))
+        return torch.matmul(q, torch.linalg.solve(ridged, inner))
 
 
 class FRNClassifier(FewShotClassifier):
@@ -73,8 +72,9 @@ class FRNClassifier(FewShotClassifier):
         ridge = there.sum(dim=2) * cells / self.in_channels * self.alpha.exp() + 1e-6
         numbers = episode.n_way * query.shape[1] * query.shape[2]
         errors = in_parts(self._errors, numbers, query, stacked.flatten(2, 3), ridge)
-        return -self.gamma * errors.unflatten(2, (-1, cells)).mean(dim=3).transpose(1, 2)
+        return -self.gamma * torch.unflatten(errors, 2, (-1, cells)).mean(dim=3).transpose(1, 2)
 
     def _errors(self, query: Tensor, pools: Tensor, ridge: Tensor) -> Tensor:
         """Return (E, W, N), the squared error of each descriptor; the arguments are those of `rebuilt`."""
-        return (self.beta.exp() * rebuilt(query, pools, ridge) - query.unsqueeze(1)).square().sum(dim=3)
+        off = self.beta.exp() * rebuilt(query, pools, ridge) - query.unsqueeze(1)
+        return off.square().sum(dim=3)

@@ -147,10 +147,12 @@ class PCMClassifier(FewShotClassifier):
         self.needs_training = mapping != "identity"  # type: ignore[misc]  # of this one, not of the class
         self.residual = residual
         self.reduce = nn.Conv2d(in_channels, width, 1)
-        kinds = {"piecewise": PiecewiseMapping, "global": GlobalMapping}
-        self.mapping = kinds[mapping](width) if mapping in kinds else nn.Identity()
-        if residual:
-            self.mapping.silence()
+        self.mapping: nn.Module = nn.Identity()
+        if mapping != "identity":
+            mapped = PiecewiseMapping(width) if mapping == "piecewise" else GlobalMapping(width)
+            if residual:
+                mapped.silence()
+            self.mapping = mapped
         self.factor = nn.Parameter(torch.tensor(10.0)) if cosine else None
 
     def forward(self, episode: Episode) -> Tensor:
@@ -161,7 +163,9 @@ class PCMClassifier(FewShotClassifier):
 
     def _scores(self, support: Tensor, ones: Tensor, query: Tensor) -> Tensor:
         """Maps (E, S, C, h, w), (E, S, W) their ways, maps (E, Q, C, h, w) -> scores (E, Q, W)."""
-        exemplars, asked = (bilinear(self.reduce(x.flatten(0, 1))).unflatten(0, x.shape[:2]) for x in (support, query))
+        exemplars, asked = (
+            torch.unflatten(bilinear(self.reduce(x.flatten(0, 1))), 0, x.shape[:2]) for x in (support, query)
+        )
         means = torch.bmm(ones.transpose(1, 2), exemplars.flatten(2)) / ones.sum(dim=1).unsqueeze(2)
         averaged = means.view(-1, *exemplars.shape[2:])
         mapped = self.mapping(averaged)

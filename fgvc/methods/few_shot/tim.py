@@ -92,20 +92,20 @@ class TIMClassifier(FewShotClassifier):
     @torch.no_grad()
     def forward(self, episode: Episode) -> Tensor:
         """Vectors of an episode -> scores (E, Q, W)."""
-        unit = episode._replace(support=normalize(episode.support, dim=2), query=normalize(episode.query, dim=2))
-        ones, prototypes = assignments(unit), class_means(unit)
+        images = normalize(torch.cat([episode.support, episode.query], dim=1), dim=2)
+        n_support = episode.support.shape[1]
+        ones = assignments(episode)
+        prototypes = class_means(episode._replace(support=images[:, :n_support]))
         mean, spread = torch.zeros_like(prototypes), torch.zeros_like(prototypes)
         for step in range(1, self.steps + 1):
-            scored = self._scores(unit.support, prototypes), self._scores(unit.query, prototypes)
-            by_support, by_query = slopes(*scored, ones, self.weights)
-            slope = self._chained(by_support, unit.support, prototypes) + self._chained(
-                by_query, unit.query, prototypes
-            )
+            scores = self._scores(images, prototypes)
+            by_scores = slopes(scores[:, :n_support], scores[:, n_support:], ones, self.weights)
+            slope = self._chained(torch.cat(by_scores, dim=1), images, prototypes)
             mean.lerp_(slope, 1 - DECAYS[0])
             spread.lerp_(slope.square(), 1 - DECAYS[1])
             root = (spread / (1 - DECAYS[1] ** step)).sqrt_().add_(EPSILON)
             prototypes = prototypes - self.lr / (1 - DECAYS[0] ** step) * mean / root
-        return self._scores(unit.query, prototypes)
+        return self._scores(images[:, n_support:], prototypes)
 
     def _scores(self, vectors: Tensor, prototypes: Tensor) -> Tensor:
         """Return (E, N, W) of unit vectors (E, N, D) and prototypes (E, W, D)."""
@@ -119,6 +119,7 @@ class TIMClassifier(FewShotClassifier):
         pull = torch.bmm(by_scores.transpose(1, 2), vectors)
         if self.distance == "cosine":
             unit = normalize(prototypes, dim=2)
-            length = prototypes.norm(dim=2, keepdim=True)
-            return self.temperature * (pull - (pull * unit).sum(dim=2, keepdim=True) * unit) / length
+            aside = pull - (pull * unit).sum(dim=2, keepdim=True) * unit
+            lengths: Tensor = torch.linalg.vector_norm(prototypes, dim=2, keepdim=True)
+            return self.temperature * aside / lengths
         return self.temperature * (pull - by_scores.sum(dim=1).unsqueeze(2) * prototypes)
