@@ -33,7 +33,7 @@ def nearest_sums(query: Tensor, pools: Tensor, there: Tensor, neighbours: int) -
     largest = alike.topk(min(neighbours, there.shape[2]), dim=3, sorted=False).values
     known = largest > -torch.inf
     sums = largest.where(known, 0).sum(dim=3)
-    return sums * (neighbours / known.sum(dim=3))
+    return sums * neighbours / known.sum(dim=3)
 
 
 class DN4Classifier(FewShotClassifier):

@@ -46,7 +46,8 @@ class FRNClassifier(FewShotClassifier):
 
     With r the number of a way's descriptors, the ridge is r / C exp(alpha) + 1e-6, what is rebuilt is multiplied by
     exp(beta), and the error by -gamma. The three are learnt; they start at 0, 0 and 1, which answers without training.
-    Ways with different numbers of images have ridges of their own.
+    Ways with different numbers of images have ridges of their own; this does not even out that a way with more images
+    rebuilds any map better.
 
     Args:
         in_channels: C.
@@ -69,7 +70,8 @@ class FRNClassifier(FewShotClassifier):
         cells = math.prod(episode.query.shape[3:])
         stacked, there = stacked_by_class(descriptors(episode.support) * self.factor, assignments(episode))
         query = (descriptors(episode.query) * self.factor).flatten(1, 2)
-        ridge = there.sum(dim=2) * cells / self.in_channels * self.alpha.exp() + 1e-6
+        rows = cells * there.sum(dim=2, dtype=self.alpha.dtype)
+        ridge = rows / self.in_channels * self.alpha.exp() + 1e-6
         numbers = episode.n_way * query.shape[1] * query.shape[2]
         errors = in_parts(self._errors, numbers, query, stacked.flatten(2, 3), ridge)
         return -self.gamma * torch.unflatten(errors, 2, (-1, cells)).mean(dim=3).transpose(1, 2)

@@ -31,21 +31,25 @@ def slow(support, labels, query, ways):
 
 def test_scores_at_small_regularisation_are_those_of_the_linear_program():
     episode = doubled(drawn_episode(episodes=2, shots=UNEVEN, shape=(9, 2, 3), queries=1)[0])
-    found = DeepEMDClassifier(9, regularisation=0.002, steps=2000)(episode).numpy()
+    found = DeepEMDClassifier(9, regularisation=0.005, steps=5000)(episode).numpy()
     slowly = np.stack([slow(*(x[e].numpy() for x in episode[:3]), 5) for e in range(2)])
     np.testing.assert_allclose(found, slowly, atol=0.03)
     usual = DeepEMDClassifier(9)(episode).numpy()
-    np.testing.assert_allclose(usual, slowly, atol=1.0)  # the entropy costs a little of each score ...
+    np.testing.assert_allclose(usual, slowly, atol=0.3)  # the entropy costs a little of each score ...
     assert np.corrcoef(usual.flatten(), slowly.flatten())[0, 1] > 0.999  # ... and hardly moves one against another
 
 
 def test_episodes_are_answered_as_alone_and_in_parts(monkeypatch):
-    episode, truth = drawn_episode(shots=UNEVEN, shape=(16, 3, 3))
+    episode, _ = drawn_episode(shots=UNEVEN, shape=(16, 3, 3))
     scores = DeepEMDClassifier(16)(episode)
     torch.testing.assert_close(scores, one_by_one(DeepEMDClassifier(16), episode), atol=1e-4, rtol=1e-4)
     monkeypatch.setattr(in_parts, "BUDGET", 1)
     torch.testing.assert_close(scores, DeepEMDClassifier(16)(episode), atol=1e-4, rtol=1e-4)
-    assert accuracies(scores, truth).mean() > 0.9
+
+
+def test_ways_of_equal_numbers_are_told_apart():
+    episode, truth = drawn_episode(shape=(16, 3, 3), spread=0.7)
+    assert accuracies(DeepEMDClassifier(16)(episode), truth).mean() > 0.9
 
 
 def test_derivatives_equal_finite_differences():

@@ -33,11 +33,12 @@ def test_scores_equal_the_formulas_in_float64(channels, scale):
     slowly = [slow(*(x[e].double().numpy() for x in episode[:3]), 5, scale=scale) for e in range(4)]
     found = classifier(episode).detach().numpy()
     np.testing.assert_allclose(found, np.stack(slowly), rtol=2e-3, atol=1e-5)
+    classifier = classifier.double()
     with torch.no_grad():
         for name, value in (("alpha", -0.5), ("beta", 0.2), ("gamma", 3.0)):
             getattr(classifier, name).fill_(value)
     slowly = [slow(*(x[e].double().numpy() for x in episode[:3]), 5, -0.5, 0.2, 3.0, scale) for e in range(4)]
-    found = classifier.double()(doubled(episode)).detach().numpy()
+    found = classifier(doubled(episode)).detach().numpy()
     np.testing.assert_allclose(found, np.stack(slowly), rtol=1e-9)
 
 
@@ -63,7 +64,7 @@ def test_derivatives_reach_the_three_numbers_and_the_maps():
 
 
 def test_episodes_are_answered_as_alone_in_parts_and_under_autocast(monkeypatch):
-    episode, truth = drawn_episode(shots=UNEVEN, shape=(40, 3, 3))
+    episode, _ = drawn_episode(shots=UNEVEN, shape=(40, 3, 3))
     classifier = FRNClassifier(40)
     scores = classifier(episode)
     torch.testing.assert_close(scores, one_by_one(classifier, episode), atol=1e-5, rtol=1e-4)
@@ -71,4 +72,8 @@ def test_episodes_are_answered_as_alone_in_parts_and_under_autocast(monkeypatch)
     torch.testing.assert_close(scores, classifier(episode), atol=1e-5, rtol=1e-4)
     with torch.autocast("cpu", torch.bfloat16):
         torch.testing.assert_close(scores, classifier(episode), atol=1e-5, rtol=1e-4)
-    assert accuracies(scores, truth).mean() > 0.9
+
+
+def test_ways_of_equal_numbers_are_told_apart_without_training():
+    episode, truth = drawn_episode(shape=(40, 3, 3), spread=1.0)
+    assert accuracies(FRNClassifier(40)(episode), truth).mean() > 0.9
