@@ -21,6 +21,7 @@ COMMANDS = {
     "report": ("report:main", "RUN", "a page of curves, mistakes and reliability: RUN/report.html"),
     "compare": ("compare:main", "A.csv B.csv", "is B better than A on the same photographs? (predictions_test.csv)"),
     "explain": ("explain:main", "MODEL INPUT... --output DIR", "draw where the model looked and what it saw there"),
+    "embed": ("embed:main", "MODEL DATA [--output features/NAME]", "what a network says of photographs, computed once"),
     "info": ("info:main", "MODEL", "what a model is, what it knows, how good it is"),
     "few-shot": (
         "few_shot:main",
@@ -50,7 +51,8 @@ COMMANDS = {
 
 NOTES = """
 DATA and METHOD are YAML files, or the stems of those that come with fgvc: `fgvc configs` lists them, networks too.
-For `fgvc data`, DATA is a folder of photographs, a table (.csv, .parquet), a run folder, or --config and --data.KEY.
+For `fgvc data`, DATA is a folder of photographs, a table (.csv, .parquet), a run folder, or --config and --data.KEY;
+for `fgvc embed` too. MODEL is a run folder or a model folder, for `fgvc embed` the name of a network of timm too.
 `fgvc fit FOLDER` takes the first three too, and a METHOD that fits the machine where none is given.
 `fgvc fit ... --folds 5` trains five runs, and answers every training image by one that was trained without it.
 `fgvc COMMAND --help` lists the keys; `fgvc fit ... --print_config` shows the whole config.

@@ -127,6 +127,11 @@ class Backbone(nn.Module):
         self._head_taken = True
         return self._head[0]
 
+    @property
+    def has_class_token(self) -> bool:
+        """Whether the first of the tokens before the grid, `Features.prefix`, is a class token."""
+        return self._layout.prefix > 0 and getattr(self.net, "cls_token", None) is not None
+
     def class_token_reads(self) -> nn.Module | None:
         """Return the norm whose tokens the class token of the last block reads.
 

@@ -16,11 +16,12 @@ from fgvc.confidence.vouching import refusal, threshold
 from fgvc.errors import FgvcError, UsageError
 from fgvc.images.decoding import USUAL, ImageError, Limits
 from fgvc.images.pictures import Picture, Square, expand, is_single, path_of, square_of
+from fgvc.images.reading import Reading
 from fgvc.images.regions import within
+from fgvc.methods.devices import device_of
 from fgvc.model_file import model
 from fgvc.model_file.model import Model
 from fgvc.prediction.inputs import named_in
-from fgvc.prediction.reading import Reading
 from fgvc.prediction.results import Guess, Result, Results, vouched
 from fgvc.taxonomy.names import nodes_named
 from fgvc.taxonomy.readouts import lineage_log_probs
@@ -40,7 +41,7 @@ def load(path: str | Path, device: str = "auto", limits: Limits = USUAL) -> "Pre
         ModelFileError: no model there, or a damaged one.
         UsageError: no such device, or a limit outside its range.
     """
-    chosen = _device(device)
+    chosen = device_of(device)
     return Predictor(model.load(path), chosen, limits)
 
 
@@ -272,14 +273,3 @@ class Predictor:
         for square, result in zip(batch, results, strict=True):
             result.path, result.warning = square.path, square.warning
         return iter(results)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device).item()  # the device `meta` holds no numbers
-    except (RuntimeError, AssertionError):
-        raise UsageError(f"device: {name!r} is not to be had here; give 'auto', 'cpu', 'cuda' or 'cuda:N'") from None
-    return device

@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from fgvc.prediction.reading import Reading
+from fgvc.images.reading import Reading
 
 
 def taken(reading):
@@ -33,14 +33,14 @@ def test_a_batch_is_read_when_it_is_begun_and_no_sooner():
 
 
 def test_pictures_of_a_batch_are_read_at_the_same_time(monkeypatch):
-    monkeypatch.setattr("fgvc.prediction.reading.THREADS", 2)
+    monkeypatch.setattr("fgvc.images.reading.THREADS", 2)
     together = threading.Barrier(2, timeout=600)
     with Reading(lambda item: together.wait() >= 0 and item, [range(2)], 2) as reading:
         assert taken(reading) == [[0, 1]]
 
 
 def test_what_is_not_begun_when_the_caller_leaves_is_called_off(monkeypatch):
-    monkeypatch.setattr("fgvc.prediction.reading.THREADS", 1)
+    monkeypatch.setattr("fgvc.images.reading.THREADS", 1)
     begun, left, done = threading.Event(), threading.Event(), []
 
     def work(item):

@@ -1,0 +1,158 @@
+"""`fgvc embed MODEL DATA --output features/NAME`: what a network says of photographs, computed once and kept."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jsonargparse
+
+from fgvc.config.data_cli import parse
+from fgvc.config.words import free_word, given
+from fgvc.data.datamodule import FineGrainedData
+from fgvc.data.unlabelled import Unlabelled
+from fgvc.errors import UsageError
+from fgvc.features.embedding import embed
+from fgvc.features.filling import Counts
+from fgvc.features.folder import FeatureFolder
+from fgvc.features.network import Network, Wishes, read_network
+from fgvc.files.lines import counted, tell
+from fgvc.images.decoding import Limits
+from fgvc.images.folders import is_folder, visible
+
+COMMAND = "fgvc embed MODEL"
+ABOUT = """Compute what a network says of every photograph once and keep it in a folder. MODEL is a run folder, a model
+folder, or the name of a network of timm. The same command again computes only what is new or changed, and after a stop
+it goes on where it was. How a photograph is shown follows the weights, as in a training."""
+_SWITCHES = ("--overwrite", "--unlabelled")
+
+
+def main(words: list[str]) -> int:
+    """Run the command and return its exit code.
+
+    Raises:
+        FgvcError: wrong words, a model or data that cannot be opened, features of another network in the folder, or a
+            photograph that cannot be read.
+    """
+    if not words or (words[0].startswith("-") and not {"-h", "--help"} & set(words)):
+        raise UsageError("fgvc embed: give a model first, a run folder or a name of timm: fgvc embed resnet50 PHOTOS/")
+    name, rest = (words[0], words[1:]) if not words[0].startswith("-") else ("", words)
+    options, open_data = parse(COMMAND, ABOUT, rest, _options)
+    data = _data(options, open_data)
+    network = read_network(name, _wishes(name, options))
+    output = options.output or Path("features", f"{network.name}-{_name_of_data(rest)}")
+    counts = Counts()
+    tell(f"{network.name}: {_shown(network)}")
+    try:
+        features = embed(
+            network,
+            data,
+            output,
+            take=options.take,
+            views=_listed(options.views) or (),
+            splits=_listed(options.splits),
+            batch_size=options.batch_size,
+            device=options.device,
+            overwrite=options.overwrite,
+            dtype=options.dtype,
+            counts=counts,
+        )
+    except KeyboardInterrupt:
+        tell(f"what is computed is kept in {output}: give the same command again to go on")
+        raise
+    tell(_summary(features, counts))
+    return 0
+
+
+def _options(parser: jsonargparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--output", type=Path | None, default=None, help="the folder (default: features/MODEL-DATA)")
+    add("--take", type=str, default="prelogits", help="prelogits (default), pooled, map, or cls+mean of transformers")
+    add("--views", type=str, default="whole", help="of whole,flip,box: each has features of its own (default: whole)")
+    add("--splits", type=str | None, default=None, help="what to embed, e.g. train,test (default: all)")
+    add("--batch_size", type=int, default=64, help="photographs at once (default: 64)")
+    add("--device", type=str, default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    add("--dtype", type=str, default="float32", help="of maps: float32 (default) or float16, which takes half the room")
+    add("--overwrite", action="store_true", help="replace features of another network or of other photographs")
+    add("--unlabelled", action="store_true", help="all photographs below FOLDER, whatever its folders are called")
+    add(
+        "--weights",
+        type=str | None,
+        default=None,
+        help="of a network of timm: pretrained (default), a file, or none: always the same random ones",
+    )
+    add("--image_size", type=int | None, default=None, help="of a network of timm, in pixels")
+    add("--model_args", type=dict[str, Any] | None, default=None, help="of a network of timm, e.g. {pad_type: same}")
+    add("--mean", type=list[float] | None, default=None, help="of the pixels over 0..1, where the weights ask for it")
+    add("--std", type=list[float] | None, default=None, help="their standard deviation")
+    add("--fit", type=str | None, default=None, help="crop or squash, in place of what the weights ask for")
+    add("--crop_fraction", type=float | None, default=None, help="side of the evaluation cut over the photograph's")
+    add("--interpolation", type=str | None, default=None, help="area, bilinear or bicubic")
+
+
+def _wishes(name: str, options: jsonargparse.Namespace) -> Wishes:
+    """Return what is said of the network; a data config's resize counts for a network of timm, as in a training."""
+    resize = {key: options[key] for key in ("fit", "crop_fraction", "interpolation")}
+    if not Path(name).is_dir():
+        resize = {key: options.data[key] if value is None else value for key, value in resize.items()}
+    own = {key: options[key] for key in ("weights", "image_size", "model_args", "mean", "std")}
+    return Wishes(**own, **resize)
+
+
+def _data(options: jsonargparse.Namespace, open_data: Callable[[], FineGrainedData]) -> FineGrainedData:
+    """Open the data; a folder of photographs alone, without a folder in it, has no labels."""
+    source = options.data.source
+    is_image_folder = str(source.class_path).rpartition(".")[2] == "ImageFolder"
+    if not is_image_folder:
+        if options.unlabelled:
+            raise UsageError("--unlabelled: for a folder of photographs; leave it out")
+        return open_data()
+    root = str(source.init_args.root)
+    if options.unlabelled or (Path(root).is_dir() and not any(is_folder(entry) for entry in visible(Path(root)))):
+        limits = Limits(options.data.limits.max_pixels, options.data.limits.any_format)
+        return FineGrainedData(Unlabelled(root), on_bad_image=options.data.on_bad_image, limits=limits)
+    try:
+        return open_data()
+    except UsageError as error:
+        raise UsageError(f"{error}; if they have no labels, give --unlabelled") from None
+
+
+def _name_of_data(words: Sequence[str]) -> str:
+    """Return a name for the data: of the folder, table or run that is given, else of the configs."""
+    place = free_word(COMMAND, words, _SWITCHES)
+    paths = [words[place]] if place is not None else [flag.value or "" for flag in given(words, "--config")]
+    names = [path.resolve().name if path.is_dir() else path.stem for path in map(Path, paths)]
+    return "-".join(name for name in names if name) or "data"
+
+
+def _listed(text: str | None) -> list[str] | None:
+    return None if text is None else [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _shown(network: Network) -> str:
+    how = network.resize
+    cut = "whole picture squashed" if how.fit == "squash" else "centred square"
+    part = "" if how.crop_fraction == 1 else f", {how.crop_fraction:g} of the side"
+    seen = f"; {network.seen}" if network.seen else ""
+    return f"{how.size} px, {cut}{part}, {how.interpolation}{seen}"
+
+
+def _summary(features: FeatureFolder, counts: Counts) -> str:
+    """Say what was done, how fast, where it is and how to go on."""
+    total = sum(told["photographs"] for told in features.description["records"].values())
+    shape = " x ".join(map(str, features.description["shape"]))
+    what = f"{', '.join(features.splits)}; {', '.join(features.views)}; {shape} numbers each"
+    left = f"{counted(counts.left_out, 'photograph')} left out, which cannot be read; " if counts.left_out else ""
+    if not counts.written:
+        return f"nothing to do: {left}{features.path} has the features already ({counted(total, 'photograph')}; {what})"
+    kept = [f"{counted(counts.reused, 'feature')} reused"] if counts.reused else []
+    kept += [f"{counted(counts.taken_over, 'feature')} of a stopped run taken over"] if counts.taken_over else []
+    speed = counts.shown / max(counts.seconds, 1e-9)
+    done = f"{counted(counts.shown, 'photograph')} in {counts.seconds:.1f} s, {speed:.1f} photographs/s"
+    split = features.splits[0]
+    code = f'from fgvc.features.folder import open_features; open_features({str(features.path)!r}).part("{split}")'
+    return "\n".join(
+        [
+            f"{left}{'; '.join([done, *kept])} -> {features.path} ({what})",
+            f"next, in Python:  {code}",
+        ]
+    )

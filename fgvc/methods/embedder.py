@@ -1,0 +1,69 @@
+"""What a network says of a photograph before any class is named: images -> features.
+
+Shape letters: N images, S side of the image, C channels, h, w grid, D width of the vector.
+"""
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from fgvc.errors import UsageError, did_you_mean
+from fgvc.images.regions import downscale
+from fgvc.methods.backbone import Backbone
+from fgvc.methods.features import Features
+from fgvc.methods.pooling.native import NativePooling
+from fgvc.methods.recognizers.base import Recognizer
+
+Take = Literal["prelogits", "pooled", "map", "cls+mean"]
+TAKES: tuple[str, ...] = get_args(Take)
+
+
+class Embedder(nn.Module):
+    """Images -> features, of a recognizer or of a backbone alone.
+
+    Args:
+        network: either; its first backbone makes the maps.
+        take: `prelogits`, the vector that the classifier reads: the embedding of a recognizer's Prediction, or what the
+            own head of a backbone makes (NativePooling), (N, D); `pooled`, the mean of the map over its cells, (N, C);
+            `map`, (N, C, h, w); `cls+mean`, the class token and the mean of the patch tokens, without registers, side
+            by side, (N, 2 C) (M. Oquab and others, "DINOv2: Learning Robust Visual Features without Supervision",
+            2023, linear probe).
+
+    Raises:
+        UsageError: another word, a network without class token, or one without a head of its own.
+    """
+
+    def __init__(self, network: Recognizer | Backbone, take: Take = "prelogits") -> None:
+        super().__init__()
+        if take not in TAKES:
+            raise UsageError(f"take: {take!r}; it is {', '.join(TAKES)}{did_you_mean(take, TAKES)}")
+        self.network = network
+        self.take = take
+        backbone = network if isinstance(network, Backbone) else next(network.backbones(), None)
+        if backbone is None:
+            raise UsageError(f"{type(network).__name__}: it has no backbone; it has no map to take features from")
+        if take == "cls+mean" and not backbone.has_class_token:
+            kind = type(backbone.net).__name__
+            raise UsageError(f"take cls+mean: {kind} has no class token; take pooled or prelogits")
+        self.pooling: NativePooling | None = None
+        if take == "prelogits" and isinstance(network, Backbone):
+            self.pooling = NativePooling(backbone.channels).attach(backbone)
+        self._first = [backbone]  # no submodule: `network` holds it
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (N, 3, S, S) uint8 or float in 0..255 -> (N, D), (N, C), (N, 2 C) or (N, C, h, w)."""
+        if self.take == "prelogits" and isinstance(self.network, Recognizer):
+            return self.network(images).embedding  # type: ignore[no-any-return]
+        backbone = self._first[0]
+        seen = images if isinstance(self.network, Backbone) else downscale(images, self.network.image_size)
+        features: Features = backbone(seen)
+        if self.pooling is not None:
+            return self.pooling.pool(features)
+        if self.take == "map":
+            return features.map
+        mean = features.map.mean(dim=(2, 3))
+        if self.take == "pooled":
+            return mean
+        assert features.prefix is not None  # checked when it was made
+        return torch.cat([features.prefix[:, 0], mean], dim=1)
