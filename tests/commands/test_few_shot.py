@@ -22,7 +22,7 @@ def make_table(root, each=8, parts=PARTS):
             colour = np.random.default_rng(label).integers(20, 236, 3)
             for i in range(each):
                 noise = np.random.default_rng([label, i]).integers(-50, 51, (32, 32, 3))
-                file = root / f"bird {label}" / f"{i}.png"
+                file = root / f"bird {label}" / f"{part}{i}.png"
                 file.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray((colour + noise).clip(0, 255).astype(np.uint8)).save(file)
                 rows.append([file.relative_to(root).as_posix(), f"bird {label}", part])

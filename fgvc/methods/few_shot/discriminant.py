@@ -28,7 +28,8 @@ def within_class_whitening(features: Tensor, labels: Tensor, shrinkage: float) -
     values, vectors = torch.linalg.eigh(
         (1 - shrinkage) * covariance + shrinkage * even * torch.eye(len(covariance), dtype=x.dtype, device=x.device)
     )
-    return ((vectors * values.clamp_min(1e-12).rsqrt()) @ vectors.T * even.sqrt()).to(features.dtype)
+    metric: Tensor = (vectors * values.clamp_min(1e-12).rsqrt()) @ vectors.T * even.sqrt()
+    return metric.to(features.dtype)
 
 
 class DiscriminantClassifier(FewShotClassifier):
