@@ -25,6 +25,25 @@ from fgvc.methods.products import ByProducts, Products, nearness_to_means
 NORMALIZATIONS = ("none", "l2", "cl2n")
 
 
+def unit_nearness(query: Tensor, means: Tensor, distance: str) -> Tensor:
+    """Return how near the directions of queries lie to means; the lengths divide the products, not the queries.
+
+    Args:
+        query: (E, Q, D) of any length but 0.
+        means: (E, W, D) of vectors of length 1.
+        distance: `euclidean`, the negative squared distance, or `cosine`.
+
+    Returns:
+        (E, Q, W).
+    """
+    if distance == "cosine":
+        return nearness(query, means, "cosine")
+    lengths = torch.linalg.vector_norm(query, dim=2, keepdim=True).clamp_min(1e-12)
+    products = torch.bmm(query, means.transpose(1, 2)) / lengths
+    found: Tensor = 2 * products - means.square().sum(dim=2).unsqueeze(1) - 1
+    return found
+
+
 class SimpleShotClassifier(FewShotClassifier, ByProducts):
     """Nearest class mean after a transformation of the features that has no parameters to learn.
 
@@ -78,8 +97,8 @@ class SimpleShotClassifier(FewShotClassifier, ByProducts):
         """Vectors of an episode -> scores (E, Q, W)."""
         episode = widened(episode)
         if self.normalization != "none":
-            support, query = (self._unit(part) for part in (episode.support, episode.query))
-            episode = episode._replace(support=support, query=query)
+            means = class_means(episode._replace(support=self._unit(episode.support)))
+            return self.scale * unit_nearness(self._centred(episode.query), means, self.distance)
         return self.scale * nearness(episode.query, class_means(episode), self.distance)
 
     def embed(self, features: Tensor) -> Tensor:
@@ -93,9 +112,12 @@ class SimpleShotClassifier(FewShotClassifier, ByProducts):
         return self.scale * nearness_to_means(products, self.distance)
 
     def _unit(self, features: Tensor) -> Tensor:
+        return normalize(self._centred(features), dim=-1)
+
+    def _centred(self, features: Tensor) -> Tensor:
         if self.needs_base and not self.prepared:
             raise UsageError(
                 "SimpleShotClassifier: normalization cl2n takes the mean of base classes, and none were given; "
                 "call `prepare` with their features, or choose normalization l2"
             )
-        return normalize(features - self.mean.to(features.dtype) if self.needs_base else features, dim=-1)
+        return features - self.mean.to(features.dtype) if self.needs_base else features
