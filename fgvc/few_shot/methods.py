@@ -1,6 +1,7 @@
 """Which few-shot classifiers are asked for: by stem, YAML file or run, made for features of a given width."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -8,9 +9,12 @@ from typing import Any, Literal, get_args
 import yaml
 
 from fgvc.errors import UsageError, did_you_mean
+from fgvc.files import run_folder
+from fgvc.files.lines import quoted
 from fgvc.files.shipped import config_stems
 from fgvc.methods.few_shot.base import FewShotClassifier
 from fgvc.model_file.architecture import factory
+from fgvc.model_file.model import load
 
 Transform = Literal["raw", "l2", "cl2n"]
 
@@ -23,12 +27,14 @@ class Method:
     features: `raw`; `l2`, each vector has length 1; `cl2n`, the mean of the base classes is taken off before.
     plain: the classifier as a model file describes it.
     make: makes the classifier from D or C.
+    is_trained: whether it has the weights of a run.
     """
 
     name: str
     features: Transform
     plain: dict[str, Any]
     make: Callable[[int], FewShotClassifier]
+    is_trained: bool = False
 
 
 def shipped() -> dict[str, Path]:
@@ -37,12 +43,14 @@ def shipped() -> dict[str, Path]:
 
 
 def method(word: str) -> Method:
-    """Return the method that a stem or a YAML file names.
+    """Return the method that a stem, a YAML file or the folder of a run names.
 
     Raises:
-        UsageError: no such method, or a file that describes none.
+        UsageError: no such method, a file that describes none, or a run that was not trained on episodes.
     """
-    path = Path(word)
+    path = run_folder.followed(Path(word))
+    if path.is_dir():
+        return _of_run(path)
     if path.suffix.lower() not in (".yaml", ".yml"):
         known = shipped()
         if word not in known:
@@ -56,6 +64,26 @@ def method(word: str) -> Method:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"--method {word}: no YAML ({' '.join(str(error).split())[:200]})") from None
     return _method(path.stem, plain, str(word))
+
+
+def _of_run(folder: Path) -> Method:
+    """Return the classifier of a run that was trained on episodes, with its weights."""
+    model = load(folder)
+    trained = getattr(model.recognizer, "classifier", None)
+    if not isinstance(trained, FewShotClassifier):
+        kind = type(model.recognizer).__name__
+        raise UsageError(f"--method {folder}: a {kind}, which was not trained on episodes; give a stem or a YAML file")
+
+    def make(in_channels: int) -> FewShotClassifier:
+        if in_channels != trained.in_channels:
+            raise UsageError(
+                f"--method {folder}: it takes {trained.in_channels} numbers or channels, and these features have "
+                f"{in_channels}; embed the photographs with this run: fgvc embed {quoted(folder)} DATA"
+            )
+        return deepcopy(trained)
+
+    name = folder.resolve().parent.name if folder.resolve().name == run_folder.MODEL else folder.resolve().name
+    return Method(name, "raw", model.architecture["init_args"].get("classifier", {}), make, is_trained=True)
 
 
 def _method(name: str, plain: Any, where: str) -> Method:
