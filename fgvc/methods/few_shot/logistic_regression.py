@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import normalize
 
 from fgvc.methods.few_shot.base import Episode, FewShotClassifier, assignments, check_above_zero, widened
 
@@ -15,36 +15,32 @@ NEWTON_STEPS, INNER_STEPS, HALVINGS = 100, 200, 30
 
 
 class _Problem(NamedTuple):
-    """Minimise c * cross-entropy + |B|^2 / 2, where B = X^T A: A (E, S, W) and the intercepts (E, 1, W) are one tensor.
+    """Minimise c * cross-entropy + |B|^2 / 2; B (E, S, W) and the intercepts (E, 1, W) below it are one tensor theta.
 
-    kernel: (E, S, S) products of centred support images.
+    images: (E, S, S) the centred support images in coordinates of their own span.
     targets: (E, S, W) one-hot.
     c: weight of the cross-entropy.
     """
 
-    kernel: Tensor
+    images: Tensor
     targets: Tensor
     c: float
 
     def scores(self, theta: Tensor) -> Tensor:
         """(E, S + 1, W) -> (E, S, W)."""
-        return torch.bmm(self.kernel, theta[:, :-1]) + theta[:, -1:]
-
-    def inner(self, left: Tensor, right: Tensor) -> Tensor:
-        """Return (E, 1, 1): the products of the weights that A stands for, and of the intercepts."""
-        products = (left[:, :-1] * torch.bmm(self.kernel, right[:, :-1])).sum(dim=(1, 2))
-        return (products + (left[:, -1] * right[:, -1]).sum(dim=1))[:, None, None]
+        return torch.baddbmm(theta[:, -1:], self.images, theta[:, :-1])
 
     def value(self, theta: Tensor) -> Tensor:
         """Return (E, 1, 1): what is minimised."""
-        losses = cross_entropy(self.scores(theta).transpose(1, 2), self.targets.transpose(1, 2), reduction="none")
-        weights = theta.clone()
-        weights[:, -1] = 0
-        return self.c * losses.sum(dim=1)[:, None, None] + self.inner(weights, weights) / 2
+        losses = -(self.targets * self.scores(theta).log_softmax(dim=2)).sum(dim=(1, 2))
+        return (self.c * losses + theta[:, :-1].square().sum(dim=(1, 2)) / 2)[:, None, None]
 
     def gradient(self, theta: Tensor, pull: Tensor) -> Tensor:
-        """Return penalty and pull (E, S, W) on the scores as a gradient by `inner`, in the coefficients of theta."""
-        return torch.cat([theta[:, :-1] + pull, pull.sum(dim=1, keepdim=True)], dim=1)
+        """Return the gradient (E, S + 1, W) of the penalty at theta and of a pull (E, S, W) on the scores."""
+        # All intercepts may rise together for nothing; without this, rounding makes them wander.
+        shift = pull.sum(dim=1, keepdim=True)
+        shift = shift - shift.mean(dim=2, keepdim=True)
+        return torch.cat([theta[:, :-1] + torch.bmm(self.images.transpose(1, 2), pull), shift], dim=1)
 
 
 def logistic(support: Tensor, targets: Tensor, c: float) -> tuple[Tensor, Tensor]:
@@ -61,36 +57,43 @@ def logistic(support: Tensor, targets: Tensor, c: float) -> tuple[Tensor, Tensor
     middle = support.mean(dim=1, keepdim=True)
     centred = support - middle  # the intercept takes up the shift; the system is better conditioned
     wide = centred if centred.device.type == "mps" else centred.double()
-    problem = _Problem(torch.bmm(wide, wide.transpose(1, 2)), targets.to(wide.dtype), c)
+    targets = targets.to(wide.dtype)
+    values, vectors = torch.linalg.eigh(torch.bmm(wide, wide.transpose(1, 2)))
+    least = values[:, -1:] * wide.shape[1] * torch.finfo(support.dtype).eps ** 2  # below it, rounding and no direction
+    images = vectors * torch.where(values > least, values, 0.0).clamp_min(0).sqrt().unsqueeze(1)
+    problem = _Problem(images, targets, c)
     theta = _newton(problem)
-    weights = torch.bmm(wide.transpose(1, 2), theta[:, :-1])
+    dual = c * (targets - problem.scores(theta).softmax(dim=2))  # where the gradient is 0
+    weights = torch.bmm(wide.transpose(1, 2), dual)
     intercepts = theta[:, -1:] - torch.bmm(middle.to(wide.dtype), weights)
     return weights.to(support.dtype), intercepts.to(support.dtype)
 
 
 def _newton(problem: _Problem) -> Tensor:
-    kernel, targets, c = problem
-    theta = kernel.new_zeros(len(kernel), kernel.shape[1] + 1, targets.shape[2])
-    precision = torch.finfo(kernel.dtype).eps
+    images, targets, c = problem
+    theta = images.new_zeros(len(images), images.shape[1] + 1, targets.shape[2])
+    enough = torch.finfo(images.dtype).eps ** (2 / 3)
     first = None
     for _ in range(NEWTON_STEPS):
         chances = problem.scores(theta).softmax(dim=2)
         gradient = problem.gradient(theta, c * (chances - targets))
-        size = problem.inner(gradient, gradient).clamp_min(0).sqrt()
+        size = gradient.square().sum(dim=(1, 2), keepdim=True).sqrt()
         first = size if first is None else first
-        if bool((size <= 100 * precision * (1 + first)).all()):
+        running = size > enough * first
+        if not bool(running.any()):
             break
-        step = _conjugate_gradients(problem, chances, gradient, size)
-        theta = _line_search(problem, theta, step, problem.inner(gradient, step))
+        # The more exactly solved the smaller the gradient: Newton's pace near the minimum.
+        goal = torch.where(running, size * (size / first).sqrt().clamp_max(0.1), torch.inf)
+        step = _conjugate_gradients(problem, chances, gradient, goal)
+        theta = _line_search(problem, theta, step, (gradient * step).sum(dim=(1, 2), keepdim=True))
     return theta
 
 
-def _conjugate_gradients(problem: _Problem, chances: Tensor, gradient: Tensor, size: Tensor) -> Tensor:
-    """Solve Hessian * step = gradient, the more exactly the smaller the gradient: Newton's pace near the minimum."""
-    goal = size * size.sqrt().clamp_max(0.1)
+def _conjugate_gradients(problem: _Problem, chances: Tensor, gradient: Tensor, goal: Tensor) -> Tensor:
+    """Solve Hessian * step = gradient until what is left is as small as the goal (E, 1, 1)."""
     step = torch.zeros_like(gradient)
     residual = direction = gradient
-    squared = problem.inner(residual, residual)
+    squared = residual.square().sum(dim=(1, 2), keepdim=True)
     for _ in range(INNER_STEPS):
         running = squared > goal.square()
         if not bool(running.any()):
@@ -99,10 +102,11 @@ def _conjugate_gradients(problem: _Problem, chances: Tensor, gradient: Tensor, s
         weighed = chances * moved
         pull = problem.c * (weighed - chances * weighed.sum(dim=2, keepdim=True))
         image = problem.gradient(direction, pull)
-        rate = torch.where(running, squared / problem.inner(direction, image), 0.0)
+        curvature = (direction * image).sum(dim=(1, 2), keepdim=True)
+        rate = torch.where(running, squared / curvature, 0.0)
         step = step + rate * direction
         residual = residual - rate * image
-        new = problem.inner(residual, residual)
+        new = residual.square().sum(dim=(1, 2), keepdim=True)
         direction = residual + torch.where(running, new / squared, 0.0) * direction
         squared = new
     return step

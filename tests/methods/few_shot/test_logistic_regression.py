@@ -6,6 +6,7 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp
 
 from fgvc.errors import UsageError
+from fgvc.methods.few_shot import logistic_regression
 from fgvc.methods.few_shot.logistic_regression import LogisticClassifier
 
 
@@ -61,3 +62,24 @@ def test_an_episode_is_answered_the_same_alone_and_among_others():
 def test_c_of_nothing_is_refused():
     with pytest.raises(UsageError, match="c: -1; it must be a number above 0"):
         LogisticClassifier(4, -1)
+
+
+@pytest.mark.parametrize("shots", [1, 5])
+@pytest.mark.parametrize("c", [0.1, 1.0, 1000.0])
+def test_vectors_longer_than_the_support_set_are_solved_in_a_few_steps(shots, c, monkeypatch):
+    monkeypatch.setattr(logistic_regression, "NEWTON_STEPS", 15)
+    episode = drawn(10, shots=shots, d=300, spread=1.0)
+    support = torch.nn.functional.normalize(episode.support.double(), dim=2)
+    ones = torch.nn.functional.one_hot(episode.labels, 5).double()
+    weights, intercepts = (part.requires_grad_() for part in logistic_regression.logistic(support, ones, c))
+    losses = -((support @ weights + intercepts).log_softmax(dim=2) * ones).sum()
+    (c * losses + weights.square().sum() / 2).backward()
+    assert max(weights.grad.abs().max(), intercepts.grad.abs().max()) < 1e-8 * c
+
+
+def test_images_that_occur_twice_count_twice():
+    episode = drawn(3)
+    twice = episode._replace(support=episode.support.repeat(1, 2, 1), labels=episode.labels.repeat(1, 2))
+    torch.testing.assert_close(
+        LogisticClassifier(32, 1.0)(twice), LogisticClassifier(32, 2.0)(episode), atol=1e-5, rtol=1e-5
+    )
