@@ -36,6 +36,9 @@ def main(words: list[str]) -> int:
     if not words or (words[0].startswith("-") and not {"-h", "--help"} & set(words)):
         raise UsageError("fgvc embed: give a model first, a run folder or a name of timm: fgvc embed resnet50 PHOTOS/")
     name, rest = (words[0], words[1:]) if not words[0].startswith("-") else ("", words)
+    has_data = any(word.startswith(("--config", "--data.source", "-h", "--help")) for word in rest)
+    if not has_data and free_word(COMMAND, rest, _SWITCHES) is None:
+        raise UsageError(f"fgvc embed {name}: give the photographs: a folder, a table, a run folder, or --config DATA")
     options, open_data = parse(COMMAND, ABOUT, rest, _options)
     data = _data(options, open_data)
     network = read_network(name, _wishes(name, options))

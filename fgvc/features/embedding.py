@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -77,35 +78,53 @@ def embed(
     if not overwrite:
         _check_same_photographs(folder, rows, kept)
     found = Found(Unfinished(folder, digest), counts)
-    to_compute = [found.taken_over(piece) for piece in pieces(rows, views, kept, found.unfinished, batch_size)]
-    fill([one for one in to_compute if one], embedder, data, network.resize, where, found, dtype)
-    shape = found.shape or described.get("shape")
-    if shape is None:
-        total = sum(len(one.paths) for one in rows.values())
-        raise UsageError(f"{folder}: no features: none of the {total} photographs of {', '.join(chosen)} can be read")
+    lacking = list(pieces(rows, views, kept, found.unfinished, batch_size))
+    with found.unfinished.held() if lacking or found.unfinished.is_there else nullcontext():
+        to_compute = [left for piece in lacking if (left := found.taken_over(piece))]
+        fill(to_compute, embedder, data, network.resize, where, found, dtype)
+        shape = found.shape or described.get("shape")
+        if shape is None:
+            total = sum(len(one.paths) for one in rows.values())
+            raise UsageError(f"{folder}: none of the {total} photographs of {', '.join(chosen)} can be read")
+        _write_tables(folder, rows, views, kept, found, (digest, shape, dtype), parts)
+        records = {split: _record(data, split, of_split) for split, of_split in rows.items()}
+        new = {
+            **_origin(network, terms, data),
+            "splits": list(parts),
+            "views": list(dict.fromkeys(view for there in parts.values() for view in there)),
+            "shape": list(shape),
+            "records": {**described.get("records", {}), **records},
+            "parts": parts,
+        }
+        if counts.written or any(described.get(key) != new[key] for key in ("parts", "records", "taxonomy")):
+            counts.written = True
+            write_text(folder / DESCRIPTION, json.dumps(new, indent=1) + "\n")
+            remove_others(folder, parts)
+    counts.seconds = time.perf_counter() - start
+    return open_features(folder)
+
+
+def _write_tables(
+    folder: Path,
+    rows: Mapping[str, Rows],
+    views: Sequence[str],
+    kept: Mapping[tuple[str, str], Kept],
+    found: Found,
+    form: tuple[str, Sequence[int], str],
+    parts: dict[str, dict[str, Any]],
+) -> None:
+    """Write the tables that are not as they should be, and note in `parts` what the description says of each.
+
+    Args:
+        form: hash of the terms, shape of one feature, dtype.
+    """
     for split, of_split in rows.items():
         left_out: set[int] = set()
         for view in views:
             table = _Table(split, view, of_split, kept.get((split, view)), found)
-            parts[split][view] = table.write(folder, digest, shape, dtype)
+            parts[split][view] = table.write(folder, *form)
             left_out |= table.left_out
-        counts.left_out += len(left_out)
-    records = {split: _record(data, split, of_split) for split, of_split in rows.items()}
-    new = {
-        **_origin(network, terms, data),
-        "splits": list(parts),
-        "views": list(dict.fromkeys(view for there in parts.values() for view in there)),
-        "shape": list(shape),
-        "records": {**described.get("records", {}), **records},
-        "parts": parts,
-    }
-    if counts.written or any(described.get(key) != new[key] for key in ("parts", "records", "taxonomy")):
-        counts.written = True
-        write_text(folder / DESCRIPTION, json.dumps(new, indent=1) + "\n")
-        remove_others(folder, parts)
-    found.unfinished.clear()
-    counts.seconds = time.perf_counter() - start
-    return open_features(folder)
+        found.counts.left_out += len(left_out)
 
 
 def _check(batch_size: int, dtype: str, take: str) -> None:

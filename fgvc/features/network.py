@@ -113,7 +113,7 @@ def _of_timm(name: str, wishes: Wishes) -> Network:
     weights = wishes.weights or "pretrained"
     asked = preprocessing_of(name) if weights != "none" else None
     default = asked or Preprocessing(*EvalResize(DEFAULT_SIDE))
-    size = wishes.image_size or default.size
+    size = default.size if wishes.image_size is None else wishes.image_size
     check_side("image_size", size)
     resize = _wished(EvalResize(size, *default[1:]), wishes)
     arguments = dict(wishes.model_args or {})

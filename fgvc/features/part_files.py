@@ -170,7 +170,7 @@ def read_features(table: Path, stamp: Stamp) -> Features:
     vectors = np.empty((len(column), column.type.list_size), dtype=np.float32)
     done = 0
     for chunk in column.chunks:
-        vectors[done : done + len(chunk)] = _numbers(chunk.flatten()).reshape(len(chunk), -1)
+        vectors[done : done + len(chunk)] = _numbers(chunk.flatten()).reshape(len(chunk), vectors.shape[1])
         done += len(chunk)
     return vectors
 

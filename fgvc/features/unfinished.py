@@ -8,14 +8,17 @@ batch is taken over whole, so that the features of a stopped run are those of on
 import hashlib
 import json
 import shutil
+import sys
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from fgvc.errors import FgvcError, UsageError
 from fgvc.features.part_files import Features
 from fgvc.files.whole_files import whole_file
 
@@ -62,9 +65,52 @@ class Unfinished:
         with whole_file(self._path(key)) as draft, draft.open("wb") as file:
             np.savez(file, features=batch.features, places=batch.places)
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes out while batches are computed. At the end they are thrown away; a stop leaves them.
+
+        Raises:
+            UsageError: another process is at it.
+            FgvcError: the folder cannot be written.
+        """
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            lock = (self._folder / "lock").open("ab")
+        except OSError as error:
+            raise FgvcError(f"{self._folder.parent}: cannot be written ({error.strerror or error})") from None
+        with lock:
+            self._lock(lock)
+            try:
+                yield
+            except BaseException:
+                if not any(self._folder.glob("*.npz")):
+                    self.clear()
+                raise
+            self.clear()
+
     def clear(self) -> None:
-        """Throw the batches away."""
+        """Throw the batches away, and the folder of features where nothing else is in it."""
         shutil.rmtree(self._folder, ignore_errors=True)
+        with suppress(OSError):
+            self._folder.parent.rmdir()
+
+    @property
+    def is_there(self) -> bool:
+        """Whether a stopped call has left something."""
+        return self._folder.is_dir()
+
+    def _lock(self, file: IO[bytes]) -> None:
+        if sys.platform != "win32":
+            import fcntl
+
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UsageError(
+                    f"{self._folder.parent}: another fgvc embed is writing it; wait for it, or choose another --output"
+                ) from None
+            except OSError:
+                pass  # a file system without locks: two at once are not noticed there
 
     def _path(self, key: str) -> Path:
         return self._folder / f"{key}.npz"
