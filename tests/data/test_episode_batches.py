@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fakes.tiny_run import TREE, make_photos
+from fakes.tiny_run import make_new_classes, make_photos
 
 from fgvc.data.datamodule import FineGrainedData
 from fgvc.data.episode_batches import EpisodePlan, EpisodeSampler, Kind, held_out_classes
@@ -25,18 +25,7 @@ def keys(sampler, epoch=0):
     return list(sampler)
 
 
-def make_classes(root, train=3, val=2, test=2, images=5):
-    """Write a folder whose splits have classes of their own, and return it."""
-    for split, number in {"train": train, "val": val, "test": test}.items():
-        made = make_photos(root / "made", train=images, val=0, test=0)
-        for i in range(number):
-            species = list(TREE)[i]
-            (root / split).mkdir(parents=True, exist_ok=True)
-            (made / "train" / TREE[species] / species).rename(root / split / f"{split} {species}")
-    return root
-
-
-def make_data(root, episodes=PLAN, levels=("species",), **options):
+def make_data(root, episodes=PLAN, levels=("genus", "species"), **options):
     source = ImageFolder(str(root), levels=list(levels), new_classes=True)
     return FineGrainedData(source, 32, num_workers=0, episodes=episodes, **options)
 
@@ -76,7 +65,7 @@ def test_an_evaluation_has_the_episodes_of_draw_whatever_the_epoch():
 
 
 def test_a_batch_is_an_episode_of_the_splits_own_classes(tmp_path):
-    data = make_data(make_classes(tmp_path))
+    data = make_data(make_new_classes(tmp_path))
     names = data.taxonomy.names("species")
     for split, number in {"train": 4, "val": 3, "test": 600}.items():
         loader = getattr(data, f"{split}_dataloader")()
@@ -91,7 +80,7 @@ def test_a_batch_is_an_episode_of_the_splits_own_classes(tmp_path):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_resumed_pass_is_the_rest_of_its_epoch_and_the_next_one_is_whole(tmp_path, workers):
-    root = make_classes(tmp_path)
+    root = make_new_classes(tmp_path)
 
     def loader(workers=0, **options):
         data = make_data(root, **options)
@@ -121,8 +110,8 @@ def test_a_resumed_pass_is_the_rest_of_its_epoch_and_the_next_one_is_whole(tmp_p
 
 
 def test_classes_are_held_out_where_there_is_no_val_split(tmp_path):
-    root = make_classes(tmp_path / "photos", train=3, val=0, test=2)
-    more = make_classes(tmp_path / "more", train=3, val=0, test=0)
+    root = make_new_classes(tmp_path / "photos", train=3, val=0, test=2)
+    more = make_new_classes(tmp_path / "more", train=3, val=0, test=0)
     for folder in (more / "train").iterdir():
         folder.rename(root / "train" / f"more {folder.name}")
     for seed in range(3):
@@ -187,7 +176,7 @@ def test_numbers_that_make_no_episode_are_refused(numbers, told):
 
 
 def test_too_few_classes_or_images_are_refused_by_their_key(tmp_path):
-    root = make_classes(tmp_path)
+    root = make_new_classes(tmp_path)
     with pytest.raises(UsageError, match=r"train: 3 classes, but data.episodes.n_way 4 takes"):
         make_data(root, EpisodePlan(4, 1, 2)).train_dataloader()
     with pytest.raises(UsageError, match=r"val: class 'val Larus canus' has 5 .* \(data.episodes.val_n_shot and"):
@@ -199,14 +188,14 @@ def test_too_few_classes_or_images_are_refused_by_their_key(tmp_path):
 
 def spoil(root, split, number):
     """Break the first pictures of each class."""
-    for folder in sorted((root / split).iterdir()):
+    for folder in sorted((root / split).glob("*/*")):
         for path in sorted(folder.iterdir())[:number]:
             path.write_bytes(b"no picture")
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_a_bad_image_is_replaced_by_another_of_its_class(tmp_path, split):
-    root = make_classes(tmp_path)
+    root = make_new_classes(tmp_path)
     spoil(root, split, 2)
     data = make_data(root, on_bad_image="skip")
     batches = list(getattr(data, f"{split}_dataloader")())
@@ -222,7 +211,7 @@ def test_a_bad_image_is_replaced_by_another_of_its_class(tmp_path, split):
 
 
 def test_a_class_without_enough_good_images_stops(tmp_path):
-    root = make_classes(tmp_path)
+    root = make_new_classes(tmp_path)
     spoil(root, "val", 3)
     with pytest.raises(ImageError, match="val images that were tried can be read"):
         list(make_data(root, on_bad_image="skip").val_dataloader())
