@@ -38,20 +38,17 @@ def make_photos(root: Path, train: int = 6, val: int = 3, test: int = 3, noise: 
     return root
 
 
-def make_new_classes(
-    root: Path, images: int = 5, train: int = 3, val: int = 2, test: int = 2, noise: int = 60, above: str = ""
-) -> Path:
+def make_new_classes(root: Path, images: int = 5, train: int = 3, val: int = 2, test: int = 2, above: str = "") -> Path:
     """Write `root/<split>/<above>/<genus>/<split> <species>/*.png`: each split has classes of its own.
 
     Args:
         root: the folder to make.
         images: pictures per species.
         train, val, test: species of each split, at most three; 0 leaves the split out.
-        noise: see `make_photos`.
         above: folders of one order and family, say, above the genera.
     """
     for split, number in {"train": train, "val": val, "test": test}.items():
-        made = make_photos(root / f"made {split}", images, 0, 0, noise, above) / "train" / above
+        made = make_photos(root / f"made {split}", images, 0, 0, above=above) / "train" / above
         for species, genus in list(TREE.items())[:number]:
             folder = root / split / above / genus
             folder.mkdir(parents=True, exist_ok=True)
