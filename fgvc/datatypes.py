@@ -1,6 +1,7 @@
 """The three things that travel: Record (a file and its label), Sample (pixels), Prediction (scores).
 
-Shape letters: N images, S side of the source image, K boxes per image, D width of the embedding.
+Shape letters: N images, S side of the source image, K boxes per image, D width of the embedding; of an episode: W ways,
+K shots.
 """
 
 from dataclasses import dataclass, field
@@ -22,6 +23,21 @@ class Sample(NamedTuple):
     label: Tensor
     index: Tensor  # type: ignore[assignment]
     view: Tensor
+
+
+class EpisodeSample(NamedTuple):
+    """The photographs of one few-shot episode: W K of the support way by way, then the queries way by way.
+
+    image, label, index, view: as a batch of Samples.
+    n_way, n_shot: W and K.
+    """
+
+    image: Tensor
+    label: Tensor
+    index: Tensor  # type: ignore[assignment]
+    view: Tensor
+    n_way: int
+    n_shot: int
 
 
 @dataclass

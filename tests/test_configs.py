@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from fakes.tiny_run import CPU, NET, data_flags, make_photos, read_csv
+from fakes.tiny_run import CPU, NET, data_flags, make_new_classes, make_photos, read_csv
 
 from fgvc.__main__ import main
 from fgvc.data.sources.base import named_sources
@@ -53,7 +53,7 @@ def source_flags(arguments):
 
 
 def shrink(tree):
-    """Return a config with timm's smallest networks, small images and one epoch per phase."""
+    """Return a config with timm's smallest networks, small images and episodes, and one epoch per phase."""
     if isinstance(tree, list):
         return [shrink(value) for value in tree]
     if not isinstance(tree, dict):
@@ -65,6 +65,8 @@ def shrink(tree):
     for key, value in {"image_size": 64, "source_size": 96, "epochs": 1}.items():
         if small.get(key) is not None:
             small[key] = value
+    if small.get("episodes"):
+        small["episodes"] = dict.fromkeys(small["episodes"], 2) | {"n_shot": 1, "val_n_shot": 1}
     if "trainer" in small:
         small["trainer"]["max_epochs"] = max(1, len(small.get("phases") or []))
     return small
@@ -97,11 +99,21 @@ def photos(tmp_path_factory):
     return make_photos(tmp_path_factory.mktemp("data") / "photos", train=3, val=1, test=1, above="birds/finches")
 
 
+@pytest.fixture(scope="module")
+def new_classes(tmp_path_factory):
+    """The same four levels; val and test have species that train does not have."""
+    return make_new_classes(tmp_path_factory.mktemp("data") / "photos", images=3, above="birds/finches")
+
+
 @pytest.mark.parametrize("config", METHODS, ids=stem)
-def test_every_method_trains(config, photos, tmp_path, monkeypatch):
+def test_every_method_trains(config, photos, new_classes, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / config.name).write_text(yaml.safe_dump(shrink(yaml.safe_load(config.read_text()))))
-    assert fit("--config", config.name, *data_flags(photos, batch_size=2, levels=LEVELS)) == 0
+    tree = yaml.safe_load(config.read_text())
+    (tmp_path / config.name).write_text(yaml.safe_dump(shrink(tree)))
+    flags = data_flags(photos, batch_size=2, levels=LEVELS)
+    if tree.get("data", {}).get("episodes"):
+        flags = [*data_flags(new_classes, levels=LEVELS), "--data.source.init_args.new_classes", "true"]
+    assert fit("--config", config.name, *flags) == 0
     check_run()
     assert main(["validate", "runs/run"]) == 0  # the short names of its config are understood
 

@@ -42,6 +42,8 @@ def _main(command: str, args: list[str]) -> int:
     if cli.config["trainer"]["barebones"]:
         raise UsageError(f"trainer.barebones: it counts nothing, and fgvc {command} is there to count; leave it out")
     cli.without_weights()
+    if other and cli.config["data"]["episodes"]:
+        raise UsageError("--data: this run is tested on episodes of its own test split; leave --data out")
     if other:
         other.build(cli)
         other.folder.mkdir(exist_ok=True)
@@ -50,14 +52,15 @@ def _main(command: str, args: list[str]) -> int:
     _read_weights(cli, command, run)
     folder = other.folder if other else run or Path()
     table = PredictionTable(folder / run_folder.ANSWERS)
-    callbacks = [BadImages(folder), *([table] if command == "test" else [])]
+    answers_images = command == "test" and cli.model.scores_classes
+    callbacks = [BadImages(folder), *([table] if answers_images else [])]
     cli.build_trainer(callbacks=callbacks)
     cli.check_batches({"validate": "val"}.get(command, command))
     with cli.in_our_words():
         results = getattr(cli.trainer, command)(cli.model, datamodule=cli.datamodule, verbose=False)
     if cli.trainer.is_global_zero:
         values = {name: round(float(value), 6) for result in results for name, value in result.items()}
-        answers = read_answers(table.path) if command == "test" else None
+        answers = read_answers(table.path) if answers_images else None
         if answers is not None:
             values = _with_macro(values, macro_scores(answers))
         _tell(cli, command, values, run and folder)
@@ -98,7 +101,9 @@ def _tell(cli: RunCLI, command: str, values: dict[str, float], folder: Path | No
     if folder:
         said = {run_folder.PHOTOGRAPHS: str(Path(records.root).absolute()), run_folder.READOUT: cli.model.readout}
         write_text(folder / f"{command}.json", json.dumps(values | (said if command == "test" else {}), indent=1))
-    print_summary(f"{len(records)} {split} images", values, f"{split}/")
+    episodes = cli.datamodule.episodes
+    title = f"{len(records)} {split} images"
+    print_summary(f"{title}, {episodes.kind(split)}" if episodes else title, values, f"{split}/")
 
 
 def _tell_tables(cli: RunCLI, answers: Answers, folder: Path, of_run: bool) -> None:

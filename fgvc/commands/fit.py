@@ -121,7 +121,7 @@ def build(cli: RunCLI, run: Run) -> None:
                 cli.config_init["phases"],
                 cli.config_init["cycle_phases"],
                 cli.config["ema"],
-                monitor=f"val/{data.taxonomy.leaf_level}/top1" if _validates(cli) else None,
+                monitor=cli.model.monitor if _validates(cli) else None,
                 minutes=cli.config["save_every_minutes"],
                 patience=cli.config["early_stopping"],
             ),
@@ -166,6 +166,8 @@ def _find_batch_size(cli: RunCLI) -> None:
     settings = cli.config_init["trainer"]
     if processes.are_several(settings):
         raise UsageError("--find_batch_size: one process searches; find it with --trainer.devices 1")
+    if cli.datamodule.episodes:
+        raise UsageError("--find_batch_size: a batch is an episode here; data.episodes says how large it is")
     size = find_size(cli.model, cli.datamodule, settings)
     cli.typed["data"]["batch_size"], cli.typed["find_batch_size"] = size, False
     tell(f"batch size: {size}; model.lr {cli.model.hparams['lr']:g} is for the whole batch")
@@ -174,7 +176,7 @@ def _find_batch_size(cli: RunCLI) -> None:
 def _doubts(data: FineGrainedData, steps: int) -> list[str]:
     """Return what of the data is probably not meant so: how the source read them, and an epoch of a single step."""
     told = list(data.source.doubts.values())
-    if steps == 1:
+    if steps == 1 and not data.episodes:
         images = len(data.records("train"))
         more = f"--data.batch_size {max(1, images // 8)} learns more often"
         told.append(f"an epoch is one step of {data.batch_size} of {images} training images: {more}")
@@ -286,7 +288,9 @@ def finish(cli: RunCLI, run: Run) -> None:
     model = Model(cli.model.recognizer.eval(), architecture, cli.datamodule.resize, {}, provenance)
     path = save(model, run.folder / run_folder.MODEL)  # at once: the calibration reads images, which may fail
     told = ""
-    if "val" in cli.datamodule.splits:
+    if not cli.model.scores_classes:
+        told = "not calibrated: the model knows no classes yet\n"
+    elif "val" in cli.datamodule.splits:
         try:
             told = calibrate_model(model, cli.datamodule, "val", cli.trainer.strategy.root_device)
             save(model, path)
@@ -294,4 +298,5 @@ def finish(cli: RunCLI, run: Run) -> None:
             told = f"not calibrated ({error}); mend it and run fgvc calibrate {quoted(run.folder)}\n"
     print_summary(f"trained {counted(cli.trainer.current_epoch, 'epoch')}", values, "val/")
     tell(f"{told}model: {path}")
-    tell(f"next:  fgvc test {quoted(run.folder)}\n       fgvc predict {quoted(run.folder)} PHOTO...")
+    then = "predict {} PHOTO..." if cli.model.scores_classes else "few-shot enroll {} FOLDER"
+    tell(f"next:  fgvc test {quoted(run.folder)}\n       fgvc {then.format(quoted(run.folder))}")

@@ -11,7 +11,7 @@ from typing import Any
 import jsonargparse
 from pytorch_lightning import callbacks, loggers
 from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, _InstantiatorFn
 from pytorch_lightning.plugins.io import CheckpointIO
 from pytorch_lightning.utilities.exceptions import MisconfigurationException  # type: ignore[attr-defined]
 
@@ -26,6 +26,7 @@ from fgvc.errors import UsageError
 from fgvc.methods.slots import known_classes
 from fgvc.training import callback_list, processes, users_callbacks
 from fgvc.training.callbacks.phases import Phase
+from fgvc.training.episodic import EpisodicModule
 from fgvc.training.module import FineGrainedModule
 
 FOLLOWS = {
@@ -71,6 +72,9 @@ class RunCLI(LightningCLI):
                 "allow_abbrev": False,  # a key cut short is a misspelt key
             },
         )
+        self.parser.add_instantiator(
+            _OfItsKind(cli=self, key="model"), FineGrainedModule, subclasses=False, prepend=True
+        )
         self.typed = self.config.clone()
         self.typed["overwrite"] = False  # whoever repeats the run from its config has not asked for that
 
@@ -93,6 +97,7 @@ class RunCLI(LightningCLI):
         users_callbacks.check(map(_class_and_arguments, _listed(self.config["trainer"]["callbacks"])))
         for group, owner in (("data", FineGrainedData), ("model", FineGrainedModule)):
             values.check_nulls(vars(self.config[group]), owner, group)
+        _check_episodes(self.config)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what belongs to a run, and say which numbers follow from others."""
@@ -198,6 +203,34 @@ class RunCLI(LightningCLI):
     def plain_config(self) -> str:
         """Return the YAML that repeats the run; the classes of fgvc stand by their short names."""
         return with_short_names(str(self.parser.dump(self.typed, skip_link_targets=True, skip_none=False)))
+
+
+class _OfItsKind(_InstantiatorFn):
+    """Makes the training module that goes with the recognizer."""
+
+    def __call__(self, class_type: type[Any], *args: Any, applied_instantiation_links: Any, **keys: Any) -> Any:
+        """Make it; the parser looks at the names of the arguments."""
+        kind = EpisodicModule if _learns_from_episodes(self.cli.config) else class_type
+        return super().__call__(kind, *args, applied_instantiation_links=applied_instantiation_links, **keys)
+
+
+def _learns_from_episodes(config: Any) -> bool:
+    recognizer = config["model"]["recognizer"]
+    kind = _class_and_arguments(recognizer)[0] if recognizer else None
+    return bool(getattr(kind, "learns_from_episodes", False))
+
+
+def _check_episodes(config: Any) -> None:
+    """Refuse a network for episodes on ordinary batches, and the other way round."""
+    if _learns_from_episodes(config) and config["data"]["episodes"] is None:
+        kind = str(config["model"]["recognizer"]["class_path"]).rpartition(".")[2]
+        raise UsageError(
+            f"data.episodes: null given, but {kind} learns from episodes; give e.g. --data.episodes.n_way 5"
+        )
+    if config["data"]["episodes"] is not None and not _learns_from_episodes(config):
+        raise UsageError(
+            "data.episodes: given, but model.recognizer learns from ordinary batches; give FewShotRecognizer"
+        )
 
 
 def _all_loggers(users: Any, own: Any) -> Any:

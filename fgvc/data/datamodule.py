@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal
 
 import cv2
@@ -13,6 +14,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from fgvc.data.dataset import OnBadImage, PhotoDataset, Transform
+from fgvc.data.episode_batches import (
+    EpisodePhotos,
+    EpisodePlan,
+    EpisodeSampler,
+    check_disjoint,
+    collate_episode,
+    held_out_classes,
+    positions,
+)
 from fgvc.data.loaders import EvalLoader, Order, TrainLoader, collate
 from fgvc.data.records import Records
 from fgvc.data.samplers import Balance, EvalSampler, TrainSampler
@@ -51,6 +61,10 @@ class FineGrainedData(pl.LightningDataModule):
         on_bad_image: `error` stops at a file that cannot be read; `skip` continues: training takes another image in
             its place, and no metric counts it; see `unreadable`.
         limits: how large a photograph may be, and of which format.
+        episodes: for a few-shot network, which is trained and judged on episodes: each is one batch. Train, val and
+            test then have no class in common; where the source has no val split, `val_fraction` is the share of the
+            training classes that is held out, and groups are not regarded. An image that cannot be read is replaced by
+            another of its class. One process trains.
 
     Raises:
         UsageError: a setting outside its range.
@@ -75,6 +89,7 @@ class FineGrainedData(pl.LightningDataModule):
         fold: int = 1,
         on_bad_image: Literal["error", "skip"] = "error",
         limits: Limits = Limits(),  # noqa: B008 - frozen
+        episodes: EpisodePlan | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= val_fraction < 1:
@@ -113,7 +128,15 @@ class FineGrainedData(pl.LightningDataModule):
         self._records: dict[str, Records] = {}
         if folds and not 1 <= fold <= folds:
             raise UsageError(f"data.fold: {fold}; there are the folds 1 to {folds}")
-        self._positions = _positions(source, val_fraction, split_seed, folds, fold)
+        self.episodes = episodes and episodes.check()
+        if episodes and folds:
+            raise UsageError(
+                f"data.folds: {folds}; folds share every class out, but episodes are tested on new classes"
+            )
+        if episodes and balance != "uniform":
+            raise UsageError(f"data.balance: {balance}; episodes draw all classes equally often; leave it out")
+        self._split_seed = split_seed
+        self._positions = _positions(source, val_fraction, split_seed, folds, fold, by_class=episodes is not None)
 
     @property
     def taxonomy(self) -> Taxonomy:
@@ -155,7 +178,9 @@ class FineGrainedData(pl.LightningDataModule):
         """Start a phase of training; sources here show the same images in every phase."""
 
     def train_dataloader(self) -> DataLoader[Sample]:
-        """Training batches of equal size; a rest is left out."""
+        """Training batches of equal size, where a rest is left out, or episodes."""
+        if self.episodes:
+            return self._episode_loader("train", self.episodes)
         records = self.records("train")
         rank, world_size = self._place()
         sampler = TrainSampler(records.labels, self.balance, self.seed, rank, world_size)
@@ -174,11 +199,13 @@ class FineGrainedData(pl.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Sample] | list[DataLoader[Sample]]:
         """Validation batches; no loader where nothing is held out."""
-        return self._eval_loader("val") if "val" in self._positions else []
+        if "val" not in self._positions:
+            return []
+        return self._episode_loader("val", self.episodes) if self.episodes else self._eval_loader("val")
 
     def test_dataloader(self) -> DataLoader[Sample]:
         """Test batches."""
-        return self._eval_loader("test")
+        return self._episode_loader("test", self.episodes) if self.episodes else self._eval_loader("test")
 
     def whole_split(self, split: str, rows: Sequence[int] | None = None) -> DataLoader[Sample]:
         """Batches of a split, or of some of its images, for this process alone, however many processes train."""
@@ -196,14 +223,41 @@ class FineGrainedData(pl.LightningDataModule):
         sampler = EvalSampler(len(dataset), *(place or self._place())) if rows is None else [(0, row) for row in rows]
         return EvalLoader(dataset, sampler=sampler, **self._loading())
 
-    def _dataset(self, split: str, transform: Transform, seed: int, skip: OnBadImage) -> PhotoDataset:
+    def _episode_loader(self, split: str, plan: EpisodePlan) -> DataLoader[Any]:
+        """Return a loader of episodes; raises UsageError where the split has none, or for several processes."""
+        if self._place()[1] > 1:
+            raise UsageError("data.episodes: one process trains on episodes; give --trainer.devices 1")
+        kind, records, is_training = plan.kind(split), self.records(split), split == "train"
+        if not is_training and "train" in self.splits:
+            check_disjoint(self.records("train").labels, records.labels, self.taxonomy, split)
+        found = positions(records.labels, self.taxonomy, kind, split)
+        seed = self.seed if is_training else self._split_seed
+        sampler = EpisodeSampler(found, kind, seed, is_training)
+        transform: Transform = self._train_transform if is_training else self._eval_transform
+        dataset = self._dataset(split, transform, self.seed if is_training else 0, "replace", EpisodePhotos)
+        loading = self._loading() | {"batch_size": kind.images, "collate_fn": partial(collate_episode, kind=kind)}
+        if not is_training:
+            return EvalLoader(dataset, sampler=sampler, **loading)
+        order: Order = {
+            "data.batch_size": kind.images,
+            "data.seed": self.seed,
+            "data.episodes": str(kind),
+            "images of an epoch": len(sampler),
+            "training images": len(records),
+            "processes": 1,
+        }
+        return TrainLoader(dataset, sampler=sampler, order=order, **loading)
+
+    def _dataset(
+        self, split: str, transform: Transform, seed: int, skip: OnBadImage, kind: type[PhotoDataset] = PhotoDataset
+    ) -> PhotoDataset:
         records = self.records(split)
         if self.on_bad_image == "error":
-            return PhotoDataset(records, transform, seed, split, limits=self.limits)
+            return kind(records, transform, seed, split, limits=self.limits)
         if split not in self._unreadable:
             self._unreadable[split] = torch.zeros(len(records), dtype=torch.bool)
             self._unreadable[split].share_memory_()  # type: ignore[no-untyped-call]
-        return PhotoDataset(records, transform, seed, split, skip, self._unreadable[split], self.limits)
+        return kind(records, transform, seed, split, skip, self._unreadable[split], self.limits)
 
     def _place(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
@@ -236,8 +290,13 @@ def _alone(worker: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _positions(source: DataSource, fraction: float, seed: int, folds: int, fold: int) -> dict[str, tuple[str, Any]]:
-    """Return for each split the split of the source that it is read from, and the positions there (None: all)."""
+def _positions(
+    source: DataSource, fraction: float, seed: int, folds: int, fold: int, by_class: bool = False
+) -> dict[str, tuple[str, Any]]:
+    """Return for each split the split of the source that it is read from, and the positions there (None: all).
+
+    With `by_class` whole classes are held out.
+    """
     positions: dict[str, tuple[str, Any]] = {split: (split, None) for split in source.splits}
     if "train" not in positions or not (folds or ("val" not in positions and fraction > 0)):
         return positions
@@ -248,7 +307,10 @@ def _positions(source: DataSource, fraction: float, seed: int, folds: int, fold:
         positions["test"] = ("train", left[is_held])
         left = left[~is_held]
     if "val" not in positions and fraction > 0:
-        held_out = stratified_split(labels[left], fraction, seed, None if groups is None else groups[left])
+        if by_class:
+            held_out = held_out_classes(labels[left], source.taxonomy, fraction, seed)
+        else:
+            held_out = stratified_split(labels[left], fraction, seed, None if groups is None else groups[left])
         positions["val"] = ("train", left[held_out])
         left = left[~held_out]
     positions["train"] = ("train", left)

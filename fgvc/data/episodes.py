@@ -56,15 +56,17 @@ class Episodes:
         return f"{len(self):,} episodes, {self.n_way}-way {self.n_shot}-shot, {self.n_query} queries per class"
 
 
-def check_kind(n_way: int, n_shot: int, n_query: int, n_episodes: int = 1) -> None:
-    """Raise UsageError for numbers that make no episode."""
+def check_kind(n_way: int, n_shot: int, n_query: int, n_episodes: int = 1, flag: str = "--") -> None:
+    """Raise UsageError for numbers that make no episode; `flag` stands before their names in the message."""
     least = {"n_way": (n_way, 2), "n_shot": (n_shot, 1), "n_query": (n_query, 1), "n_episodes": (n_episodes, 1)}
     for name, (number, lowest) in least.items():
         if number < lowest:
-            raise UsageError(f"--{name} {number}: give {lowest} or more")
+            raise UsageError(f"{flag}{name} {number}: give {lowest} or more")
 
 
-def positions_of(labels: npt.NDArray[Any], n_way: int, images: int, names: Sequence[str], where: str) -> list[Ints]:
+def positions_of(
+    labels: npt.NDArray[Any], n_way: int, images: int, names: Sequence[str], where: str, flag: str = "--"
+) -> list[Ints]:
     """Return for each class the positions of its images, class by class.
 
     Args:
@@ -73,21 +75,22 @@ def positions_of(labels: npt.NDArray[Any], n_way: int, images: int, names: Seque
         images: how many images of a class it takes.
         names: of the classes, for messages.
         where: which images these are, for messages.
+        flag: what stands before `n_way` in messages.
 
     Raises:
         UsageError: fewer classes, or a class with fewer images; it is named.
     """
     known = np.unique(labels[labels >= 0])
     if len(known) < n_way:
-        raise UsageError(f"{where}: {len(known)} classes, but --n_way {n_way} takes as many in an episode")
+        raise UsageError(f"{where}: {len(known)} classes, but {flag}n_way {n_way} takes as many in an episode")
     found = [np.flatnonzero(labels == one) for one in known]
     few = [(names[one], len(rows)) for one, rows in zip(known.tolist(), found, strict=True) if len(rows) < images]
     if few:
         name, count = min(few, key=lambda pair: pair[1])
         more = f", and {len(few) - 1} more have too few" if len(few) > 1 else ""
         raise UsageError(
-            f"{where}: class {name!r} has {count} images, but an episode takes {images} of a class (--n_shot and "
-            f"--n_query together){more}; give smaller numbers, or leave the class out"
+            f"{where}: class {name!r} has {count} images, but an episode takes {images} of a class ({flag}n_shot and "
+            f"{flag}n_query together){more}; give smaller numbers, or leave the class out"
         )
     return found
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from fgvc.data.samplers import TrainSampler
+from fgvc.data.samplers import EpochSampler
 from fgvc.datatypes import Sample
 
 Order = dict[str, int | str]
@@ -21,13 +21,14 @@ class TrainLoader(DataLoader[Sample]):
     Args:
         dataset: the training images.
         sampler: whose order is a function of the epoch.
-        order: names and values that the order of the batches depends on.
+        order: names and values that the order of the batches depends on; `images of an epoch` where these are not the
+            training images.
         options: of DataLoader.
     """
 
-    sampler: TrainSampler
+    sampler: EpochSampler
 
-    def __init__(self, dataset: Dataset[Sample], sampler: TrainSampler, order: Order, **options: Any) -> None:
+    def __init__(self, dataset: Dataset[Sample], sampler: EpochSampler, order: Order, **options: Any) -> None:
         super().__init__(dataset, sampler=sampler, **options)
         self._order = order
         self._given = self._start = 0
@@ -58,7 +59,8 @@ class TrainLoader(DataLoader[Sample]):
         images = (
             int(state["images"]) if "images" in state else int(state["batches"]) * state["order"]["data.batch_size"]
         )
-        of_process = state["order"]["training images"] // state["order"]["processes"]
+        of_epoch = state["order"].get("images of an epoch", state["order"]["training images"])
+        of_process = of_epoch // state["order"]["processes"]
         if of_process - images < state["order"]["data.batch_size"]:
             epoch, images = epoch + 1, 0
         if images and self.changed(state):

@@ -1,7 +1,7 @@
 """The order of the images: a function of (seed, epoch, rank), yielded as (epoch, index)."""
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,26 @@ def image_weights(
     weights: npt.NDArray[np.float64] = per_class[nodes]
     weights /= weights.sum()
     return weights
+
+
+class EpochSampler(Protocol):
+    """What a `TrainLoader` asks of its sampler.
+
+    epoch: of the next pass.
+    skip: how many images the next pass leaves out at its beginning: a resumed run has seen them.
+    """
+
+    epoch: int
+    skip: int
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the next pass; Lightning calls this."""
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """Iterate over (epoch, index)."""
+
+    def __len__(self) -> int:
+        """Return how many images a pass has."""
 
 
 class TrainSampler(Sampler[tuple[int, int]]):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from fgvc.errors import FgvcError, UsageError, did_you_mean
-from fgvc.methods import local_weights
+from fgvc.methods import conv4, local_weights, resnet12  # noqa: F401 - two register networks with timm
 from fgvc.methods.features import Features, Layout, from_network, layout_of
 from fgvc.methods.last_stage import LastStage, cut
 from fgvc.methods.own_head import OwnHead, ran, stand_in, take_head

@@ -5,7 +5,7 @@ Shape letters: N images, S side of the source image, C classes of a level.
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal, TypedDict
+from typing import Any, ClassVar, Literal, TypedDict
 
 import numpy as np
 import pytorch_lightning as pl
@@ -73,6 +73,9 @@ class FineGrainedModule(pl.LightningModule):
         UsageError: a setting outside its range.
     """
 
+    scores_classes: ClassVar[bool] = True
+    """Whether an evaluation answers with the classes of the taxonomy, image by image, so that these can be counted."""
+
     def __init__(
         self,
         recognizer: RecognizerFactory,
@@ -115,6 +118,11 @@ class FineGrainedModule(pl.LightningModule):
         """Level -> what its logits are divided by for calibrated probabilities; 1 where it is not named."""
         self.readout = OWN
         """Where the probabilities of an answer's lineage come from, see `lineage_log_probs`."""
+
+    @property
+    def monitor(self) -> str:
+        """The number that chooses the best epoch."""
+        return f"val/{self.taxonomy.leaf_level}/top1"
 
     def forward(self, images: Tensor) -> Prediction:
         """Images (N, 3, S, S) uint8 or float in 0..255 -> Prediction."""
@@ -161,7 +169,8 @@ class FineGrainedModule(pl.LightningModule):
         factor = warmup_cosine(min(step, steps), steps, round(self.hparams["warmup_epochs"] * per_epoch))
         optimizer: Any = self.optimizers()
         self.rates.set(optimizer.param_groups, factor)
-        self.log("train/lr", self.rates.lr * factor, on_step=False, on_epoch=True)
+        size = len(batch.image)
+        self.log("train/lr", self.rates.lr * factor, on_step=False, on_epoch=True, batch_size=size)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the classes: weights of the same shape may belong to others."""

@@ -46,6 +46,8 @@ def _network(datamodule: Any, model: Any, trainer: Any) -> str:
 
 
 def _steps(datamodule: Any, trainer: Any) -> str:
+    if datamodule.episodes:
+        return _episodes(datamodule, trainer)
     world, batch = trainer.world_size, datamodule.batch_size
     images = len(datamodule.records("train"))
     loaded = len(datamodule.train_dataloader())
@@ -60,3 +62,10 @@ def _steps(datamodule: Any, trainer: Any) -> str:
     rest, cut = images - loaded * batch * world, (loaded - batches) * batch * world
     why = [f"{rest} (the rest of a batch)"] * (rest > 0) + [f"{cut} (trainer.limit_train_batches)"] * (cut > 0)
     return f"{line}; each epoch leaves out {' and '.join(why)}, others each time" if why else line
+
+
+def _episodes(datamodule: Any, trainer: Any) -> str:
+    kind = datamodule.episodes.kind("train")
+    kind = kind._replace(episodes=limited(kind.episodes, trainer.limit_train_batches))
+    epochs = f"{counted(trainer.max_epochs, 'epoch')} of " if (trainer.max_epochs or -1) > 0 else "an epoch is "
+    return f"training: {epochs}{kind}"

@@ -1,6 +1,7 @@
 """A run small enough for tests: coloured pictures in class folders, timm's smallest network, one process."""
 
 import csv
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,25 @@ def make_photos(root: Path, train: int = 6, val: int = 3, test: int = 3, noise: 
                 rng = np.random.default_rng([s, i, len(split)])
                 pixels = np.array(COLOURS[species]) + rng.integers(-noise, noise + 1, (40, 48, 1))
                 Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"{split}{i}.png")
+    return root
+
+
+def make_new_classes(root: Path, images: int = 5, train: int = 3, val: int = 2, test: int = 2, above: str = "") -> Path:
+    """Write `root/<split>/<above>/<genus>/<split> <species>/*.png`: each split has classes of its own.
+
+    Args:
+        root: the folder to make.
+        images: pictures per species.
+        train, val, test: species of each split, at most three; 0 leaves the split out.
+        above: folders of one order and family, say, above the genera.
+    """
+    for split, number in {"train": train, "val": val, "test": test}.items():
+        made = make_photos(root / f"made {split}", images, 0, 0, above=above) / "train" / above
+        for species, genus in list(TREE.items())[:number]:
+            folder = root / split / above / genus
+            folder.mkdir(parents=True, exist_ok=True)
+            (made / genus / species).rename(folder / f"{split} {species}")
+        shutil.rmtree(root / f"made {split}")
     return root
 
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,7 @@ class ImageFolder(DataSource):
         splits: split -> its folder below root where these have other names, e.g. {train: Training, test: Testing}.
         splits_as_classes: take folders that are called like splits for classes.
         similar_labels: allow classes whose names differ only in case, blanks, hyphens or Unicode form.
+        new_classes: let val and test have classes that train does not have, for few-shot learning.
 
     Raises:
         UsageError: no such folder, no class folders or pictures, fewer nested folders than levels, a class in val or
@@ -58,6 +60,7 @@ class ImageFolder(DataSource):
         splits: dict[str, str] | None = None,
         splits_as_classes: bool = False,
         similar_labels: bool = False,
+        new_classes: bool = False,
     ) -> None:
         if levels and taxonomy:
             raise UsageError("image folder: give `levels` (nested folders) or `taxonomy` (a CSV), not both")
@@ -82,9 +85,10 @@ class ImageFolder(DataSource):
             self._taxonomy = Taxonomy.from_csv(taxonomy)
             nodes = {path: self._find(path[0], taxonomy) for paths in classes.values() for path in sorted(set(paths))}
         else:
+            known = [*chain.from_iterable(classes.values())] if new_classes else classes["train"]
             if not similar_labels:
-                check_similar(str(self.root), Counter(classes["train"]))
-            self._taxonomy = grow(levels or ["class"], classes["train"])
+                check_similar(str(self.root), Counter(known))
+            self._taxonomy = grow(levels or ["class"], known)
             nodes = node_of_path(self._taxonomy)
         if not levels and not taxonomy and (inner := nesting(_below(files["train"], folders["train"]))):
             self.doubts = {"nested_folders": inner.told(str(self.root / folders["train"]))}

@@ -47,6 +47,7 @@ class Table(DataSource):
         seed: changes which rows are cut off.
         real_labels: words such as `none` or `-` that name a class on purpose; otherwise such a cell is refused.
         similar_labels: allow classes whose names differ only in case, blanks, hyphens or Unicode form.
+        new_classes: let val and test have classes that train does not have, for few-shot learning.
 
     Raises:
         UsageError: a missing file or column, a column that is nearly called `split` or `group`, two spellings of one
@@ -67,6 +68,7 @@ class Table(DataSource):
         seed: int = 0,
         real_labels: list[str] | None = None,
         similar_labels: bool = False,
+        new_classes: bool = False,
     ) -> None:
         if levels and taxonomy:
             raise UsageError("table: give `levels` (columns of the table) or `taxonomy` (a CSV), not both")
@@ -87,7 +89,9 @@ class Table(DataSource):
             labels = _find_labels(rows, label_column, self._taxonomy)
         else:
             _check_names(rows, label_columns, real_labels or [])
-            self._taxonomy, labels = _grow_labels(rows, label_columns, levels or ["class"], splits)
+            self._taxonomy, labels = _grow_labels(
+                rows, label_columns, levels or ["class"], None if new_classes else splits
+            )
             if not similar_labels:
                 check_similar(path, {self._taxonomy.path(node): n for node, n in Counter(labels).items()})
         if splits is None:

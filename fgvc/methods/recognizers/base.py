@@ -66,6 +66,9 @@ class Recognizer(nn.Module, ABC):
     phases: ClassVar[Mapping[str, PhasePlan]] = {"all": PhasePlan(), "head": PhasePlan(still=PRETRAINED)}
     """What each phase does: `all` trains everything, `head` keeps the backbones and the copies of last stages."""
 
+    learns_from_episodes: ClassVar[bool] = False
+    """Whether its training batches are few-shot episodes, see `FewShotRecognizer`."""
+
     heads_plan: ClassVar[PhasePlan] = PhasePlan()
     """The terms of a phase that belongs to the heads."""
 

@@ -109,10 +109,10 @@ class EpochLines(ProgressBar):
 
 
 def _finest(trainer: Any, pl_module: Any) -> dict[str, str]:
-    """Return the accuracy at the finest level, of the last validation; nothing where none was counted."""
-    level = pl_module.taxonomy.leaf_level if hasattr(pl_module, "taxonomy") else ""
-    value = trainer.callback_metrics.get(f"val/{level}/top1")
-    return {} if value is None else {f"val/{level}/top1": f"{100 * float(value):.2f} %"}
+    """Return the number that chooses the best epoch, of the last validation; nothing where none was counted."""
+    name = getattr(pl_module, "monitor", "")
+    value = trainer.callback_metrics.get(name)
+    return {} if value is None else {name: f"{100 * float(value):.2f} %"}
 
 
 def print_summary(title: str, values: Mapping[str, float], prefix: str) -> None:

@@ -42,6 +42,18 @@ def test_train_val_and_test_folders_are_read(tmp_path):
     assert named(source, "test") == {str(tmp_path / "test/b/4.jpg"): "b"}
 
 
+def test_val_and_test_may_have_new_classes(tmp_path):
+    put(tmp_path, "train/b/2.jpg", "train/a/1.jpg", "val/c/3.jpg", "test/d/4.jpg")
+    with pytest.raises(UsageError, match="train has no class folder 'c'"):
+        ImageFolder(str(tmp_path))
+    source = ImageFolder(str(tmp_path), new_classes=True)
+    assert source.taxonomy.names("class") == ("a", "b", "c", "d")
+    assert [source.records(split).labels.tolist() for split in source.splits] == [[0, 1], [2], [3]]
+    put(tmp_path, "test/D/4.jpg")
+    with pytest.raises(UsageError, match="'D'"):
+        ImageFolder(str(tmp_path), new_classes=True)
+
+
 def test_pictures_of_a_record_can_be_opened(tmp_path):
     (tmp_path / "train" / "Möwe am See").mkdir(parents=True)
     Image.new("RGB", (5, 4), "red").save(tmp_path / "train" / "Möwe am See" / "ein Bild.png")

@@ -39,6 +39,13 @@ def said(text, folder, files=True, **options):
     return str(caught.value)
 
 
+def test_val_and_test_may_have_new_classes(tmp_path):
+    text = "path,label,split\na.jpg,gull,train\nb.jpg,duck,val\nc.jpg,tern,test\n"
+    source = Table(table(tmp_path, text), new_classes=True)
+    assert source.taxonomy.names("class") == ("duck", "gull", "tern")
+    assert [source.records(split).labels.tolist() for split in ("train", "val", "test")] == [[1], [0], [2]]
+
+
 def test_labels_and_splits_of_a_plain_table(tmp_path):
     text = (
         "path,label,split\nx/a.jpg,gull,train\nb.jpg,duck,Train\nc.jpg,gull,validation\n"
