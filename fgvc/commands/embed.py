@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import jsonargparse
 
 from fgvc.config.data_cli import parse
+from fgvc.config.network_flags import add_network_flags, wishes_of
 from fgvc.config.words import free_word, given
 from fgvc.data.datamodule import FineGrainedData
 from fgvc.data.unlabelled import Unlabelled
@@ -14,7 +14,7 @@ from fgvc.errors import UsageError
 from fgvc.features.embedding import embed
 from fgvc.features.filling import Counts
 from fgvc.features.folder import FeatureFolder
-from fgvc.features.network import Network, Wishes, read_network
+from fgvc.features.network import Network, read_network
 from fgvc.files.lines import counted, tell
 from fgvc.images.decoding import Limits
 from fgvc.images.folders import is_folder, visible
@@ -41,7 +41,7 @@ def main(words: list[str]) -> int:
         raise UsageError(f"fgvc embed {name}: give the photographs: a folder, a table, a run folder, or --config DATA")
     options, open_data = parse(COMMAND, ABOUT, rest, _options)
     data = _data(options, open_data)
-    network = read_network(name, _wishes(name, options))
+    network = read_network(name, wishes_of(name, options))
     output = options.output or Path("features", f"{network.name}-{_name_of_data(rest)}")
     counts = Counts()
     tell(f"{network.name}: {_shown(network)}")
@@ -77,28 +77,7 @@ def _options(parser: jsonargparse.ArgumentParser) -> None:
     add("--dtype", type=str, default="float32", help="of maps: float32 (default) or float16, which takes half the room")
     add("--overwrite", action="store_true", help="replace features of another network or of other photographs")
     add("--unlabelled", action="store_true", help="all photographs below FOLDER, whatever its folders are called")
-    add(
-        "--weights",
-        type=str | None,
-        default=None,
-        help="of a network of timm: pretrained (default), a file, or none: always the same random ones",
-    )
-    add("--image_size", type=int | None, default=None, help="of a network of timm, in pixels")
-    add("--model_args", type=dict[str, Any] | None, default=None, help="of a network of timm, e.g. {pad_type: same}")
-    add("--mean", type=list[float] | None, default=None, help="of the pixels over 0..1, where the weights ask for it")
-    add("--std", type=list[float] | None, default=None, help="their standard deviation")
-    add("--fit", type=str | None, default=None, help="crop or squash, in place of what the weights ask for")
-    add("--crop_fraction", type=float | None, default=None, help="side of the evaluation cut over the photograph's")
-    add("--interpolation", type=str | None, default=None, help="area, bilinear or bicubic")
-
-
-def _wishes(name: str, options: jsonargparse.Namespace) -> Wishes:
-    """Return what is said of the network; a data config's resize counts for a network of timm, as in a training."""
-    resize = {key: options[key] for key in ("fit", "crop_fraction", "interpolation")}
-    if not Path(name).is_dir():
-        resize = {key: options.data[key] if value is None else value for key, value in resize.items()}
-    own = {key: options[key] for key in ("weights", "image_size", "model_args", "mean", "std")}
-    return Wishes(**own, **resize)
+    add_network_flags(parser)
 
 
 def _data(options: jsonargparse.Namespace, open_data: Callable[[], FineGrainedData]) -> FineGrainedData:

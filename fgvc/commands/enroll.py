@@ -1,6 +1,5 @@
 """`fgvc few-shot enroll MODEL PHOTOS`: a model of new classes from a few photographs each, without training."""
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,26 +12,30 @@ from torch import Tensor
 
 from fgvc.confidence.intervals import wilson
 from fgvc.config.data_cli import parse
+from fgvc.config.network_flags import add_network_flags, wishes_of
 from fgvc.data.datamodule import FineGrainedData
 from fgvc.data.records import Records
 from fgvc.errors import UsageError
+from fgvc.features.network import Network, read_network
 from fgvc.few_shot.enrolling import FALSE_NEW, Seen, Weighing, leave_one_out, look, weigh
 from fgvc.few_shot.methods import Method, method
 from fgvc.files import run_folder
 from fgvc.files.lines import quoted, tell
 from fgvc.files.origin import environment
+from fgvc.methods.recognizers.base import Recognizer
 from fgvc.methods.recognizers.enrolled import EnrolledRecognizer
+from fgvc.methods.recognizers.few_shot import FewShotRecognizer
 from fgvc.model_file.architecture import build
-from fgvc.model_file.model import DESCRIPTION, Model, load, save
+from fgvc.model_file.model import DESCRIPTION, Model, save
 from fgvc.taxonomy.joining import joined
 from fgvc.taxonomy.tree import Taxonomy
 from fgvc.training.calibration import fit_temperature
 
 COMMAND = "fgvc few-shot enroll"
 ABOUT = (
-    "Teach a trained model new classes by a few photographs each, without training. PHOTOS are labelled as those of a "
-    "training: a folder per class, a table, or --config DATA. The new model answers the new classes, or with "
-    "--keep_old the old ones too, and is used like any other: fgvc predict."
+    "Teach a network new classes by a few photographs each, without training. MODEL is a run, a model folder or a name "
+    "of timm. PHOTOS are labelled as those of a training: a folder per class, a table, or --config DATA. The new model "
+    "answers the new classes, or with --keep_old the model's own too, and is used like any other: fgvc predict."
 )
 BEST = "cosine_prototypes"
 """What is best without training on frozen features, see docs/results/few_shot.md."""
@@ -68,8 +71,8 @@ def main(words: list[str]) -> int:
         raise UsageError(f"{COMMAND}: give --output FOLDER, where the new model is written")
     if (options.output / DESCRIPTION).exists() and not options.overwrite:
         raise UsageError(f"{options.output}: holds a model already; give --overwrite or another --output")
-    chosen = _usable(method(options.method))
-    model = load(given)
+    network = read_network(words[0], wishes_of(words[0], options))
+    chosen, model = _chosen(network, options)
     data = _whole(options, open_data)
     records, labels = _everything(data)
     old = _old(given, model, options) if options.keep_old else None
@@ -93,17 +96,53 @@ def main(words: list[str]) -> int:
     return 0
 
 
-def _usable(chosen: Method) -> Method:
-    """Return a method that can answer one photograph at a time without a training; raises UsageError for another."""
-    looked = chosen.make(1)
+def _chosen(network: Network, options: jsonargparse.Namespace) -> tuple[Method, Model]:
+    """Return the method, and the network as a model that knows no classes where it is none yet.
+
+    Raises:
+        UsageError: a method that cannot answer one photograph at a time, or needs what is not there.
+    """
+    own = isinstance(network.module, FewShotRecognizer)
+    chosen = method(options.method or (network.given if own else BEST))
+    if isinstance(network.module, Recognizer):
+        model = Model(network.module, dict(network.built), network.resize)
+        takes = "map" if isinstance(network.module, FewShotRecognizer) and not network.module.pooling else "vector"
+    else:
+        model, takes = _bare(network, options), "vector"
+        if options.keep_old:
+            raise UsageError(f"--keep_old: {network.name} is a network of timm, which knows no classes; leave it out")
+    if own and options.keep_old:
+        raise UsageError(f"--keep_old: {network.name} was trained on episodes and knows no classes; leave it out")
+    looked = chosen.make(_width(model.recognizer, takes))
     for odd, why in (
-        (looked.needs_training, "its weights say nothing before a training on episodes"),
+        (looked.needs_training and not chosen.is_trained, "its weights say nothing before a training on episodes"),
         (looked.transductive, "its answer hangs on the other photographs that are asked about"),
-        (looked.takes == "map", "it compares maps, and a model is enrolled by its embeddings"),
+        (looked.takes != takes, f"it compares {looked.takes}s, and {network.name} makes {takes}s of photographs"),
     ):
         if odd:
             raise UsageError(f"--method {chosen.name}: {why}; give another, such as {BEST}")
-    return chosen
+    return chosen, model
+
+
+def _width(recognizer: Recognizer, takes: str) -> int:
+    """Return the numbers of an embedding, or the channels of its maps."""
+    backbone = next(recognizer.backbones())
+    with torch.inference_mode():
+        blank = torch.zeros(1, 3, recognizer.image_size, recognizer.image_size)
+        return backbone.channels if takes == "map" else int(recognizer.embed(blank).shape[1])
+
+
+def _bare(network: Network, options: jsonargparse.Namespace) -> Model:
+    """Return a network of timm as a model whose classes are still to be enrolled."""
+    arguments = {"name": network.timm_name, "weights": "none", "model_args": options.model_args or {}}
+    arguments |= {key: options[key] for key in ("mean", "std") if options[key] is not None}
+    plain = {
+        "class_path": FewShotRecognizer.__name__,
+        "init_args": {"backbone": {"class_path": "Backbone", "init_args": arguments}},
+    }
+    recognizer: Any = build(plain, Taxonomy.flat(["none yet"]), network.image_size).eval()
+    recognizer.backbone.load_state_dict(network.module.state_dict())
+    return Model(recognizer, plain, network.resize)
 
 
 def _whole(options: jsonargparse.Namespace, open_data: Any) -> FineGrainedData:
@@ -130,7 +169,7 @@ def _everything(data: FineGrainedData) -> tuple[Records, Tensor]:
     return Records([paths[i] for i in kept], labels[kept]), torch.from_numpy(labels[kept]).long()
 
 
-def _old(given: Path, model: Model, options: argparse.Namespace) -> Old:
+def _old(given: Path, model: Model, options: jsonargparse.Namespace) -> Old:
     """Look at photographs of the old classes, which tell how far the new ones reach into them.
 
     Raises:
@@ -181,6 +220,7 @@ def _enrolled(
     }
     made: Any = build(architecture, taxonomy, model.recognizer.image_size, weights="none").eval()
     made.recognizer.load_state_dict(model.recognizer.state_dict())
+    made.classifier.load_state_dict(chosen.make(seen.embedding.shape[1]).state_dict())
     return made, architecture
 
 
@@ -254,7 +294,8 @@ def _tell(taxonomy: Taxonomy, labels: Tensor, told: Sequence[str], output: Path)
 
 def _options(parser: jsonargparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path | None, default=None, help="the folder of the new model")
-    parser.add_argument("--method", type=str, default=BEST, help=f"how classes are compared (default: {BEST})")
+    how = f"how classes are compared (default: {BEST}; for a run trained on episodes its own)"
+    parser.add_argument("--method", type=str | None, default=None, help=how)
     parser.add_argument("--keep_old", action="store_true", help="answer the model's old classes too")
     held = (
         "labelled photographs of the old classes that the model was not trained on; by default those the run held out"
@@ -262,3 +303,4 @@ def _options(parser: jsonargparse.ArgumentParser) -> None:
     parser.add_argument("--old_data", type=str | None, default=None, help=held)
     parser.add_argument("--device", type=str, default="cpu", help="cpu or cuda (default: cpu)")
     parser.add_argument("--overwrite", action="store_true", help="replace a model that is there")
+    add_network_flags(parser)

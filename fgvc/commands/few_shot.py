@@ -101,11 +101,12 @@ def _methods(words: Sequence[str], novel: Photographs, base: Photographs | None)
     """
     asked = [method(word) for word in dict.fromkeys(words)]
     for one in asked:
-        if made(one, novel, base).needs_training and not one.is_trained:
+        if one.make(novel.features.shape[1]).needs_training and not one.is_trained:
             raise UsageError(
                 f"--method {one.name}: its weights say nothing before a training on episodes; train it with "
                 f"`fgvc fit --config meta_{one.name}`, embed the photographs with it, and give the run as --method"
             )
+        made(one, novel, base)
     if asked:
         return asked
     able: list[Method] = []

@@ -4,6 +4,9 @@ Shape letters: N photographs, D numbers of a vector, C channels, h, w grid, E ep
 class.
 """
 
+import math
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -38,7 +41,9 @@ def accuracies(
     """
     classifier = made(method, novel, base).to(device).eval()
     mean = _vectors(base, classifier).mean(dim=0) if base is not None and method.features == "cl2n" else None
-    features = transformed(_vectors(novel, classifier), method.features, mean)
+    features = novel.features if classifier.takes == "map" else _vectors(novel, classifier)
+    if isinstance(features, Tensor):
+        features = transformed(features, method.features, mean)
     return answered(classifier, features, episodes, device, method.name)
 
 
@@ -61,8 +66,8 @@ def made(method: Method, novel: Photographs, base: Photographs | None) -> FewSho
 
 
 def transformed(features: Tensor, how: Transform, mean: Tensor | None) -> Tensor:
-    """Return vectors (N, D) as a method wants them, see `Method.features`; maps stay as they are."""
-    if how == "raw" or features.ndim != 2:
+    """Return vectors (N, D) as a method wants them, see `Method.features`."""
+    if how == "raw":
         return features
     if how == "cl2n" and mean is not None:
         features = features - mean
@@ -70,18 +75,21 @@ def transformed(features: Tensor, how: Transform, mean: Tensor | None) -> Tensor
 
 
 def answered(
-    classifier: FewShotClassifier, features: Tensor, episodes: Episodes, device: str, name: str
+    classifier: FewShotClassifier, features: Tensor | npt.NDArray[Any], episodes: Episodes, device: str, name: str
 ) -> npt.NDArray[np.float64]:
-    """Return (E,) accuracies of a classifier in evaluation mode over episodes of features (N, D) or (N, C, h, w)."""
+    """Return (E,) accuracies of a classifier in evaluation mode over episodes of vectors (N, D) or maps (N, C, h, w).
+
+    Maps may lie on the disk: only those of the episodes at hand are read.
+    """
     ways, shots, queries = episodes.n_way, episodes.n_shot, episodes.n_query
-    size = max(1, NUMBERS_AT_ONCE // (ways * (shots + queries) * features[0].numel()))
+    size = max(1, NUMBERS_AT_ONCE // (ways * (shots + queries) * math.prod(features.shape[1:])))
     support_rows = torch.from_numpy(episodes.support.reshape(len(episodes), -1))
     query_rows = torch.from_numpy(episodes.query.reshape(len(episodes), -1))
     labels, truth = (torch.arange(ways, device=device).repeat_interleave(n) for n in (shots, queries))
     right = np.empty(len(episodes))
     for some in bar(name, [*batches(episodes, size)], delay=2, unit="batch"):
         rows = support_rows[some], query_rows[some]
-        support, query = (features[one].float().to(device) for one in rows)
+        support, query = (_taken(features, one).float().to(device) for one in rows)
         with torch.no_grad():
             scores = classifier(Episode(support, labels.expand(len(support), -1), query, ways))
         right[some] = (scores.argmax(dim=2) == truth).double().mean(dim=1).cpu().numpy()
@@ -93,4 +101,9 @@ def _vectors(photographs: Photographs, classifier: FewShotClassifier) -> Tensor:
     features = photographs.features
     if classifier.takes == "vector" and features.ndim == 4:
         return torch.from_numpy(features.mean(axis=(2, 3), dtype=np.float32))
-    return torch.from_numpy(np.ascontiguousarray(features))
+    return torch.from_numpy(np.array(features, dtype=np.float32))
+
+
+def _taken(features: Tensor | npt.NDArray[Any], rows: Tensor) -> Tensor:
+    """Return the features (..., D) or (..., C, h, w) of rows (...)."""
+    return features[rows] if isinstance(features, Tensor) else torch.from_numpy(features[rows.numpy()])

@@ -14,6 +14,7 @@ from fgvc.methods.backbone import Backbone
 from fgvc.methods.features import Features
 from fgvc.methods.pooling.native import NativePooling
 from fgvc.methods.recognizers.base import Recognizer
+from fgvc.methods.recognizers.few_shot import FewShotRecognizer
 
 Take = Literal["prelogits", "pooled", "map", "cls+mean"]
 TAKES: tuple[str, ...] = get_args(Take)
@@ -43,6 +44,8 @@ class Embedder(nn.Module):
         backbone = network if isinstance(network, Backbone) else next(network.backbones(), None)
         if backbone is None:
             raise UsageError(f"{type(network).__name__}: it has no backbone; it has no map to take features from")
+        if take == "prelogits" and isinstance(network, FewShotRecognizer) and network.pooling is None:
+            raise UsageError("take prelogits: the classifier of this network compares maps; take map")
         if take == "cls+mean" and not backbone.has_class_token:
             kind = type(backbone.net).__name__
             raise UsageError(f"take cls+mean: {kind} has no class token; take pooled or prelogits")
@@ -54,7 +57,7 @@ class Embedder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, 3, S, S) uint8 or float in 0..255 -> (N, D), (N, C), (N, 2 C) or (N, C, h, w)."""
         if self.take == "prelogits" and isinstance(self.network, Recognizer):
-            return self.network(images).embedding  # type: ignore[no-any-return]
+            return self.network.embed(images)
         backbone = self._first[0]
         seen = images if isinstance(self.network, Backbone) else downscale(images, self.network.image_size)
         features: Features = backbone(seen)

@@ -3,11 +3,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from fakes.tiny_run import CPU, NET, data_flags, make_photos
 from PIL import Image
 
 import fgvc
 from fgvc.__main__ import main
+from fgvc.images.resizing import EvalResize
+from fgvc.model_file.architecture import build
+from fgvc.model_file.model import Model, save
+from fgvc.taxonomy.tree import Taxonomy
 
 NEW = {"Anas acuta": ("Anas", (220, 220, 30)), "Larus argentatus": ("Larus", (20, 210, 210))}
 
@@ -96,7 +101,7 @@ def test_an_enrolled_model_is_told_about_and_enrolled_again(enroll, home, capsys
     ("words", "told"),
     [
         (["--method", "prototype"], "--method prototype: no such few-shot method; did you mean 'prototypes'"),
-        (["--method", "map.yaml"], "map: it compares maps, and a model"),
+        (["--method", "map.yaml"], "map: it compares maps, and gulls makes vectors"),
         (["--data.source.init_args.levels", "[tribe, species]", "--keep_old"], "level 'tribe' of the new classes"),
     ],
 )
@@ -127,6 +132,35 @@ def test_a_model_without_its_run_needs_old_photographs(enroll, home, tmp_path, c
     assert enroll("--keep_old", model="alone") == 2
     assert "give --old_data DATA" in capsys.readouterr().err
     assert enroll("--keep_old", "--old_data", str(home / "runs" / "gulls"), model="alone") == 0
+
+
+def test_any_network_of_timm_learns_classes(home, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    net = ["test_resnet", str(home / "flat"), "--weights", "none", "--image_size", "32", "--output", "new_model"]
+    assert main(["few-shot", "enroll", *net]) == 0
+    found = answers("new_model", home / "flat")
+    assert found.keys() == NEW.keys() and len(set(found.values())) == 2
+    assert main(["few-shot", "enroll", *net, "--overwrite", "--keep_old"]) == 2
+    assert "knows no classes; leave it out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("classifier", "pooling"), [("PrototypeClassifier", "FlattenPooling"), ("FRNClassifier", "")])
+def test_a_network_that_was_trained_on_episodes_is_enrolled(home, tmp_path, monkeypatch, classifier, pooling):
+    monkeypatch.chdir(tmp_path)
+    parts = {"backbone": {"class_path": "Backbone", "init_args": {"name": "conv4", "weights": "none"}}}
+    parts["classifier"] = {"class_path": classifier, "init_args": {}}
+    parts |= {"pooling": {"class_path": pooling, "init_args": {}}} if pooling else {}
+    plain = {"class_path": "FewShotRecognizer", "init_args": parts}
+    torch.manual_seed(0)
+    recognizer = build(plain, Taxonomy.flat(["a", "b"]), 48).eval()
+    for number in recognizer.classifier.parameters():  # of FRN: as if a training had moved them
+        number.data.add_(0.1)
+    save(Model(recognizer, plain, EvalResize(48)), "episodic")
+    assert main(["few-shot", "enroll", "episodic", str(home / "flat"), "--output", "new_model"]) == 0
+    again = fgvc.load("new_model")
+    stored = again.model.recognizer.classifier.state_dict()
+    assert all(torch.equal(stored[key], value) for key, value in recognizer.classifier.state_dict().items())
+    assert len(set(answers("new_model", home / "flat").values())) == 2
 
 
 def test_words_are_missing(capsys):

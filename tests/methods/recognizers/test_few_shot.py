@@ -2,7 +2,6 @@ from functools import partial
 
 import pytest
 import torch
-from easyfsl.methods import PrototypicalNetworks
 
 from fgvc.errors import UsageError
 from fgvc.images.resizing import EvalResize
@@ -32,38 +31,15 @@ class MapClassifier(FewShotClassifier):
         return -self.factor * (query[:, :, None] - known[:, None]).square().sum(dim=-1).mean(dim=-1)
 
 
-def make(n_support=0, **parts):
+def make(**parts):
     torch.manual_seed(0)
     backbone = partial(Backbone, name="conv4", weights="none")
-    return FewShotRecognizer(TREE, 48, backbone, n_support=n_support, **{"pooling": FlattenPooling, **parts}).eval()
+    return FewShotRecognizer(TREE, 48, backbone, **{"pooling": FlattenPooling, **parts}).eval()
 
 
 def images(number, seed=0):
     draw = torch.Generator().manual_seed(seed)
     return torch.randint(256, (number, 3, 48, 48), generator=draw, dtype=torch.uint8)
-
-
-def enrolled(n_support=5, labels=(2, 0, 1, 1, 0), **parts):
-    model = make(n_support, **parts)
-    with torch.no_grad():
-        model.support.copy_(model.embed(images(n_support, seed=1)))
-    model.support_labels.copy_(torch.tensor(labels))
-    return model
-
-
-def test_it_answers_with_all_classes_of_the_tree_as_one_episode():
-    model, asked = enrolled(), images(4)
-    with torch.no_grad():
-        found = model(asked)
-        peer = PrototypicalNetworks(backbone=torch.nn.Flatten())
-        peer.process_support_set(model.embed(images(5, seed=1)), model.support_labels)
-        distances = -peer(model.embed(asked))
-    assert found.logits.keys() == {"species"}
-    torch.testing.assert_close(found.logits["species"], -distances.square(), atol=1e-3, rtol=1e-4)
-    assert found.embedding.shape == (4, 64 * 3 * 3)
-    loss = model.loss(found, torch.tensor([0, 2, -1, 1]))["classes"]
-    log_p = found.logits["species"].log_softmax(dim=1)
-    assert loss.item() == pytest.approx(-(log_p[0, 0] + log_p[1, 2] + log_p[3, 1]).item() / 3, rel=1e-5)
 
 
 def test_scores_of_an_episode_are_those_of_support_first_and_then_queries():
@@ -77,57 +53,44 @@ def test_scores_of_an_episode_are_those_of_support_first_and_then_queries():
 
 
 def test_a_classifier_of_maps_gets_maps():
-    model = enrolled(classifier=MapClassifier)
-    assert model.pooling is None and model.support.shape == (5, 64, 3, 3)
-    asked = images(4)
+    model, asked = make(classifier=MapClassifier), images(6)
+    assert model.pooling is None
     with torch.no_grad():
-        found = model(asked)
-        maps = model.backbone(asked).map
-        torch.testing.assert_close(found.embedding, maps.mean(dim=(2, 3)))
-        for n in range(4):
-            for way, shots in enumerate(([1, 4], [2, 3], [0])):
-                prototype = model.support[shots].mean(dim=0)
-                expected = -2 * (maps[n] - prototype).square().sum().item() / 9
-                assert found.logits["species"][n, way].item() == pytest.approx(expected, rel=1e-4)
+        maps = model.embed(asked)
+        assert torch.equal(maps, model.backbone(asked).map)
+        scores = model.episode_scores(maps, n_way=2, n_shot=2)
+    for q in range(2):
+        for way in range(2):
+            prototype = maps[2 * way : 2 * way + 2].mean(dim=0)
+            expected = -2 * (maps[4 + q] - prototype).square().sum().item() / 9
+            assert scores[q, way].item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_without_support_it_says_what_to_do():
+def test_before_classes_are_enrolled_it_says_what_to_do():
     with pytest.raises(UsageError, match=r"this model knows no classes yet; enroll .* fgvc few-shot enroll"):
         make()(images(1))
-    with pytest.raises(UsageError, match="a class of its 3 has no support image"):
-        enrolled(labels=(0, 1, 1, 0, 0))(images(1))
-    with pytest.raises(UsageError, match="n_support: -1"):
-        make(-1)
 
 
-@pytest.mark.parametrize("autocast", [False, True])
-def test_distances_are_computed_in_float32(autocast):
-    model = enrolled()
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        logits = model(images(2)).logits["species"]
-    assert logits.dtype == torch.float32
+def test_distances_are_computed_in_float32():
+    model = make()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        scores = model.episode_scores(model.embed(images(6)), n_way=2, n_shot=2)
+    assert scores.dtype == torch.float32
 
 
-@pytest.mark.parametrize("n_support", [0, 5])
-def test_a_model_file_holds_it(tmp_path, n_support):
+def test_a_model_file_holds_it(tmp_path):
     plain = {
         "class_path": "FewShotRecognizer",
         "init_args": {
             "backbone": {"class_path": "Backbone", "init_args": {"name": "conv4", "weights": "none"}},
             "classifier": {"class_path": "PrototypeClassifier", "init_args": {"distance": "cosine", "scale": 10.0}},
             "pooling": {"class_path": "FlattenPooling", "init_args": {}},
-            "n_support": n_support,
         },
     }
     model = build(plain, TREE, 48).eval()
-    if n_support:
-        model.support.normal_(generator=torch.Generator().manual_seed(0))
-        model.support_labels.copy_(torch.tensor([2, 0, 1, 1, 0]))
     again = load(save(Model(model, plain, EvalResize(48)), tmp_path)).recognizer
     assert isinstance(again.classifier, PrototypeClassifier) and again.classifier.scale == 10
     own, theirs = model.state_dict(), again.state_dict()
     assert own.keys() == theirs.keys() and all(torch.equal(own[name], theirs[name]) for name in own)
     with torch.no_grad():
         assert torch.equal(model.embed(images(2)), again.embed(images(2)))
-        if n_support:
-            assert torch.equal(model(images(2)).logits["species"], again(images(2)).logits["species"])
