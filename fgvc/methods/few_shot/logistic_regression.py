@@ -19,12 +19,12 @@ class _Problem(NamedTuple):
 
     images: (E, S, S) the centred support images in coordinates of their own span.
     targets: (E, S, W) one-hot.
-    c: weight of the cross-entropy.
+    c: (E, S, 1) weight of each image's cross-entropy.
     """
 
     images: Tensor
     targets: Tensor
-    c: float
+    c: Tensor
 
     def scores(self, theta: Tensor) -> Tensor:
         """(E, S + 1, W) -> (E, S, W)."""
@@ -32,8 +32,8 @@ class _Problem(NamedTuple):
 
     def value(self, theta: Tensor) -> Tensor:
         """Return (E, 1, 1): what is minimised."""
-        losses = -(self.targets * self.scores(theta).log_softmax(dim=2)).sum(dim=(1, 2))
-        return (self.c * losses + theta[:, :-1].square().sum(dim=(1, 2)) / 2)[:, None, None]
+        losses = -(self.c * self.targets * self.scores(theta).log_softmax(dim=2)).sum(dim=(1, 2))
+        return (losses + theta[:, :-1].square().sum(dim=(1, 2)) / 2)[:, None, None]
 
     def gradient(self, theta: Tensor, pull: Tensor) -> Tensor:
         """Return the gradient (E, S + 1, W) of the penalty at theta and of a pull (E, S, W) on the scores."""
@@ -43,8 +43,8 @@ class _Problem(NamedTuple):
         return torch.cat([theta[:, :-1] + torch.bmm(self.images.transpose(1, 2), pull), shift], dim=1)
 
 
-def logistic(support: Tensor, targets: Tensor, c: float) -> tuple[Tensor, Tensor]:
-    """Return the weights (E, D, W) and intercepts (E, 1, W) with the least c * cross-entropy + |weights|^2 / 2.
+def logistic(support: Tensor, targets: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the weights (E, D, W) and intercepts (E, 1, W) with the least sum of c * cross-entropy + |weights|^2 / 2.
 
     Newton's method with conjugate gradients and a line search, each episode with its own step. The least weights are
     sums of support images, so it works on S numbers a way, not on D. In float64 where the device has it.
@@ -52,12 +52,12 @@ def logistic(support: Tensor, targets: Tensor, c: float) -> tuple[Tensor, Tensor
     Args:
         support: (E, S, D).
         targets: (E, S, W) one-hot.
-        c: weight of the summed cross-entropy; intercepts are free of the penalty.
+        c: (E, S, 1) weight of the cross-entropy of each image; intercepts are free of the penalty.
     """
     middle = support.mean(dim=1, keepdim=True)
     centred = support - middle  # the intercept takes up the shift; the system is better conditioned
     wide = centred if centred.device.type == "mps" else centred.double()
-    targets = targets.to(wide.dtype)
+    targets, c = targets.to(wide.dtype), c.to(wide.dtype)
     values, vectors = torch.linalg.eigh(torch.bmm(wide, wide.transpose(1, 2)))
     least = values[:, -1:] * wide.shape[1] * torch.finfo(support.dtype).eps ** 2  # below it, rounding and no direction
     images = vectors * torch.where(values > least, values, 0.0).clamp_min(0).sqrt().unsqueeze(1)
@@ -129,23 +129,26 @@ class LogisticClassifier(FewShotClassifier):
     """Logistic regression over all ways with a squared penalty, on frozen features: the linear probe of few images.
 
     The control of Yonglong Tian, Yue Wang, Dilip Krishnan, Joshua B. Tenenbaum, Phillip Isola, "Rethinking Few-Shot
-    Image Classification: a Good Embedding Is All You Need?", ECCV 2020. Scores are log-odds with the prior of the
-    support set: ways with more images have a larger intercept. No gradient reaches the features of the support images.
+    Image Classification: a Good Embedding Is All You Need?", ECCV 2020. Scores are log-odds. No
+    gradient reaches the features of the support images.
 
     Args:
         in_channels: D.
         c: weight of the summed cross-entropy against half the squared weights: the less, the smoother.
         normalize: whether features are brought to length 1 first.
+        balanced: whether every way weighs as much as every other, however many images it has; without it, ways with
+            more images are likelier from the start. It changes nothing where ways have equally many.
 
     Raises:
         UsageError: c that is not above 0.
     """
 
-    def __init__(self, in_channels: int, c: float = 10.0, normalize: bool = True) -> None:
+    def __init__(self, in_channels: int, c: float = 10.0, normalize: bool = True, balanced: bool = True) -> None:
         super().__init__(in_channels)
         check_above_zero(c=c)
         self.c = c
         self.normalize = normalize
+        self.balanced = balanced
 
     def forward(self, episode: Episode) -> Tensor:
         """Vectors of an episode -> scores (E, Q, W)."""
@@ -155,5 +158,8 @@ class LogisticClassifier(FewShotClassifier):
             if self.normalize:
                 support, query = normalize(support, dim=2), normalize(query, dim=2)
             with torch.no_grad():
-                weights, intercepts = logistic(support, assignments(episode), self.c)
+                ones = assignments(episode)
+                shares = ones / ones.sum(dim=1, keepdim=True) * (ones.shape[1] / ones.shape[2])
+                each = shares.sum(dim=2, keepdim=True) if self.balanced else torch.ones_like(ones[:, :, :1])
+                weights, intercepts = logistic(support, ones, self.c * each)
             return torch.bmm(query, weights) + intercepts

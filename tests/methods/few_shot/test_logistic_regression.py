@@ -34,7 +34,7 @@ def slow_scores(support, labels, query, ways, c, normalized):
 @pytest.mark.parametrize(("c", "normalized"), [(0.1, True), (10.0, True), (1000.0, True), (1.0, False), (100.0, False)])
 @pytest.mark.parametrize("episode", [drawn(4), ragged(episodes=4), drawn(4, shots=10)], ids=["even", "ragged", "many"])
 def test_scores_equal_those_of_scipy_on_each_episode(episode, c, normalized):
-    scores = LogisticClassifier(32, c, normalized)(episode).double()
+    scores = LogisticClassifier(32, c, normalized, balanced=False)(episode).double()
     scores = scores - scores.mean(dim=2, keepdim=True)  # the same number may be added to all ways
     for own, support, labels, query in zip(scores, *episode[:3], strict=True):
         expected = slow_scores(support, labels, query, episode.n_way, c, normalized)
@@ -71,7 +71,10 @@ def test_vectors_longer_than_the_support_set_are_solved_in_a_few_steps(shots, c,
     episode = drawn(10, shots=shots, d=300, spread=1.0)
     support = torch.nn.functional.normalize(episode.support.double(), dim=2)
     ones = torch.nn.functional.one_hot(episode.labels, 5).double()
-    weights, intercepts = (part.requires_grad_() for part in logistic_regression.logistic(support, ones, c))
+    weights, intercepts = (
+        part.requires_grad_()
+        for part in logistic_regression.logistic(support, ones, torch.full((10, 5 * shots, 1), c, dtype=torch.float64))
+    )
     losses = -((support @ weights + intercepts).log_softmax(dim=2) * ones).sum()
     (c * losses + weights.square().sum() / 2).backward()
     assert max(weights.grad.abs().max(), intercepts.grad.abs().max()) < 1e-8 * c
@@ -83,3 +86,14 @@ def test_images_that_occur_twice_count_twice():
     torch.testing.assert_close(
         LogisticClassifier(32, 1.0)(twice), LogisticClassifier(32, 2.0)(episode), atol=1e-5, rtol=1e-5
     )
+
+
+def test_balanced_counts_images_of_small_ways_more_often():
+    episode = ragged(episodes=3)  # 1, 2, 3 and 4 images
+    rows = [[i for i, way in enumerate(labels.tolist()) for _ in range(12 // (way + 1))] for labels in episode.labels]
+    rows = torch.tensor(rows)
+    each = torch.arange(3)[:, None]
+    many = episode._replace(support=episode.support[each, rows], labels=episode.labels[each, rows])
+    assert torch.bincount(many.labels[0]).tolist() == [12] * 4
+    found = LogisticClassifier(32, 4.8)(episode)  # 10 images for 48
+    torch.testing.assert_close(found, LogisticClassifier(32, 1.0)(many), atol=1e-5, rtol=1e-5)
