@@ -5,13 +5,14 @@ class.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import normalize, one_hot
 
 from fgvc.data.episodes import Episodes, batches
 from fgvc.errors import UsageError
@@ -19,8 +20,14 @@ from fgvc.few_shot.images import Photographs
 from fgvc.few_shot.methods import Method, Transform
 from fgvc.files.bars import bar
 from fgvc.methods.few_shot.base import Episode, FewShotClassifier
+from fgvc.methods.products import ByProducts, products_of_rows
 
-NUMBERS_AT_ONCE = 2**24
+Score = Callable[[Tensor, Tensor], Tensor]
+"""Rows (E, S) of support images and (E, Q) of queries -> scores (E, Q, W)."""
+
+MOST_PRODUCTS = 8192
+"""How many photographs have all their products taken at once, 256 MiB; of more, each episode takes its own."""
+NUMBERS_AT_ONCE = 2**22
 """How many numbers of features the episodes that are answered at once have together."""
 
 
@@ -82,18 +89,43 @@ def answered(
     Maps may lie on the disk: only those of the episodes at hand are read.
     """
     ways, shots, queries = episodes.n_way, episodes.n_shot, episodes.n_query
-    size = max(1, NUMBERS_AT_ONCE // (ways * (shots + queries) * math.prod(features.shape[1:])))
-    support_rows = torch.from_numpy(episodes.support.reshape(len(episodes), -1))
-    query_rows = torch.from_numpy(episodes.query.reshape(len(episodes), -1))
     labels, truth = (torch.arange(ways, device=device).repeat_interleave(n) for n in (shots, queries))
+    rows = [torch.from_numpy(part.reshape(len(episodes), -1)) for part in (episodes.support, episodes.query)]
     right = np.empty(len(episodes))
-    for some in bar(name, [*batches(episodes, size)], delay=2, unit="batch"):
-        rows = support_rows[some], query_rows[some]
-        support, query = (_taken(features, one).float().to(device) for one in rows)
-        with torch.no_grad():
-            scores = classifier(Episode(support, labels.expand(len(support), -1), query, ways))
-        right[some] = (scores.argmax(dim=2) == truth).double().mean(dim=1).cpu().numpy()
+    with torch.no_grad():
+        if isinstance(classifier, ByProducts) and isinstance(features, Tensor) and len(features) <= MOST_PRODUCTS:
+            score, numbers = _by_products(classifier, features.to(device), labels, ways), shots * ways
+        else:
+            score, numbers = _by_features(classifier, features, labels, ways), math.prod(features.shape[1:])
+        size = max(1, NUMBERS_AT_ONCE // (ways * (shots + queries) * numbers))
+        for some in bar(name, [*batches(episodes, size)], delay=2, unit="batch"):
+            scores = score(*(part[some] for part in rows))
+            right[some] = (scores.argmax(dim=2) == truth).double().mean(dim=1).cpu().numpy()
     return right
+
+
+def _by_features(
+    classifier: FewShotClassifier, features: Tensor | npt.NDArray[Any], labels: Tensor, n_way: int
+) -> Score:
+    def score(support: Tensor, query: Tensor) -> Tensor:
+        known, asked = (_taken(features, rows).float().to(labels.device) for rows in (support, query))
+        found: Tensor = classifier(Episode(known, labels.expand(len(known), -1), asked, n_way))
+        return found
+
+    return score
+
+
+def _by_products(classifier: ByProducts, features: Tensor, labels: Tensor, n_way: int) -> Score:
+    """Return what scores episodes from the products of all photographs: most methods need no more of an episode."""
+    vectors = classifier.embed(features.float())
+    matrix = (vectors @ vectors.T).contiguous()
+    ones = one_hot(labels, n_way).to(matrix.dtype)
+
+    def score(support: Tensor, query: Tensor) -> Tensor:
+        support, query = support.to(labels.device), query.to(labels.device)
+        return classifier.score_products(products_of_rows(matrix, support, query, ones.expand(len(support), -1, -1)))
+
+    return score
 
 
 def _vectors(photographs: Photographs, classifier: FewShotClassifier) -> Tensor:

@@ -39,9 +39,10 @@ def peers(novel, episodes, centre=None):
     return np.array(right)
 
 
-@pytest.mark.parametrize("at_once", [1, 3000, 2**24])
-def test_accuracies_of_episodes_equal_the_peers(monkeypatch, at_once):
+@pytest.mark.parametrize(("at_once", "most_products"), [(1, 0), (3000, 8192), (2**22, 0), (2**22, 8192)])
+def test_accuracies_of_episodes_equal_the_peers(monkeypatch, at_once, most_products):
     monkeypatch.setattr(scoring, "NUMBERS_AT_ONCE", at_once)
+    monkeypatch.setattr(scoring, "MOST_PRODUCTS", most_products)
     novel = birds()
     episodes = drawn(novel)
     found = accuracies(method("prototypes"), novel, None, episodes)
