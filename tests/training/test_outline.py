@@ -3,8 +3,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from fgvc.data.episode_batches import EpisodePlan
 from fgvc.taxonomy.tree import Taxonomy
-from fgvc.training.outline import limited, outline
+from fgvc.training.outline import _steps, limited, outline
 
 TREE = Taxonomy(["genus", "species"], [["Larus", "canus"], ["Larus", "fuscus"], ["Sterna", "hirundo"]])
 
@@ -28,6 +29,7 @@ def told(images=100, batch=8, world=1, limit=1.0, together=1, balance="uniform",
         records=lambda split: Sized(sizes[split]),
         balance=balance,
         batch_size=batch,
+        episodes=None,
         train_dataloader=lambda: range(images // world // batch),
         resize=SimpleNamespace(size=160),
     )
@@ -46,6 +48,15 @@ def told(images=100, batch=8, world=1, limit=1.0, together=1, balance="uniform",
         max_steps=steps,
     )
     return outline(data, model, trainer)
+
+
+def test_episodes_are_told_in_place_of_images():
+    plan = EpisodePlan(20, 1, 15, per_epoch=100)
+    for limit, number in ((1.0, "100"), (7, "7")):
+        data = SimpleNamespace(episodes=plan)
+        trainer = SimpleNamespace(max_epochs=3, limit_train_batches=limit)
+        expected = f"training: 3 epochs of {number} episodes, 20-way 1-shot, 15 queries per class"
+        assert _steps(data, trainer) == expected
 
 
 def test_the_lines_tell_images_classes_network_and_steps():
