@@ -14,7 +14,7 @@ from fgvc.files.lines import counted, quoted, tell
 from fgvc.files.origin import environment
 from fgvc.model_file.architecture import to_plain
 from fgvc.model_file.model import Model, save
-from fgvc.training import callback_list, checkpoints, metrics_file, processes, resuming
+from fgvc.training import callback_list, checkpoints, frozen, metrics_file, processes, resuming
 from fgvc.training.batch_finder import find_size
 from fgvc.training.calibration import calibrate_model
 from fgvc.training.callbacks.notes import Notes, Outline
@@ -203,6 +203,9 @@ def train(cli: RunCLI, run: Run) -> None:
     try:
         start = _last_checkpoint(cli, run.folder) if run.resumes else None
         cli.check_batches("train", *(["val"] if "val" in cli.datamodule.splits else []))
+        phases, settings = cli.config_init["phases"], cli.config_init["trainer"]
+        if told := frozen.remember(cli.model, cli.datamodule, phases, settings, start):
+            tell(told)
         with cli.in_our_words():
             cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=start, weights_only=True)
     except FgvcError:

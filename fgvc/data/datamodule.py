@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from fgvc.data.dataset import OnBadImage, PhotoDataset, Transform
+from fgvc.data.dataset import OnBadImage, PhotoDataset, Transform, VectorDataset
 from fgvc.data.episode_batches import (
     EpisodePhotos,
     EpisodePlan,
@@ -23,7 +23,7 @@ from fgvc.data.episode_batches import (
     held_out_classes,
     positions,
 )
-from fgvc.data.loaders import EvalLoader, Order, TrainLoader, collate
+from fgvc.data.loaders import EvalLoader, Order, TrainLoader, collate, collate_vectors
 from fgvc.data.records import Records
 from fgvc.data.samplers import Balance, EvalSampler, TrainSampler
 from fgvc.data.sources.base import Annotations, DataSource
@@ -120,8 +120,11 @@ class FineGrainedData(pl.LightningDataModule):
         self.num_workers = default_workers() if num_workers is None else num_workers
         self.balance = balance
         self.seed = seed
-        self._train_transform = TrainTransform(self.resize.size, augmentation)
         self._eval_transform = EvalTransform(self.resize)
+        self.is_random = not augmentation.off
+        augmented = TrainTransform(self.resize.size, augmentation)  # also where it is off: wrong keys are refused
+        self._train_transform: Transform = augmented if self.is_random else self._eval_transform
+        self._remembered: dict[str, Tensor] = {}
         self.on_bad_image = on_bad_image
         self.limits = limits.check("data.limits.")
         self._unreadable: dict[str, Tensor] = {}
@@ -174,6 +177,12 @@ class FineGrainedData(pl.LightningDataModule):
         name, positions = self._read_from(split)
         return self.source.annotations(name, index if positions is None else int(positions[index]))
 
+    def remember(self, split: str, vectors: Tensor) -> None:
+        """Give the training vectors (R, D) of its own in place of the R images of train or val, see `VectorDataset`."""
+        if len(vectors) != len(self.records(split)):
+            raise ValueError(f"{len(vectors)} vectors for {len(self.records(split))} images of {split}")
+        self._remembered[split] = vectors
+
     def enter(self, phase: str) -> None:
         """Start a phase of training; sources here show the same images in every phase."""
 
@@ -194,11 +203,13 @@ class FineGrainedData(pl.LightningDataModule):
             "training images": len(records),
             "processes": world_size,
         }
-        dataset = self._dataset("train", self._train_transform, self.seed, "replace")
-        return TrainLoader(dataset, sampler=sampler, order=order, drop_last=True, **self._loading())
+        dataset = self._vectors("train") or self._dataset("train", self._train_transform, self.seed, "replace")
+        return TrainLoader(dataset, sampler=sampler, order=order, drop_last=True, **self._loading("train"))
 
     def val_dataloader(self) -> DataLoader[Sample] | list[DataLoader[Sample]]:
         """Validation batches; no loader where nothing is held out."""
+        if vectors := self._vectors("val"):
+            return EvalLoader(vectors, sampler=EvalSampler(len(vectors), *self._place()), **self._loading("val"))
         if "val" not in self._positions:
             return []
         return self._episode_loader("val", self.episodes) if self.episodes else self._eval_loader("val")
@@ -259,16 +270,22 @@ class FineGrainedData(pl.LightningDataModule):
             self._unreadable[split].share_memory_()  # type: ignore[no-untyped-call]
         return kind(records, transform, seed, split, skip, self._unreadable[split], self.limits)
 
+    def _vectors(self, split: str) -> VectorDataset | None:
+        known = self._remembered.get(split)
+        return None if known is None else VectorDataset(self.records(split), known)
+
     def _place(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
-    def _loading(self) -> dict[str, Any]:
+    def _loading(self, split: str = "") -> dict[str, Any]:
+        decodes = split not in self._remembered
+        workers = self.num_workers if decodes else 0
         return {
             "batch_size": self.batch_size,
-            "num_workers": self.num_workers,
-            "collate_fn": collate,
+            "num_workers": workers,
+            "collate_fn": collate if decodes else collate_vectors,
             "pin_memory": torch.cuda.is_available(),
-            "persistent_workers": self.num_workers > 0,
+            "persistent_workers": workers > 0,
             "worker_init_fn": _alone,
         }
 

@@ -111,3 +111,24 @@ class PhotoDataset(Dataset[Sample]):
             index=torch.tensor(index),
             view=torch.from_numpy(view),
         )
+
+
+class VectorDataset(Dataset[Sample]):
+    """A map from (epoch, index) to a Sample that has a vector (D,) in place of an image: what a network that stands
+    still says of the photograph.
+
+    Args:
+        records: files and labels.
+        vectors: (R, D).
+    """
+
+    def __init__(self, records: Records, vectors: Tensor) -> None:
+        self.records, self.vectors = records, vectors
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        _, index = key
+        label = torch.tensor(int(self.records.labels[index]))
+        return Sample(self.vectors[index], label, torch.tensor(index), torch.tensor([0.0, 0.0, 1.0, 1.0]))

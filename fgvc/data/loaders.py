@@ -89,3 +89,8 @@ def collate(samples: Sequence[Sample | None]) -> Sample | None:
     image = torch.stack([sample.image.permute(1, 2, 0) for sample in read]).permute(0, 3, 1, 2)
     label, index, view = (torch.stack(part) for part in list(zip(*read, strict=True))[1:])
     return Sample(image, label, index, view)
+
+
+def collate_vectors(samples: Sequence[Sample]) -> Sample:
+    """Stack Samples that have vectors (D,) in place of images: image (N, D), the rest as `collate`."""
+    return Sample(*(torch.stack(part) for part in zip(*samples, strict=True)))

@@ -41,6 +41,7 @@ class Augmentation:
         policy: how many operations of the policy are drawn for each picture (0: none), in the spirit of RandAugment
             (Cubuk et al., 2020): small rotation, shear, sharpness, blur, equalisation, solarisation, posterisation.
         erase: probability that one rectangle is filled with noise (Zhong et al., "Random Erasing", AAAI 2020).
+        off: show photographs in training as in evaluation; the other keys then say nothing.
     """
 
     scale: tuple[float, float] = (0.35, 1.0)
@@ -49,6 +50,7 @@ class Augmentation:
     color_jitter: float = 0.2
     policy: int = 0
     erase: float = 0.0
+    off: bool = False
 
     def check(self) -> "Augmentation":
         """Return self, or raise UsageError for a value outside its range."""

@@ -80,7 +80,10 @@ def remove_others(folder: Path, parts: Mapping[str, Mapping[str, Any]]) -> None:
     for split, views in parts.items():
         for view in views:
             table = table_of(folder, split, view)
-            wanted |= {table.name, read_stamp(table).maps}
+            try:
+                wanted |= {table.name, read_stamp(table).maps}
+            except (OSError, ValueError, KeyError):  # of another split; whoever opens the folder is told
+                return
     for file in folder.iterdir():
         if file.suffix in (".parquet", ".npy") and file.name not in wanted:
             file.unlink(missing_ok=True)

@@ -18,11 +18,13 @@ class Features(NamedTuple):
     map: (N, C, h, w), for convolutional networks and transformers alike.
     trunk: the input of the last stage, in the form that this stage reads; None unless a head asked for a copy of it.
     prefix: (N, T, C) the tokens before those of the grid, such as the class token; None where there are none.
+    vector: (N, D) what the pooling made of the map earlier, and hands on as it is; None where it has not seen it.
     """
 
     map: Tensor
     trunk: Tensor | None = None
     prefix: Tensor | None = None
+    vector: Tensor | None = None
 
 
 class Layout(NamedTuple):

@@ -374,3 +374,27 @@ def test_a_slip_of_the_keyboard_starts_no_million_processes(tmp_path):
     with pytest.raises(UsageError, match=r"data\.num_workers: 1000000; this machine takes at most \d+ "):
         FineGrainedData(ImageFolder(str(photos)), num_workers=1_000_000)
     assert FineGrainedData(ImageFolder(str(photos)), num_workers=64).num_workers == 64
+
+
+def test_vectors_take_the_place_of_images_in_the_same_order(source):
+    data = make(source, val_fraction=0.25)
+    images = {"train": one_epoch(data.train_dataloader(), 1), "val": list(data.val_dataloader())}
+    for split in images:
+        data.remember(split, torch.arange(len(data.records(split))).float()[:, None].expand(-1, 3))
+    vectors = {"train": one_epoch(data.train_dataloader(), 1), "val": list(data.val_dataloader())}
+    for split, batches in images.items():
+        for batch, wanted in zip(vectors[split], batches, strict=True):
+            assert batch.index.tolist() == wanted.index.tolist() and batch.label.tolist() == wanted.label.tolist()
+            assert batch.image.tolist() == [[i] * 3 for i in wanted.index.tolist()]
+            assert batch.label.dtype == wanted.label.dtype and batch.view.shape == wanted.view.shape
+    assert next(iter(data.whole_split("val"))).image.ndim == 4  # what is asked beside the training sees images
+    with pytest.raises(ValueError, match="2 vectors for"):
+        data.remember("train", torch.zeros(2, 3))
+
+
+def test_without_augmentation_training_sees_what_evaluation_sees(source):
+    data = make(source, val_fraction=0, augmentation=Augmentation(off=True))
+    batch = one_epoch(data.train_dataloader(), 3)[0]
+    assert not data.is_random and make(source).is_random
+    shown = next(iter(data.whole_split("train", batch.index.tolist())))
+    assert torch.equal(batch.image, shown.image) and torch.equal(batch.view, shown.view)

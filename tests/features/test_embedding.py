@@ -348,3 +348,14 @@ def test_a_stop_between_two_tables_is_noticed_and_mended(photos, tmp_path, monke
     assert len(list(features.path.glob("*.npy"))) == 3
     whole, _ = run(photos, tmp_path / "whole", take="map")
     np.testing.assert_allclose(features.part("train").features, whole.part("train").features, rtol=1e-4, atol=1e-5)
+
+
+def test_a_damaged_table_is_made_anew_and_that_of_another_split_is_told(photos, tmp_path):
+    run(photos, tmp_path / "features")
+    table = tmp_path / "features" / "test-whole.parquet"
+    table.write_bytes(table.read_bytes()[:200])
+    touch(next(photos.glob("train/*/*/train0.png")), "white")
+    with pytest.raises(UsageError, match=r"test-whole\.parquet: damaged"):
+        run(photos, tmp_path / "features", splits=["train"])
+    features, counts = run(photos, tmp_path / "features")
+    assert counts.shown == 9 and len(features.part("test").paths) == 9

@@ -32,7 +32,7 @@ class Pooling(nn.Module, ABC):
 
     def pool(self, features: Features) -> Tensor:
         """Features of N images -> (N, D)."""
-        return self(features.map)  # type: ignore[no-any-return]
+        return self(features.map) if features.vector is None else features.vector
 
     @abstractmethod
     def forward(self, features: Tensor) -> Tensor:

@@ -36,6 +36,8 @@ class NativePooling(Pooling):
 
     def pool(self, features: Features) -> Tensor:
         """Features (map (N, C, h, w), prefix) -> (N, D)."""
+        if features.vector is not None:
+            return features.vector
         if self.own is None:
             raise UsageError("NativePooling: it has no backbone; call attach first")
         return self.own(features)  # type: ignore[no-any-return]

@@ -1,6 +1,6 @@
 """The plain recognizer: look at the whole image once.
 
-Shape letters: N images, S side of the source image.
+Shape letters: N images, S side of the source image, D width of the vector.
 """
 
 from torch import Tensor
@@ -8,6 +8,7 @@ from torch import Tensor
 from fgvc.datatypes import Prediction
 from fgvc.images.regions import downscale
 from fgvc.methods.backbone import Backbone
+from fgvc.methods.features import Features
 from fgvc.methods.heads.linear import LinearHead
 from fgvc.methods.recognizers.base import BackboneFactory, HeadFactory, Recognizer
 from fgvc.taxonomy.tree import Taxonomy
@@ -34,7 +35,9 @@ class WholeImage(Recognizer):
         self.head = head(taxonomy, self.backbone)
 
     def forward(self, images: Tensor) -> Prediction:
-        """Images (N, 3, S, S) -> Prediction."""
+        """Images (N, 3, S, S) -> Prediction; or vectors (N, D) that the head's pooling made of the images earlier."""
+        if images.ndim == 2:
+            return self.head(Features(images[:, :, None, None], vector=images))  # type: ignore[no-any-return]
         return self.head(self.backbone(downscale(images, self.image_size)))  # type: ignore[no-any-return]
 
     def loss(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
