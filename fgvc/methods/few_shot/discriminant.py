@@ -11,8 +11,11 @@ from fgvc.errors import UsageError
 from fgvc.methods.few_shot.base import Episode, FewShotClassifier, class_means, nearness, widened
 
 
-def within_class_whitening(features: Tensor, labels: Tensor, shrinkage: float) -> Tensor:
-    """Return the symmetric (D, D) matrix after which base classes are spread alike in all directions.
+def discriminant_metric(features: Tensor, labels: Tensor, shrinkage: float) -> Tensor:
+    """Return the (D, D) matrix that maps vectors to where base classes differ most beside how each of them is spread.
+
+    Whitened by the covariance within the classes, then projected on the span of the class means: all discriminants of
+    R. A. Fisher, "The Use of Multiple Measurements in Taxonomic Problems", 1936, in the coordinates of the features.
 
     Args:
         features: (N, D).
@@ -22,22 +25,27 @@ def within_class_whitening(features: Tensor, labels: Tensor, shrinkage: float) -
     x = features.double()
     _, places = torch.unique(labels, return_inverse=True)
     sums = x.new_zeros(int(places.max()) + 1, x.shape[1]).index_add_(0, places, x)
-    rest = x - (sums / torch.bincount(places).unsqueeze(1))[places]
+    means = sums / torch.bincount(places).unsqueeze(1)
+    rest = x - means[places]
     covariance = rest.T @ rest / len(x)
     even = covariance.diagonal().mean()
-    values, vectors = torch.linalg.eigh(
-        (1 - shrinkage) * covariance + shrinkage * even * torch.eye(len(covariance), dtype=x.dtype, device=x.device)
-    )
-    metric: Tensor = (vectors * values.clamp_min(1e-12).rsqrt()) @ vectors.T * even.sqrt()
+    identity = torch.eye(len(covariance), dtype=x.dtype, device=x.device)
+    values, vectors = torch.linalg.eigh((1 - shrinkage) * covariance + shrinkage * even * identity)
+    whitening = (vectors * values.clamp_min(1e-12).rsqrt()) @ vectors.T * even.sqrt()
+    _, sizes, directions = torch.linalg.svd((means - means.mean(dim=0)) @ whitening, full_matrices=False)
+    spanned = directions[sizes > 1e-9 * sizes.max()]
+    metric: Tensor = whitening @ spanned.T @ spanned
     return metric.to(features.dtype)
 
 
 class DiscriminantClassifier(FewShotClassifier):
-    """Nearest class mean where distances are measured by how photographs of one base class differ.
+    """Nearest class mean among the linear discriminants of the base classes, by the cosine.
 
+    What tells base classes apart tells new classes of the same kind apart too, and what differs between photographs of
+    one class is of no use. See `discriminant_metric`. That a covariance learnt once serves new classes is the idea of
     Bharath Hariharan, Jitendra Malik, Deva Ramanan, "Discriminative Decorrelation for Clustering and Classification",
-    ECCV 2012: the covariance of linear discriminant analysis, learnt once, serves every new class. Theirs is the
-    covariance of all images; ours is that within the base classes, shrunk, on centred vectors of length 1.
+    ECCV 2012. Vectors are centred and brought to length 1 before. It needs at least two base classes; with few
+    photographs per number of a vector the shrinkage matters.
 
     Args:
         in_channels: D.
@@ -56,7 +64,7 @@ class DiscriminantClassifier(FewShotClassifier):
     metric: Tensor
     prepared: Tensor
 
-    def __init__(self, in_channels: int, shrinkage: float = 0.1, scale: float = 10.0) -> None:
+    def __init__(self, in_channels: int, shrinkage: float = 0.6, scale: float = 10.0) -> None:
         super().__init__(in_channels)
         if not 0 < shrinkage <= 1:
             raise UsageError(f"shrinkage: {shrinkage}; it must be above 0 and at most 1")
@@ -68,10 +76,10 @@ class DiscriminantClassifier(FewShotClassifier):
     def prepare(self, features: Tensor, labels: Tensor) -> None:
         """Keep mean and metric of base images (N, D) with labels (N,); -1 is left out."""
         known = labels >= 0
-        if not bool(known.any()):
-            raise UsageError("DiscriminantClassifier: no image of a base class; give some")
+        if len(torch.unique(labels[known])) < 2:
+            raise UsageError("DiscriminantClassifier: it takes at least two base classes; give some images of them")
         self.mean.copy_(features[known].double().mean(dim=0))
-        self.metric.copy_(within_class_whitening(self._unit(features[known]), labels[known], self.shrinkage))
+        self.metric.copy_(discriminant_metric(self._unit(features[known]), labels[known], self.shrinkage))
         self.prepared.fill_(True)
 
     def forward(self, episode: Episode) -> Tensor:

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 import torch
-from scipy.linalg import fractional_matrix_power
+from scipy.linalg import eigh
 
 from fgvc.errors import UsageError
 from fgvc.methods.few_shot.base import Episode
-from fgvc.methods.few_shot.discriminant import DiscriminantClassifier, within_class_whitening
+from fgvc.methods.few_shot.discriminant import DiscriminantClassifier, discriminant_metric
 
 
 def drawn(seed=0, n=60, d=6):
@@ -15,14 +15,19 @@ def drawn(seed=0, n=60, d=6):
     return (numbers.normal(size=(5, d))[labels] + numbers.normal(size=(n, d)) @ spread), labels
 
 
-def test_the_metric_is_the_inverse_root_of_the_shrunk_covariance_within_classes():
+def test_products_are_those_of_the_generalised_eigenvectors():
     x, labels = drawn()
-    rest = np.stack([row - x[labels == label].mean(axis=0) for row, label in zip(x, labels, strict=True)])
-    covariance = sum(np.outer(row, row) for row in rest) / len(x)
-    even = np.trace(covariance) / 6
-    wanted = fractional_matrix_power(0.8 * covariance + 0.2 * even * np.eye(6), -0.5) * np.sqrt(even)
-    found = within_class_whitening(torch.from_numpy(x), torch.from_numpy(labels), 0.2)
-    np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-8, atol=1e-10)
+    means = np.stack([x[labels == label].mean(axis=0) for label in range(5)])
+    rest = x - means[labels]
+    within = rest.T @ rest / len(x)
+    even = np.trace(within) / 6
+    within = 0.8 * within + 0.2 * even * np.eye(6)
+    centred = means - means.mean(axis=0)
+    sizes, vectors = eigh(centred.T @ centred, within)  # v^T within v = 1
+    kept = vectors[:, sizes > 1e-9]
+    assert kept.shape[1] == 4
+    metric = discriminant_metric(torch.from_numpy(x), torch.from_numpy(labels), 0.2).numpy()
+    np.testing.assert_allclose(metric @ metric.T, even * kept @ kept.T, rtol=1e-8, atol=1e-10)
 
 
 def test_scores_equal_a_loop():
@@ -34,7 +39,7 @@ def test_scores_equal_a_loop():
     found = classifier(Episode(*(torch.from_numpy(a)[None] for a in (other, ways, query)), 5))[0].numpy()
     mean = x.mean(axis=0)
     unit = [(row - mean) / np.linalg.norm(row - mean) for row in np.concatenate([x, other, query])]
-    metric = within_class_whitening(torch.from_numpy(np.stack(unit[:60])), torch.from_numpy(labels), 0.3).numpy()
+    metric = discriminant_metric(torch.from_numpy(np.stack(unit[:60])), torch.from_numpy(labels), 0.3).numpy()
     support, asked = np.stack(unit[60:75]) @ metric, np.stack(unit[75:]) @ metric
     for q, row in enumerate(asked):
         for way in range(5):
@@ -57,5 +62,5 @@ def test_what_makes_no_sense_is_refused():
         DiscriminantClassifier(4, shrinkage=0)
     with pytest.raises(UsageError, match="takes base classes, and none were given"):
         DiscriminantClassifier(4)(Episode(torch.ones(1, 2, 4), torch.tensor([[0, 1]]), torch.ones(1, 1, 4), 2))
-    with pytest.raises(UsageError, match="no image of a base class"):
+    with pytest.raises(UsageError, match="at least two base classes"):
         DiscriminantClassifier(4).prepare(torch.ones(2, 4), torch.tensor([-1, -1]))
