@@ -7,7 +7,7 @@ Shape letters: N images, C channels, d channels after the reduction, h, w grid, 
 
 All matrices of the recursion are polynomials of one symmetric matrix, and the derivative of such a polynomial is its
 own adjoint: the gradient is the derivative in the direction of the incoming gradient. It runs beside the recursion, so
-none of the steps is kept. On a processor, where products cost more than eigenvectors, the steps are taken on the
+none of the steps is kept. On few processor cores, where products cost more than eigenvectors, the steps are taken on the
 eigenvalues: the same polynomial, not the exact root.
 """
 
@@ -23,6 +23,9 @@ from fgvc.methods.pooling.base import Pooling
 
 LEAST_TRACE = 1e-5
 """Floor of the trace that a covariance is divided by: a map of one value has none."""
+
+MOST_THREADS = 4
+"""Eigenvectors take one thread, products all of them: with more threads than these, products are faster."""
 
 IMAGES = 4  # whose matrices are at work at once on a processor; an accelerator takes the whole batch in one piece
 
@@ -92,7 +95,8 @@ class _IsqrtCovariance(torch.autograd.Function):
         with torch.autocast(positions.device.type, enabled=False):
             matrices, traces = _normalised_covariances(positions)
             roots = traces.clamp_min(LEAST_TRACE).sqrt()
-            values = _to_eigenvectors(matrices) if ctx.needs_input_grad[0] and _on_a_processor(matrices) else None
+            few = _on_a_processor(matrices) and torch.get_num_threads() <= MOST_THREADS
+            values = _to_eigenvectors(matrices) if few and ctx.needs_input_grad[0] else None
             answer = matrices.new_empty(matrices.shape[0], index.shape[0])
             for part in _parts(matrices):
                 if values is None:
@@ -217,10 +221,14 @@ def _to_eigenvectors(matrices: Tensor) -> Tensor | None:
     if not bool(matrices.isfinite().all()):
         return None
     values, vectors = matrices.new_empty(matrices.shape[:2]), matrices
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # several gain nothing here, and where other work has the cores they wait for each other
     try:
         found = [torch.linalg.eigh(matrices[part]) for part in _parts(matrices)]
     except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
         return None
+    finally:
+        torch.set_num_threads(threads)
     for part, (own, columns) in zip(_parts(matrices), found, strict=True):
         values[part], vectors[part] = own, columns
     return values

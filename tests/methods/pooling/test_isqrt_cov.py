@@ -19,6 +19,7 @@ PATHS = {"eigenvectors": True, "products": False}  # what a processor does, and 
 @pytest.fixture(params=PATHS.values(), ids=PATHS)
 def path(request, monkeypatch):
     """Run a test on a processor's path and on an accelerator's."""
+    monkeypatch.setattr(isqrt_cov, "MOST_THREADS", torch.get_num_threads())
     if not request.param:
         monkeypatch.setattr(isqrt_cov, "_on_a_processor", lambda batch: False)
 
