@@ -7,8 +7,8 @@ Shape letters: N images, C channels, d channels after the reduction, h, w grid, 
 
 All matrices of the recursion are polynomials of one symmetric matrix, and the derivative of such a polynomial is its
 own adjoint: the gradient is the derivative in the direction of the incoming gradient. It runs beside the recursion, so
-none of the steps is kept. On few processor cores, where products cost more than eigenvectors, the steps are taken on the
-eigenvalues: the same polynomial, not the exact root.
+none of the steps is kept. On few processor cores, where products cost more than eigenvectors, the steps are taken on
+the eigenvalues: the same polynomial, not the exact root.
 """
 
 from collections.abc import Iterator
