@@ -19,6 +19,7 @@ from fgvc.errors import FgvcError, UsageError, did_you_mean
 from fgvc.methods import conv4, local_weights, resnet12  # noqa: F401 - two register networks with timm
 from fgvc.methods.features import Features, Layout, from_network, layout_of
 from fgvc.methods.last_stage import LastStage, cut
+from fgvc.methods.last_stride import remove_last_stride
 from fgvc.methods.own_head import OwnHead, ran, stand_in, take_head
 from fgvc.methods.weight_report import WeightReport, compare, in_one_line
 from fgvc.methods.weights_server import asked_once
@@ -50,6 +51,8 @@ class Backbone(nn.Module):
         model_args: further arguments of the timm model, e.g. `{drop_path_rate: 0.1}`.
         mean: of the pixels over 0..1, one per channel; by default what the timm weights were trained with.
         std: their standard deviation, in the same way.
+        last_stride: 1 takes the stride of a convolutional network's last stage away, so that its map is twice as fine:
+            28 x 28 of 448 px in place of 14 x 14. None leaves the network as it is.
 
     Attributes:
         image_size: side of the images it was made for.
@@ -72,6 +75,7 @@ class Backbone(nn.Module):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         min_kept: float = 0.5,
+        last_stride: int | None = None,
     ) -> None:
         super().__init__()
         if name.partition(".")[0] not in timm.list_models():
@@ -79,9 +83,15 @@ class Backbone(nn.Module):
         self.net: Any
         self.net, self.report = _create(name, weights, dict(model_args or {}), min_kept)
         _set_input_size(self.net, name, image_size)
+        if last_stride not in (None, 1):
+            raise UsageError(f"backbone {name}: last_stride {last_stride}; give 1, or leave it out")
+        if last_stride is not None:
+            remove_last_stride(self.net, name, image_size)
         self.image_size = image_size
         children = {child for child, _ in self.net.named_children()}
-        self._layout, (self.channels, *self.grid), self.stride, head = _take_apart(self.net, name, image_size)
+        self._layout, (self.channels, *self.grid), self.stride, head = _take_apart(
+            self.net, name, image_size, finer=last_stride is not None
+        )
         self._head: list[OwnHead] = [] if head is None else [head]  # no submodule: it is the pooling's that asks for it
         self._head_taken = False
         self._left_out = tuple(f"net.{child}." for child in sorted(children) if _is_gone(self.net, child))
@@ -253,8 +263,10 @@ def _set_input_size(net: Any, name: str, image_size: int) -> None:
         raise UsageError(f"backbone {name}: image size {image_size} does not fit ({in_one_line(error)})") from None
 
 
-def _take_apart(net: Any, name: str, image_size: int) -> tuple[Layout, list[int], int, OwnHead | None]:
+def _take_apart(net: Any, name: str, image_size: int, finer: bool) -> tuple[Layout, list[int], int, OwnHead | None]:
     """Run a network once; return the layout of its map, [C, h, w], the map's stride, and the network's own head.
+
+    Of a network whose last stage has lost its stride, `finer`, timm still tells the stride that it had.
 
     Raises:
         UsageError: it cannot run at this size, or its answer is no map with a place for every cell.
@@ -268,7 +280,7 @@ def _take_apart(net: Any, name: str, image_size: int) -> tuple[Layout, list[int]
             layout = layout_of(net, out)
             head = take_head(net, own, out, layout, names)
             shape = list(from_network(out, layout).map.shape[1:])
-            stride = _stride(net, image_size, shape[1:])
+            stride = _stride(net, image_size, shape[1:], finer)
             if _have_numbers.get():
                 _check_numbers(net, image_size)
     except UsageError as error:
@@ -300,9 +312,10 @@ def _blank(net: nn.Module, image_size: int) -> Tensor:
     return torch.zeros(1, 3, image_size, image_size, device=next(net.parameters()).device)
 
 
-def _stride(net: Any, image_size: int, grid: Sequence[int]) -> int:
+def _stride(net: Any, image_size: int, grid: Sequence[int], finer: bool) -> int:
     """Return pixels per step of a map's grid; raise UsageError where its cells are no places of the image."""
     strides = [int(stage["reduction"]) for stage in reversed(net.feature_info)]  # the map is mostly the last stage's
+    strides = [stride // 2 if finer and stride == strides[0] else stride for stride in strides]
     for stride in strides:
         if all(abs(side - image_size / stride) <= 2 for side in grid):  # less by 2 where convolutions do not pad
             return stride

@@ -97,6 +97,12 @@ def cut(net: Any, image_size: int, verify: bool = True) -> tuple[str, list[str]]
     return before, names
 
 
+def after_the_cut(net: Any) -> list[str]:
+    """Return the names of the modules after the place at which `cut` would cut a network, whether it could or not."""
+    before, modules = _before_last_stage(net), dict(net.named_modules())
+    return _after(before, modules) if before in modules else []
+
+
 def _before_last_stage(net: Any) -> str:
     """Return the last module at a coarser stride than the map's; of a network without stages, that before BLOCKS."""
     stages = list(net.feature_info)
