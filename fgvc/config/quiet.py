@@ -17,6 +17,8 @@ USELESS_WARNINGS = (
     r".*you have defined a `val.*",
     r".*defined a `validation_step` but have no `val_dataloader`.*",
     r".*Total length of `(DataLoader|list)` across ranks is zero.*",
+    # The size that Lightning's table of layers estimates; the outline counts the numbers.
+    r".*is not supported by the model summary.*",
     # Nothing is logged with `--trainer.barebones true`: who asks for that knows.
     r".*You are trying to `self\.log\(\)` but `Trainer\(barebones=True\)`.*",
     # Lightning's and timm's own use of what torch and others deprecate.
