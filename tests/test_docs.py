@@ -37,7 +37,8 @@ def faults_of(text, page):
             faults.append(f"python -m {module}: no such module")
     groups = {name.partition(" ")[0] for name in COMMANDS if " " in name}
     for command, second in re.findall(rf"(?m)(?:^|[|$;(] ?|eval |do |\A)\s*fgvc ({WORD})(?: ({WORD}))?", code):
-        name = f"{command} {second}" if command in groups else command
+        is_second = command in groups and (command not in COMMANDS or f"{command} {second}" in COMMANDS)
+        name = f"{command} {second}" if is_second else command
         if name not in COMMANDS and not (command in groups and not second) and not name.startswith("my_"):
             faults.append(f"fgvc {name}: no such command")
     for config in re.findall(r"--config[ =]([\w./-]+)", code):

@@ -1,7 +1,6 @@
 """`fgvc few-shot enroll MODEL PHOTOS`: a model of new classes from a few photographs each, without training."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from fgvc.data.datamodule import FineGrainedData
 from fgvc.data.records import Records
 from fgvc.errors import UsageError
 from fgvc.features.network import Network, read_network
-from fgvc.few_shot.enrolling import FALSE_NEW, Seen, Weighing, leave_one_out, look, weigh
+from fgvc.few_shot.enrolling import FALSE_NEW, Old, Seen, enrolled, leave_one_out, look, set_beside
 from fgvc.few_shot.methods import Method, method
 from fgvc.files import run_folder
 from fgvc.files.lines import quoted, tell
@@ -39,17 +38,6 @@ ABOUT = (
 )
 BEST = "cosine_prototypes"
 """What is best without training on frozen features, see docs/results/few_shot.md."""
-
-
-@dataclass
-class Old:
-    """What is known of the model's own classes on photographs that it was not trained on.
-
-    labels: (V,) leaves. seen: what the network says of the photographs.
-    """
-
-    labels: Tensor
-    seen: Seen
 
 
 def main(words: list[str]) -> int:
@@ -78,8 +66,8 @@ def main(words: list[str]) -> int:
     old = _old(given, model, options) if options.keep_old else None
     taxonomy, leaves = _classes(model, data.taxonomy, options.keep_old)
     seen = look(model.recognizer, records, model.resize, "photographs", options.keep_old, data.limits, options.device)
-    made, architecture = _enrolled(model, chosen, taxonomy, seen, options.keep_old)
-    _fill(made, seen, torch.tensor([leaves[label] for label in labels.tolist()]), chosen, old)
+    of_each = torch.tensor([leaves[label] for label in labels.tolist()])
+    made, architecture = enrolled(model, chosen, taxonomy, seen, of_each, old)
     told, temperatures = _judged(made, seen, old)
     provenance = {
         "enrolled": {
@@ -203,39 +191,6 @@ def _classes(model: Model, new: Taxonomy, keep_old: bool) -> tuple[Taxonomy, lis
     return both, leaves
 
 
-def _enrolled(
-    model: Model, chosen: Method, taxonomy: Taxonomy, seen: Seen, keep_old: bool
-) -> tuple[EnrolledRecognizer, dict[str, Any]]:
-    """Make the recognizer around the old one; its support is still empty."""
-    architecture = {
-        "class_path": EnrolledRecognizer.__name__,
-        "init_args": {
-            "recognizer": model.architecture,
-            "known": model.taxonomy.to_plain(),
-            "classifier": chosen.plain,
-            "support_shape": [*seen.embedding.shape],
-            "length_one": chosen.features != "raw",
-            "keep_old": keep_old,
-        },
-    }
-    made: Any = build(architecture, taxonomy, model.recognizer.image_size, weights="none").eval()
-    made.recognizer.load_state_dict(model.recognizer.state_dict())
-    made.classifier.load_state_dict(chosen.make(seen.embedding.shape[1]).state_dict())
-    return made, architecture
-
-
-def _fill(made: EnrolledRecognizer, seen: Seen, leaves: Tensor, chosen: Method, old: Old | None) -> None:
-    """Put the photographs in, with the mean that is taken off: of old photographs where there are any."""
-    made.support.copy_(seen.embedding)
-    made.support_labels.copy_(leaves)
-    if chosen.features == "cl2n" and seen.embedding.ndim == 2:
-        made.centre.copy_((seen if old is None else old.seen).embedding.mean(dim=0))
-    base, labels = (seen.embedding, leaves) if old is None else (old.seen.embedding, old.labels)
-    made.classifier.prepare(made.prepared(base), labels)
-    if old is not None:
-        made.old_leaves.copy_(torch.arange(len(made.old_leaves)))
-
-
 def _judged(made: EnrolledRecognizer, seen: Seen, old: Old | None) -> tuple[list[str], dict[str, float]]:
     """Judge the model by leaving one photograph out at a time, and by old photographs.
 
@@ -243,7 +198,7 @@ def _judged(made: EnrolledRecognizer, seen: Seen, old: Old | None) -> tuple[list
         What is told, and the temperature of the leaf level.
     """
     rows, scores = leave_one_out(made)
-    _, ways = made.ways()
+    ways = made.ways()[1]
     leaf = made.taxonomy.leaf_level
     told = [_told("by the other photographs of its class", scores.argmax(dim=1) == ways[rows])] if len(rows) else []
     if not told:
@@ -253,14 +208,12 @@ def _judged(made: EnrolledRecognizer, seen: Seen, old: Old | None) -> tuple[list
         return told, {leaf: temperature}
     with torch.no_grad():
         of_old = made.scores(old.seen.embedding)
-    found = weigh(old.seen.logits, old.labels, of_old, seen.logits[rows], ways[rows], scores)
-    made.scale.fill_(found.scale)
-    made.shift.fill_(found.shift)
-    return [*told, *_told_of_both(made, seen, old, of_old, rows, scores, found)], {leaf: 1.0}
+    set_beside(made, seen, old, of_old, rows, scores)
+    return [*told, *_told_of_both(made, seen, old, of_old, rows, scores)], {leaf: 1.0}
 
 
 def _told_of_both(
-    made: EnrolledRecognizer, seen: Seen, old: Old, of_old: Tensor, rows: Tensor, scores: Tensor, found: Weighing
+    made: EnrolledRecognizer, seen: Seen, old: Old, of_old: Tensor, rows: Tensor, scores: Tensor
 ) -> list[str]:
     before = old.seen.logits.argmax(dim=1) == old.labels
     after = made.joined(old.seen.logits, of_old).argmax(dim=1) == old.labels

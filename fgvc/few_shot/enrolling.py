@@ -5,7 +5,7 @@ of a vector, C channels, h, w grid.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from fgvc.data.records import Records
+from fgvc.few_shot.methods import Method
 from fgvc.files.bars import bar
 from fgvc.images.decoding import USUAL, Limits
 from fgvc.images.pictures import Square, in_threads, square_of
@@ -22,6 +23,9 @@ from fgvc.images.resizing import EvalResize
 from fgvc.methods.few_shot.base import Episode
 from fgvc.methods.recognizers.base import Recognizer
 from fgvc.methods.recognizers.enrolled import EnrolledRecognizer
+from fgvc.model_file.architecture import build
+from fgvc.model_file.model import Model
+from fgvc.taxonomy.tree import Taxonomy
 
 AT_ONCE = 32
 FALSE_NEW = 0.05
@@ -36,6 +40,28 @@ class Seen(NamedTuple):
 
     embedding: Tensor
     logits: Tensor
+
+
+class Old(NamedTuple):
+    """What is known of a model's own classes on photographs that it was not trained on.
+
+    labels: (V,) leaves. seen: what the network says of the photographs.
+    """
+
+    labels: Tensor
+    seen: Seen
+
+
+class Weighing(NamedTuple):
+    """How new classes stand beside the old ones.
+
+    scale, shift: of their scores. from_photographs: whether photographs of new classes decided, or, with one each, the
+    share of old ones that may be lost.
+    """
+
+    scale: float
+    shift: float
+    from_photographs: bool
 
 
 def look(
@@ -88,6 +114,67 @@ def _batches(squares: Iterator[Square]) -> Iterator[list[Square]]:
         yield batch
 
 
+def enrolled(
+    model: Model, method: Method, taxonomy: Taxonomy, seen: Seen, leaves: Tensor, old: Old | None = None
+) -> tuple[EnrolledRecognizer, dict[str, Any]]:
+    """Put a recognizer that knows photographs of new classes around a network.
+
+    Args:
+        model: the network; it stays as it is.
+        method: how photographs are compared. The mean that it takes off, or what it learns from base classes, comes
+            from the photographs of old classes, else from the new ones themselves.
+        taxonomy: the new classes, behind the old ones where those are kept.
+        seen: what the network says of the M photographs.
+        leaves: (M,) int64, their leaves there.
+        old: photographs of the old classes, which are then kept, in their order the first of the taxonomy.
+
+    Returns:
+        The recognizer, whose `scale` and `shift` are still 1 and 0, and its architecture for a model file.
+    """
+    architecture = {
+        "class_path": EnrolledRecognizer.__name__,
+        "init_args": {
+            "recognizer": model.architecture,
+            "known": model.taxonomy.to_plain(),
+            "classifier": method.plain,
+            "support_shape": [*seen.embedding.shape],
+            "length_one": method.features != "raw",
+            "keep_old": old is not None,
+        },
+    }
+    made: Any = build(architecture, taxonomy, model.recognizer.image_size, weights="none").eval()
+    made.recognizer.load_state_dict(model.recognizer.state_dict())
+    made.classifier.load_state_dict(method.make(seen.embedding.shape[1]).state_dict())
+    made.support.copy_(seen.embedding)
+    made.support_labels.copy_(leaves)
+    base, labels = (seen.embedding, leaves) if old is None else (old.seen.embedding, old.labels)
+    if method.features == "cl2n" and base.ndim == 2:
+        made.centre.copy_(base.mean(dim=0))
+    with torch.no_grad():
+        made.classifier.prepare(made.prepared(base), labels)
+    if old is not None:
+        made.old_leaves.copy_(torch.arange(len(made.old_leaves)))
+    return made, architecture
+
+
+def set_beside(
+    model: EnrolledRecognizer, seen: Seen, old: Old, of_old: Tensor, rows: Tensor, scores: Tensor
+) -> Weighing:
+    """Choose scale and shift of the new classes beside the old ones, see `weigh`, and set them.
+
+    Args:
+        model, seen: see `enrolled`.
+        old: photographs of the old classes.
+        of_old: (V, W) the new classes' scores for them.
+        rows, scores: see `leave_one_out`.
+    """
+    ways = model.ways()[1]
+    found = weigh(old.seen.logits, old.labels, of_old, seen.logits[rows], ways[rows], scores)
+    model.scale.fill_(found.scale)
+    model.shift.fill_(found.shift)
+    return found
+
+
 def leave_one_out(model: EnrolledRecognizer) -> tuple[Tensor, Tensor]:
     """Score each enrolled photograph by the others.
 
@@ -106,18 +193,6 @@ def leave_one_out(model: EnrolledRecognizer) -> tuple[Tensor, Tensor]:
             episode = Episode(support[others][None], ways[others][None], support[row][None, None], len(counts))
             scores.append(model.classifier(episode)[0])
     return rows, torch.cat(scores)
-
-
-class Weighing(NamedTuple):
-    """How new classes stand beside the old ones.
-
-    scale, shift: of their scores. from_photographs: whether photographs of new classes decided, or, with one each, the
-    share of old ones that may be lost.
-    """
-
-    scale: float
-    shift: float
-    from_photographs: bool
 
 
 def weigh(
