@@ -25,6 +25,8 @@ from fgvc.methods.devices import device_of
 from fgvc.methods.embedder import Embedder, Take
 
 DTYPES = ("float32", "float16")
+_RENEWED = ("parts", "records", "taxonomy", "arguments")
+"""What a description is written anew for where nothing was computed."""
 _TOGETHER = 1024
 """How many features are in memory at once while the files are written."""
 
@@ -96,7 +98,7 @@ def embed(
             "records": {**described.get("records", {}), **records},
             "parts": parts,
         }
-        if counts.written or any(described.get(key) != new[key] for key in ("parts", "records", "taxonomy")):
+        if counts.written or any(described.get(key) != new[key] for key in _RENEWED):
             counts.written = True
             write_text(folder / DESCRIPTION, json.dumps(new, indent=1) + "\n")
             remove_others(folder, parts)
@@ -246,6 +248,7 @@ def _origin(network: Network, terms: Mapping[str, Any], data: FineGrainedData) -
         "model": network.name,
         "network": network.timm_name,
         "weights": {"given": network.given, "sha256": terms["weights"]},
+        "arguments": network.arguments,
         "seen": network.seen,
         "image_size": network.image_size,
         "resize": network.resize._asdict(),
