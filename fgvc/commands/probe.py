@@ -77,21 +77,24 @@ def _held(done: Probe) -> str:
 
 def _tell(taxonomy: Taxonomy, done: Probe) -> None:
     """Say what was fitted on what, and what chose."""
-    tell(f"fitted on {counted(done.fitted, 'photograph')} of train, penalty {done.penalty:g}")
+    tell(f"fitted on {counted(done.fitted, 'photograph')} of train")
     if done.left_out:
         tell(f"left out of train: {counted(done.left_out, 'photograph')} whose {taxonomy.leaf_level} is not known")
     if done.without:
         tell(f"of {taxonomy.num_classes} classes, {done.without} have no photograph in train and are never answered")
+    first, last = done.tried[0], done.tried[-1]
     if len(done.tried) > 1:
-        tried = ", ".join(f"{one.penalty:g}: {100 * one.reached.right:.1f} %" for one in done.tried)
-        tell(f"right of {counted(done.choosing, f'{_held(done)} photograph')}, by penalty: {tried}")
-        if done.penalty in (done.tried[0].penalty, done.tried[-1].penalty):
-            tell("the best is at the end of what was tried; --penalties tries others")
+        best = next(one for one in done.tried if one.penalty == done.penalty)
+        share = f"{100 * best.reached.right:.1f} % right of {counted(done.choosing, f'{_held(done)} photograph')}"
+        span = f"{len(done.tried)} from {first.penalty:g} to {last.penalty:g}"
+        edge = " (at the end; --penalties tries others)" if best in (first, last) else ""
+        tell(f"penalty {done.penalty:g}, the best of {span}{edge}: {share}")
     if done.calibration is None:
         tell("not calibrated: no photograph is held out")
         return
     tell(done.calibration.told(taxonomy.leaf_level, _held(done)))
-    tell(prospect(done.calibration.vouching, _held(done)))
+    more = "more images in val" if done.held_out == "val" else "a larger --hold_out"
+    tell(prospect(done.calibration.vouching, _held(done), more=f"more images: {more}"))
 
 
 def _table(taxonomy: Taxonomy, done: Probe) -> Iterator[str]:
@@ -100,7 +103,7 @@ def _table(taxonomy: Taxonomy, done: Probe) -> Iterator[str]:
     for split, found in done.scores.items():
         chose = ", half of which chose the penalty" if split == done.held_out and len(done.tried) > 1 else ""
         yield f"{split}: {counted(found.images, 'photograph')}{chose}"
-        if not found.shares:
+        if not any(found.known.values()):
             yield "  none has a known class"
         for level in reversed(taxonomy.levels):
             if found.known[level]:
