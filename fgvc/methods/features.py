@@ -18,11 +18,13 @@ class Features(NamedTuple):
     map: (N, C, h, w), for convolutional networks and transformers alike.
     trunk: the input of the last stage, in the form that this stage reads; None unless a head asked for a copy of it.
     prefix: (N, T, C) the tokens before those of the grid, such as the class token; None where there are none.
+    earlier: (N, C', h', w'), the map of an earlier layer; None unless it was asked for.
     """
 
     map: Tensor
     trunk: Tensor | None = None
     prefix: Tensor | None = None
+    earlier: Tensor | None = None
 
 
 class Layout(NamedTuple):
