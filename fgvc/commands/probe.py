@@ -46,6 +46,8 @@ def main(argv: list[str]) -> int:
         model.temperatures, model.readout, model.vouching = fitted.temperatures, fitted.readout, fitted.vouching
     save(model, options.output)
     _tell(folder.taxonomy, done)
+    if options.view in ("box", "uncut"):
+        tell(f"the scores are of the view {options.view}; the model itself looks at whole squares of photographs")
     print_lines(_table(folder.taxonomy, done))
     tell(f"model: {options.output}")
     tell(f"next:  fgvc predict {quoted(options.output)} PHOTO...")

@@ -21,6 +21,7 @@ from fgvc.features.unfinished import Unfinished
 from fgvc.features.views import check_views
 from fgvc.files.origin import now, versions
 from fgvc.files.whole_files import write_text
+from fgvc.methods.backbone import Backbone
 from fgvc.methods.devices import device_of
 from fgvc.methods.embedder import Embedder, Take
 
@@ -70,6 +71,8 @@ def embed(
     start, counts = time.perf_counter(), counts or Counts()
     views, chosen, where = check_views(tuple(views)), chosen_splits(data, splits), device_of(device)
     _check(batch_size, dtype, take)
+    if "uncut" in views:
+        _check_uncut(network, take)
     embedder = Embedder(network.module, take).eval()
     terms = _terms(network, embedder, take, dtype)
     digest = plain_sha256(terms)
@@ -136,6 +139,14 @@ def _check(batch_size: int, dtype: str, take: str) -> None:
         raise UsageError(f"dtype: {dtype!r}; it is {' or '.join(DTYPES)}")
     if dtype != "float32" and take != "map":
         raise UsageError(f"dtype {dtype}: for maps alone; the vectors of {take} are kept as float32")
+
+
+def _check_uncut(network: Network, take: str) -> None:
+    """Refuse the view of unlike sides where a network, or what is kept of it, needs a square."""
+    if not (isinstance(network.module, Backbone) and network.module.sees_any_side):
+        raise UsageError(f"views: uncut is no square, and {network.name} sees one alone; leave that view out")
+    if take == "map":
+        raise UsageError("views: the maps of uncut have unlike sides; take a vector, such as scda")
 
 
 def _terms(network: Network, embedder: Embedder, take: str, dtype: str) -> dict[str, Any]:

@@ -205,6 +205,12 @@ class Backbone(nn.Module):
     def _keep_earlier(self, module: nn.Module, given: Any, answer: Tensor) -> None:
         self._earlier[:] = [answer.clone()]  # the next layer may work in place
 
+    @property
+    def sees_any_side(self) -> bool:
+        """Whether images may have other sides than the network was made for, unlike ones too."""
+        one_size = hasattr(self.net, "set_input_size") or self.net.pretrained_cfg.get("fixed_input_size")
+        return not one_size and self._layout.kind != "tokens"
+
     def check_side(self, side: int) -> None:
         """Raise UsageError for another side than the network was made for, if it cannot see other sides."""
         one_size = hasattr(self.net, "set_input_size") or self.net.pretrained_cfg.get("fixed_input_size")
