@@ -40,8 +40,8 @@ def squares(
         box: of the object, xyxy as fractions of the upright photograph; needed for the view `box` alone.
 
     Returns:
-        view -> (S, S, 3) uint8, `uncut` with its own sides, and what is wrong with a file that can be read all the same,
-        or None.
+        view -> (S, S, 3) uint8, `uncut` with its own sides; and what is wrong with a file that can be read all the
+        same, or None.
 
     Raises:
         ImageError: it cannot be read.

@@ -220,8 +220,10 @@ def _divided(
 
     Of many more images than calibration holds some are drawn, the same each time.
     """
+    held, rest = train, known
     if "val" in folder.splits:
-        held, rest = images_of(folder, "val", view, train.features.device), known
+        held = images_of(folder, "val", view, train.features.device)
+    if held is not train and len(held.leaves(folder.taxonomy)):
         of_held = torch.arange(len(held.labels))
     else:
         held, (of_held, rest) = train, held_out_rows(train, known, fraction)

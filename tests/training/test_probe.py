@@ -79,6 +79,13 @@ def test_with_val_all_of_train_is_fitted_and_half_of_val_chooses():
     assert done.calibration.images == 30
 
 
+def test_a_split_val_without_classes_does_not_choose():
+    train = part(80, 1)
+    done = probe(folder(train=train, val=part(10, 2, labels=[-1] * 10)))
+    assert (done.held_out, done.choosing, done.scores["val"].images) == ("train", 4, 10)
+    assert torch.equal(done.linear.weight, probe(folder(train=train)).linear.weight)
+
+
 def test_the_images_that_are_counted_were_not_fitted_and_did_not_choose(monkeypatch):
     train = part(200, 3)
     seen = {}
