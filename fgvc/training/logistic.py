@@ -1,7 +1,7 @@
 """Multinomial logistic regression on features that were computed once, in full batch.
 
 Least is: mean cross-entropy over the images + penalty * (sum of squared weights; biases are free). The features are
-standardised by mean and deviation of the images that are fitted, some at a time, so that no copy of them is kept.
+standardised by mean and deviation of the images that are fitted; of very many, some at a time, and no copy is kept.
 
 Shape letters: N images, M of them, D width of a feature, K classes.
 """
@@ -18,9 +18,11 @@ from fgvc.files.bars import bar
 
 AT_ONCE = 1 << 24
 """How many numbers a chunk of features or of logits holds at most: 64 MiB."""
+KEPT = 1 << 28
+"""How many standardised numbers are kept at most, 1 GiB; of more, each look at them standardises them anew."""
 STEPS = 400
 TOLERANCE = 1e-7
-"""A fit ends where a step lowers the cost by less, in nats."""
+"""A fit ends where a step lowers the cost by less than this share of the cost that it began with."""
 
 
 class Linear(NamedTuple):
@@ -39,7 +41,8 @@ class Fitted(NamedTuple):
 
     features: (N, D) float32. labels: (N,) int64, 0 .. K-1 in the rows that are taken. rows: (M,) int64, those.
     mean: (D,) float32 of the rows. scale: (D,) float32, their standard deviation; infinite where a feature never
-    changes, so that it is 0 when standardised.
+    changes, so that it is 0 when standardised. kept: (M, D) float32 and (M,) int64, the rows standardised and their
+    labels; None where they are too many.
     """
 
     features: Tensor
@@ -47,10 +50,14 @@ class Fitted(NamedTuple):
     rows: Tensor
     mean: Tensor
     scale: Tensor
+    kept: tuple[Tensor, Tensor] | None = None
 
     def chunks(self, num_classes: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield standardised features (m, D) and labels (m,), so many that their logits take little memory too."""
         size = max(1, AT_ONCE // max(num_classes, self.features.shape[1]))
+        if self.kept is not None:
+            yield from zip(*(torch.split(one, size) for one in self.kept), strict=True)
+            return
         for some in torch.split(self.rows, size):
             yield (self.features[some] - self.mean) / self.scale, self.labels[some]
 
@@ -75,7 +82,10 @@ def standardised(features: Tensor, labels: Tensor, rows: Tensor) -> Fitted:
         raise FgvcError("the features hold what is no number (NaN or infinite); embed again with --overwrite")
     constant = square.sqrt() <= 1e-6 * mean.abs()  # float32 resolves no less
     scale = torch.where(constant, torch.inf, square.sqrt())
-    return plain._replace(mean=mean.float(), scale=scale.float())
+    found = plain._replace(mean=mean.float(), scale=scale.float())
+    if len(rows) * features.shape[1] > KEPT:
+        return found
+    return found._replace(kept=((features[rows] - found.mean) / found.scale, labels[rows]))
 
 
 def fit(
@@ -101,9 +111,10 @@ def fit(
     """
     weights = given.mean.new_zeros(len(given.mean) + 1, num_classes) if start is None else start.clone()
     weights.requires_grad_(True)
+    least = tolerance * cost(given, weights.detach(), penalty)[0]
     optimizer = torch.optim.LBFGS(
         [weights], max_iter=STEPS, history_size=10, line_search_fn="strong_wolfe",
-        tolerance_grad=1e-8, tolerance_change=tolerance,
+        tolerance_grad=1e-8, tolerance_change=least,
     )  # fmt: skip
     with bar(doing, unit=" looks at all images") as moving:
 

@@ -28,6 +28,8 @@ PENALTIES = (1.0, 0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6
 HELD_OUT = 0.1
 PATIENCE = 2
 """After so many penalties that are better in nothing, smaller ones are not tried."""
+LOOSE = 1e-5
+"""The tolerance of a fit that only tells whether its penalty is good, see `fit`."""
 AT_ONCE = 1024
 
 
@@ -118,14 +120,12 @@ def probe(
             f"{folder.path}: no photograph can be held out to choose the penalty; give --penalties with one number"
         )
     chosen, tried, weights = choose(train, rest, held, choosing, taxonomy.num_classes, penalties)
-    part = standardised(train.features, train.labels, rest)
-    calibrated = _calibrated(part.folded(weights), held, of_held, taxonomy)
-    if len(rest) < len(known):
-        part = standardised(train.features, train.labels, known)
-        weights = fit(part, taxonomy.num_classes, chosen, weights, doing="fitting all of train")
+    whole = standardised(train.features, train.labels, known)
+    linear = whole.folded(fit(whole, taxonomy.num_classes, chosen, weights, doing="fitting all of train"))
+    beside = linear if held is not train else standardised(train.features, train.labels, rest).folded(weights)
     counts = torch.bincount(train.labels[known.to(device)].cpu(), minlength=taxonomy.num_classes)
     done = Probe(
-        linear=part.folded(weights),
+        linear=linear,
         penalty=chosen,
         tried=tried,
         held_out="train" if held is train else "val",
@@ -133,7 +133,7 @@ def probe(
         fitted=len(known),
         left_out=len(train.labels) - len(known),
         without=int((counts == 0).sum()),
-        calibration=calibrated,
+        calibration=_calibrated(beside, held, of_held, taxonomy),
     )
     for split in (one for one in folder.splits if one != "train"):
         images = images_of(folder, split, view, device)
@@ -144,7 +144,7 @@ def probe(
 def choose(
     train: Images, rows: Tensor, held: Images, choosing: Tensor, num_classes: int, penalties: Sequence[float]
 ) -> tuple[float, list[Tried], Tensor]:
-    """Fit with every penalty, from the largest down, each from the weights of the one before.
+    """Fit with every penalty, from the largest down, each from the weights of the one before; not to the last digit.
 
     The best is right most often on the images that choose; of equal ones that with the lowest cross-entropy.
 
@@ -163,7 +163,7 @@ def choose(
     tried: list[Tried] = []
     weights = best = None
     for penalty in penalties:
-        weights = fit(part, num_classes, penalty, weights, doing=f"penalty {penalty:g}")
+        weights = fit(part, num_classes, penalty, weights, LOOSE, f"penalty {penalty:g}")
         new = Tried(penalty, reached(part.folded(weights), held.features, held.labels, choosing))
         if best is None or _rank(new) > _rank(best[0]):
             best = new, weights

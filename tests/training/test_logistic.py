@@ -46,7 +46,7 @@ def test_the_fit_is_the_optimum_of_scipy_in_float64(penalty):
     found = z @ weights.double().numpy()[:-1] + weights[-1].double().numpy()
     wanted = z @ best.x.reshape(-1, K)[:-1] + best.x.reshape(-1, K)[-1]
     centred = [one - one.mean(axis=1, keepdims=True) for one in (found, wanted)]  # a shift of all biases is free
-    np.testing.assert_allclose(*centred, atol=0.02)
+    np.testing.assert_allclose(*centred, atol=0.02, rtol=5e-3)
 
 
 def test_a_start_elsewhere_ends_at_the_same_place():
@@ -57,8 +57,9 @@ def test_a_start_elsewhere_ends_at_the_same_place():
     assert values[0] == pytest.approx(values[1], abs=1e-5)
 
 
+@pytest.mark.parametrize("kept", [0, 1 << 28])
 @pytest.mark.parametrize("at_once", [1, 40, 1 << 24])
-def test_cost_and_gradient_in_chunks_are_those_of_autograd_in_float64(monkeypatch, at_once):
+def test_cost_and_gradient_in_chunks_are_those_of_autograd_in_float64(monkeypatch, at_once, kept):
     data = table()
     z, y = (torch.from_numpy(one) for one in in_numpy(*data))
     weights = torch.randn(8, K, generator=torch.Generator().manual_seed(2))
@@ -67,6 +68,7 @@ def test_cost_and_gradient_in_chunks_are_those_of_autograd_in_float64(monkeypatc
     wanted = torch.nn.functional.cross_entropy(logits, y) + 0.03 * free[:-1].square().sum()
     (slope,) = torch.autograd.grad(wanted, free)
     monkeypatch.setattr(logistic, "AT_ONCE", at_once)
+    monkeypatch.setattr(logistic, "KEPT", kept)
     value, gradient = cost(standardised(*data), weights, 0.03)
     assert value == pytest.approx(float(wanted.detach()), rel=1e-5)
     torch.testing.assert_close(gradient.double(), slope, rtol=1e-4, atol=1e-5)
