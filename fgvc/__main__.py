@@ -22,6 +22,7 @@ COMMANDS = {
     "compare": ("compare:main", "A.csv B.csv", "is B better than A on the same photographs? (predictions_test.csv)"),
     "explain": ("explain:main", "MODEL INPUT... --output DIR", "draw where the model looked and what it saw there"),
     "embed": ("embed:main", "MODEL DATA [--output features/NAME]", "what a network says of photographs, computed once"),
+    "probe": ("probe:main", "FEATURES --output MODEL", "a linear classifier of cached features, as a model"),
     "info": ("info:main", "MODEL", "what a model is, what it knows, how good it is"),
     "few-shot": (
         "few_shot:main",

@@ -47,7 +47,8 @@ def main() -> None:
     old, judged, asked, new = photographs(model, source)
     print(f"{options.model}: {model.taxonomy.num_classes} old classes, {new.num_classes} new ones; {hardware()}")
     print(
-        f"photographs: of old classes {len(old.labels)} weigh, {len(judged.labels)} judge; of new ones {len(asked.labels)}"
+        f"photographs: {len(old.labels)} of old classes weigh, {len(judged.labels)} judge; "
+        f"{len(asked.labels)} of new ones"
     )
     before = 100 * right(judged.seen.logits, judged.labels)
     print("| method | photographs per class | new alone | leave-one-out | new beside old | old now | old lost |")

@@ -1,8 +1,8 @@
 """Frozen linear probe: what a backbone's features are worth before any fine-tuning.
 
-Features of the whole, squashed images are computed once; a multinomial logistic regression is fitted on them with
-L-BFGS. The weight of the penalty is chosen on a stratified tenth of the training images, then the probe is fitted on
-all of them and scored once on the test split.
+Features of the images are computed once, and the logistic regression of `fgvc probe` is fitted on them. The penalty is
+chosen on a stratified tenth of the training images, then the probe is fitted on all of them and scored once on the test
+split. `fgvc embed` and `fgvc probe` do the same on any data, and keep features and model.
 
     python -m benchmarks.accuracy.linear_probe --root $CUB --backbone mobilenetv2_100 --image_size 224 \\
         --weights $WEIGHTS/mobilenetv2_100.tf_in1k.safetensors --pad_same
@@ -15,20 +15,18 @@ import time
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 from fgvc.data.records import Records
 from fgvc.data.sources.cub import CUB
-from fgvc.data.splitting import stratified_split
 from fgvc.images.decoding import decode
 from fgvc.images.resizing import INTERPOLATIONS, EvalResize, resize_for_eval
 from fgvc.methods.backbone import Backbone
 from fgvc.methods.pooling.average import AveragePooling
 from fgvc.methods.pooling.base import Pooling
 from fgvc.methods.pooling.native import NativePooling
-
-PENALTIES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3)
+from fgvc.training.logistic import Reached, fit, reached, standardised
+from fgvc.training.probe import HELD_OUT, PENALTIES, Images, Tried, choose, held_out_rows
 
 
 @torch.inference_mode()
@@ -44,25 +42,24 @@ def features(backbone: Backbone, pooling: Pooling, records: Records, how: EvalRe
     return torch.cat(out).clone()
 
 
-def fit(x: Tensor, y: Tensor, num_classes: int, penalty: float, iterations: int = 100) -> Tensor:
-    """Return the (C + 1, K) weights that minimise cross-entropy + penalty * |W|^2."""
-    padded = torch.cat((x, torch.ones(len(x), 1)), dim=1)
-    weights = torch.zeros(padded.shape[1], num_classes, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weights], max_iter=iterations, history_size=10, line_search_fn="strong_wolfe")
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = cross_entropy(padded @ weights, y) + penalty * weights[:-1].square().sum()
-        loss.backward()
-        return loss
-
-    optimizer.step(closure)
-    return weights.detach()
+def images(records: Records, vectors: Tensor) -> Images:
+    """Return the images of records with their features (N, D)."""
+    paths = [records.relative_path(i) for i in range(len(records))]
+    return Images(vectors, torch.from_numpy(records.labels).long(), paths)
 
 
-def accuracy(x: Tensor, y: Tensor, weights: Tensor) -> float:
-    """Return the share of right answers."""
-    return float(((x @ weights[:-1] + weights[-1]).argmax(dim=1) == y).float().mean())
+def probed(train: Images, test: Images, num_classes: int) -> tuple[list[Tried], float, Reached]:
+    """Choose a penalty on a tenth of train, fit on all of it, and score on test; all labels are leaves.
+
+    Returns:
+        The penalties that were tried, the best, and what it reaches on test.
+    """
+    everyone = torch.arange(len(train.labels))
+    held, rest = held_out_rows(train, everyone, HELD_OUT)
+    best, tried, weights = choose(train, rest, train, held, num_classes, PENALTIES)
+    whole = standardised(train.features, train.labels, everyone)
+    linear = whole.folded(fit(whole, num_classes, best, weights, doing="fitting all of train"))
+    return tried, best, reached(linear, test.features, test.labels, torch.arange(len(test.labels)))
 
 
 def main() -> None:
@@ -87,23 +84,15 @@ def main() -> None:
     kind = NativePooling if options.pooling == "native" else AveragePooling
     pooling = kind(backbone.channels).attach(backbone).eval()
     how = EvalResize(options.image_size, options.fit, options.crop_fraction, options.interpolation)
-    train, test = (features(backbone, pooling, source.records(split), how) for split in ("train", "test"))
-    labels, truth = (torch.from_numpy(source.records(split).labels).long() for split in ("train", "test"))
-    mean, std = train.mean(dim=0), train.std(dim=0).clamp_min(1e-6)
-    train, test = (train - mean) / std, (test - mean) / std
-    held_out = torch.from_numpy(stratified_split(labels.numpy().astype(np.int32), 0.1, 0))
-    scores = {}
-    for penalty in tqdm(PENALTIES, file=sys.stderr, desc="penalty"):
-        weights = fit(train[~held_out], labels[~held_out], source.taxonomy.num_classes, penalty)
-        scores[penalty] = accuracy(train[held_out], labels[held_out], weights)
-    best = max(scores, key=scores.__getitem__)
-    final = accuracy(test, truth, fit(train, labels, source.taxonomy.num_classes, best))
+    parts = (source.records(split) for split in ("train", "test"))
+    train, test = (images(part, features(backbone, pooling, part, how)) for part in parts)
+    tried, penalty, final = probed(train, test, source.taxonomy.num_classes)
     minutes = (time.perf_counter() - start) / 60
-    print({penalty: round(100 * score, 1) for penalty, score in scores.items()})
+    print({one.penalty: round(100 * one.reached.right, 1) for one in tried})
     print(
         f"{options.backbone} {options.fit} {options.crop_fraction:g} {options.interpolation} "
         f"{options.image_size} px, {options.pooling} pooling: "
-        f"test top-1 {100 * final:.2f} % of {len(truth)} (penalty {best:g}, {minutes:.1f} minutes)"
+        f"test top-1 {100 * final.right:.2f} % of {len(test.labels)} (penalty {penalty:g}, {minutes:.1f} minutes)"
     )
 
 

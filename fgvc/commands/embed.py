@@ -69,8 +69,14 @@ def main(words: list[str]) -> int:
 def _options(parser: jsonargparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--output", type=Path | None, default=None, help="the folder (default: features/MODEL-DATA)")
-    add("--take", type=str, default="prelogits", help="prelogits (default), pooled, map, or cls+mean of transformers")
-    add("--views", type=str, default="whole", help="of whole,flip,box: each has features of its own (default: whole)")
+    takes = "prelogits (default), pooled, map, scda, scda+, scda_flip, scda_flip+, or cls+mean of transformers"
+    add("--take", type=str, default="prelogits", help=takes)
+    add(
+        "--views",
+        type=str,
+        default="whole",
+        help="of whole,flip,box,uncut: each has features of its own (default: whole)",
+    )
     add("--splits", type=str | None, default=None, help="what to embed, e.g. train,test (default: all)")
     add("--batch_size", type=int, default=64, help="photographs at once (default: 64)")
     add("--device", type=str, default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")

@@ -96,7 +96,7 @@ def _chosen(network: Network, options: jsonargparse.Namespace) -> tuple[Method, 
         model = Model(network.module, dict(network.built), network.resize)
         takes = "map" if isinstance(network.module, FewShotRecognizer) and not network.module.pooling else "vector"
     else:
-        model, takes = _bare(network, options), "vector"
+        model, takes = _bare(network), "vector"
         if options.keep_old:
             raise UsageError(f"--keep_old: {network.name} is a network of timm, which knows no classes; leave it out")
     if own and options.keep_old:
@@ -120,10 +120,9 @@ def _width(recognizer: Recognizer, takes: str) -> int:
         return backbone.channels if takes == "map" else int(recognizer.embed(blank).shape[1])
 
 
-def _bare(network: Network, options: jsonargparse.Namespace) -> Model:
+def _bare(network: Network) -> Model:
     """Return a network of timm as a model whose classes are still to be enrolled."""
-    arguments = {"name": network.timm_name, "weights": "none", "model_args": options.model_args or {}}
-    arguments |= {key: options[key] for key in ("mean", "std") if options[key] is not None}
+    arguments = {**(network.arguments or {}), "weights": "none"}
     plain = {
         "class_path": FewShotRecognizer.__name__,
         "init_args": {"backbone": {"class_path": "Backbone", "init_args": arguments}},

@@ -38,7 +38,8 @@ PLANNED = 1_000_000
 """Answers up to which it is planned how many a precision takes."""
 MORE = "more images: fgvc calibrate RUN --split test, or a larger --data.val_fraction"
 """What a person can do where there are too few."""
-NOTHING = f"no image of a known finest class was held out; {MORE}"
+NONE_HELD_OUT = "no image of a known finest class was held out"
+NOTHING = f"{NONE_HELD_OUT}; {MORE}"
 
 
 class Vouching(NamedTuple):
@@ -193,16 +194,17 @@ def images_needed(vouching: Vouching, precision: float, delta: float = 0.1) -> i
     return math.ceil(images / digits) * digits
 
 
-def prospect(vouching: Vouching, split: str = "val", delta: float = 0.1) -> str:
+def prospect(vouching: Vouching, split: str = "val", delta: float = 0.1, more: str = MORE) -> str:
     """Return one line for people: the best precision that can be had, and what the others that people ask for take.
 
     Args:
         vouching: the counts.
         split: whose images were counted; of the test images no others are left to count.
         delta: how probable a broken promise may be.
+        more: what a person can do where there are too few.
     """
     if not _images(vouching):
-        return f"nothing can be vouched for: {NOTHING}"
+        return f"nothing can be vouched for: {NONE_HELD_OUT}; {more}"
     best = best_precision(vouching, delta)
     now = (
         "nothing can be vouched for yet"
@@ -218,7 +220,7 @@ def prospect(vouching: Vouching, split: str = "val", delta: float = 0.1) -> str:
         named = ", ".join(beyond[:-1]) + " and " * (len(beyond) > 1) + beyond[-1]
         takes.append(f"{named} {'takes' if len(beyond) == 1 else 'take'} {_in_words(None, _images(vouching))}")
     held = "" if not takes else f" ({_images(vouching)} were held out)"
-    return "; ".join([f"{now}{held}", *takes, *([MORE] if takes and split != "test" else [])])
+    return "; ".join([f"{now}{held}", *takes, *([more] if takes and split != "test" else [])])
 
 
 def refusal(vouching: Vouching, precision: float, delta: float = 0.1) -> str:

@@ -21,10 +21,13 @@ from fgvc.features.unfinished import Unfinished
 from fgvc.features.views import check_views
 from fgvc.files.origin import now, versions
 from fgvc.files.whole_files import write_text
+from fgvc.methods.backbone import Backbone
 from fgvc.methods.devices import device_of
 from fgvc.methods.embedder import Embedder, Take
 
 DTYPES = ("float32", "float16")
+_RENEWED = ("parts", "records", "taxonomy", "arguments")
+"""What a description is written anew for where nothing was computed."""
 _TOGETHER = 1024
 """How many features are in memory at once while the files are written."""
 
@@ -68,6 +71,8 @@ def embed(
     start, counts = time.perf_counter(), counts or Counts()
     views, chosen, where = check_views(tuple(views)), chosen_splits(data, splits), device_of(device)
     _check(batch_size, dtype, take)
+    if "uncut" in views:
+        _check_uncut(network, take)
     embedder = Embedder(network.module, take).eval()
     terms = _terms(network, embedder, take, dtype)
     digest = plain_sha256(terms)
@@ -96,7 +101,7 @@ def embed(
             "records": {**described.get("records", {}), **records},
             "parts": parts,
         }
-        if counts.written or any(described.get(key) != new[key] for key in ("parts", "records", "taxonomy")):
+        if counts.written or any(described.get(key) != new[key] for key in _RENEWED):
             counts.written = True
             write_text(folder / DESCRIPTION, json.dumps(new, indent=1) + "\n")
             remove_others(folder, parts)
@@ -134,6 +139,14 @@ def _check(batch_size: int, dtype: str, take: str) -> None:
         raise UsageError(f"dtype: {dtype!r}; it is {' or '.join(DTYPES)}")
     if dtype != "float32" and take != "map":
         raise UsageError(f"dtype {dtype}: for maps alone; the vectors of {take} are kept as float32")
+
+
+def _check_uncut(network: Network, take: str) -> None:
+    """Refuse the view of unlike sides where a network, or what is kept of it, needs a square."""
+    if not (isinstance(network.module, Backbone) and network.module.sees_any_side):
+        raise UsageError(f"views: uncut is no square, and {network.name} sees one alone; leave that view out")
+    if take == "map":
+        raise UsageError("views: the maps of uncut have unlike sides; take a vector, such as scda")
 
 
 def _terms(network: Network, embedder: Embedder, take: str, dtype: str) -> dict[str, Any]:
@@ -246,6 +259,7 @@ def _origin(network: Network, terms: Mapping[str, Any], data: FineGrainedData) -
         "model": network.name,
         "network": network.timm_name,
         "weights": {"given": network.given, "sha256": terms["weights"]},
+        "arguments": network.arguments,
         "seen": network.seen,
         "image_size": network.image_size,
         "resize": network.resize._asdict(),

@@ -3,7 +3,7 @@
 Shape letters: N photographs of a batch, S side of the square that is shown.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -184,11 +184,19 @@ def _keep(
     found.counts.shown += len(places)
 
 
-def _features(embedder: Embedder, pixels: Iterable[Pixels], device: torch.device, dtype: str) -> Features:
-    """Return the features (N, ...) of squares (S, S, 3)."""
-    images = torch.from_numpy(np.stack(list(pixels))).permute(0, 3, 1, 2).to(device)
+def _features(embedder: Embedder, pixels: Sequence[Pixels], device: torch.device, dtype: str) -> Features:
+    """Return the features (N, ...) of pictures (H, W, 3); those of equal sides are shown together."""
+    alike: dict[tuple[int, ...], list[int]] = {}
+    for place, one in enumerate(pixels):
+        alike.setdefault(one.shape, []).append(place)
+    places = [place for together in alike.values() for place in together]
     with torch.inference_mode():
-        answer = embedder(images).to(getattr(torch, dtype))
+        answers = []
+        for together in alike.values():
+            images = torch.from_numpy(np.stack([pixels[place] for place in together])).permute(0, 3, 1, 2).to(device)
+            answers.append(embedder(images).to(getattr(torch, dtype)))
+        answer = torch.cat(answers)
+        answer = answer if len(alike) == 1 else answer[torch.tensor(places, device=device).argsort()]
     if not bool(answer.isfinite().all()):
         what = "numbers beyond those of float16; keep float32" if dtype == "float16" else "its weights are damaged"
         raise FgvcError(f"the network's features are no numbers (NaN or infinite): {what}")

@@ -42,6 +42,7 @@ class Network:
     resize: how a photograph becomes the square that it sees.
     built: what it was built from, as plain data; equal networks have equal ones.
     seen: in words, what it was trained on; "" where that is not known.
+    arguments: of a network of timm, those of Backbone beside size and weights that differ from the usual; else None.
     """
 
     module: Recognizer | Backbone
@@ -51,6 +52,7 @@ class Network:
     resize: EvalResize
     built: Mapping[str, Any]
     seen: str = ""
+    arguments: Mapping[str, Any] | None = None
 
     @property
     def image_size(self) -> int:
@@ -121,7 +123,10 @@ def _of_timm(name: str, wishes: Wishes) -> Network:
         torch.manual_seed(0)  # `none` is a control: the same numbers each time, so that its features are known again
         backbone = Backbone(size, name, weights, arguments, wishes.mean, wishes.std)
     seen = _seen(backbone.net.pretrained_cfg, weights)
-    return Network(backbone.eval(), name, name, weights, resize, {"name": name, "model_args": arguments}, seen)
+    given = {"model_args": arguments or None, "mean": wishes.mean, "std": wishes.std}
+    told = {"name": name} | {key: value for key, value in given.items() if value is not None}
+    built = {"name": name, "model_args": arguments}
+    return Network(backbone.eval(), name, name, weights, resize, built, seen, told)
 
 
 def _of_model(path: Path, wishes: Wishes) -> Network:

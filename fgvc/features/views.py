@@ -1,4 +1,4 @@
-"""The squares of one photograph that a network is shown: the whole, its mirror image, the box of the object.
+"""What a network is shown of one photograph: the square, its mirror image, the box of the object, or all of it uncut.
 
 Shape letters: H, W the photograph, S side of the square.
 """
@@ -10,10 +10,11 @@ import numpy as np
 from fgvc.errors import UsageError, did_you_mean
 from fgvc.images.boxes import Box
 from fgvc.images.decoding import Limits, Pixels, decode_with_warning
-from fgvc.images.resizing import EvalResize, resize_for_eval
+from fgvc.images.resizing import EvalResize, resize_for_eval, resize_uncut
 
-VIEWS = ("whole", "flip", "box")
-"""whole: the evaluation square. flip: its mirror image. box: the evaluation square of what the box `object` holds."""
+VIEWS = ("whole", "flip", "box", "uncut")
+"""whole: the evaluation square. flip: its mirror image. box: the evaluation square of what the box `object` holds.
+uncut: the photograph with its proportions, its shorter side S pixels or less, as SCDA's authors have it; no square."""
 
 
 def check_views(views: tuple[str, ...]) -> tuple[str, ...]:
@@ -39,15 +40,18 @@ def squares(
         box: of the object, xyxy as fractions of the upright photograph; needed for the view `box` alone.
 
     Returns:
-        view -> (S, S, 3) uint8, and what is wrong with a file that can be read all the same, or None.
+        view -> (S, S, 3) uint8, `uncut` with its own sides; and what is wrong with a file that can be read all the
+        same, or None.
 
     Raises:
         ImageError: it cannot be read.
     """
     found: dict[str, Pixels] = {}
     warning = None
-    if {"whole", "flip"} & set(views):
+    if {"whole", "flip", "uncut"} & set(views):
         photograph, warning = decode_with_warning(path, at_least=how.at_least, limits=limits)
+        if "uncut" in views:
+            found["uncut"] = resize_uncut(photograph, how)
         whole, _ = resize_for_eval(photograph, how)
         found["whole"], found["flip"] = whole, np.ascontiguousarray(whole[:, ::-1])
     if "box" in views and box is not None:

@@ -70,9 +70,25 @@ def resize_for_eval(image: Pixels, how: EvalResize) -> tuple[Pixels, npt.NDArray
         cut_h, cut_w = (max(1, round(side * how.crop_fraction)) for side in (height, width))
     top, left = (height - cut_h) // 2, (width - cut_w) // 2
     cut = image[top : top + cut_h, left : left + cut_w]
-    pixels = resize(cut, how.size, how.size) if how.interpolation == "area" else _filtered(cut, how)
+    pixels = _resized(cut, how.size, how.size, how.interpolation)
     view = np.array([left / width, top / height, (left + cut_w) / width, (top + cut_h) / height], dtype=np.float32)
     return pixels, view
+
+
+def resize_uncut(image: Pixels, how: EvalResize) -> Pixels:
+    """Shrink a whole photograph (H, W, 3) uint8 until its shorter side has `size` pixels; its proportions stay.
+
+    A smaller one stays as it is. Of `how`, size and filter count.
+    """
+    factor = how.size / min(image.shape[:2])
+    if factor >= 1:
+        return np.ascontiguousarray(image)
+    height, width = (max(how.size, round(side * factor)) for side in image.shape[:2])
+    return _resized(image, height, width, how.interpolation)
+
+
+def _resized(image: Pixels, height: int, width: int, interpolation: str) -> Pixels:
+    return resize(image, height, width) if interpolation == "area" else _filtered(image, height, width, interpolation)
 
 
 def resize(image: Pixels, height: int, width: int) -> Pixels:
@@ -84,11 +100,10 @@ def resize(image: Pixels, height: int, width: int) -> Pixels:
     return np.asarray(resized, dtype=np.uint8)
 
 
-def _filtered(image: Pixels, how: EvalResize) -> Pixels:
+def _filtered(image: Pixels, height: int, width: int, interpolation: str) -> Pixels:
     """Resize (H, W, 3) uint8 as Pillow does, to one grey level; several times as fast."""
     import torch  # here: whoever averages over areas, as `data verify` and contact sheets do, loads no torch
 
     pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
-    square = (how.size, how.size)
-    filtered = torch.nn.functional.interpolate(pixels, square, mode=how.interpolation, antialias=True)
+    filtered = torch.nn.functional.interpolate(pixels, (height, width), mode=interpolation, antialias=True)
     return np.ascontiguousarray(filtered[0].permute(1, 2, 0).numpy())

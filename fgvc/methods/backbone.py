@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from fgvc.errors import FgvcError, UsageError, did_you_mean
 from fgvc.methods import conv4, local_weights, resnet12  # noqa: F401 - two register networks with timm
 from fgvc.methods.features import Features, Layout, from_network, layout_of
-from fgvc.methods.last_stage import LastStage, cut
+from fgvc.methods.last_stage import LastStage, cut, earlier_layer
 from fgvc.methods.last_stride import remove_last_stride
 from fgvc.methods.own_head import OwnHead, ran, stand_in, take_head
 from fgvc.methods.weight_report import WeightReport, compare, in_one_line
@@ -97,6 +97,7 @@ class Backbone(nn.Module):
         self._left_out = tuple(f"net.{child}." for child in sorted(children) if _is_gone(self.net, child))
         self._cut: tuple[str, list[str]] | None = None
         self._trunk: list[Tensor] = []
+        self._earlier: list[Tensor] = []
         config = self.net.pretrained_cfg
         for key, given in (("mean", mean), ("std", std)):
             channels = torch.tensor(given or config[key], dtype=torch.float32)  # whole numbers would round the images
@@ -119,6 +120,8 @@ class Backbone(nn.Module):
         features = from_network(self.net.forward_features(normalised), self._layout)
         if self._head and not self._head_taken:
             self._head.clear()  # nobody reads it: its weights are not kept
+        if self._earlier:
+            features = features._replace(earlier=from_network(self._earlier.pop(), self._layout).map)
         return features._replace(trunk=self._trunk.pop()) if self._trunk else features
 
     def own_head(self) -> OwnHead:
@@ -166,6 +169,32 @@ class Backbone(nn.Module):
         exempt: set[str] = getattr(self.net, "no_weight_decay", set)()
         return LastStage({name: modules[name] for name in self._cut[1]}, self._layout, exempt)
 
+    def keep_earlier(self) -> int:
+        """Return the channels C' of an earlier layer's map; from now on `forward` also returns it, `Features.earlier`.
+
+        For VGG-16 it is relu5_2, for networks of stages what the last stage reads, for transformers what the last three
+        blocks read.
+
+        Raises:
+            UsageError: that layer of this network answers no map.
+        """
+        layer = earlier_layer(self.net)
+        hook = self.net.get_submodule(layer).register_forward_hook(self._keep_earlier)
+        training = self.net.training
+        try:
+            with torch.no_grad():
+                self.net.eval().forward_features(_blank(self.net, self.image_size))
+                channels, *grid = from_network(self._earlier.pop(), self._layout).map.shape[1:]
+            if len(grid) != 2 or min(grid) < min(self.grid):
+                raise ValueError(f"it answers {channels} x {grid}")
+        except (RuntimeError, AttributeError, IndexError, TypeError, ValueError) as error:
+            hook.remove()
+            kind, reason = type(self.net).__name__, in_one_line(error)
+            raise UsageError(f"backbone {kind}: its layer {layer} answers no map ({reason}); do without it") from None
+        finally:
+            self.net.train(training)
+        return int(channels)
+
     def before_last_stage(self) -> Iterator[nn.Module]:
         """Iterate over the smallest modules outside the last stage; over all of them before `new_last_stage` is called.
 
@@ -182,6 +211,15 @@ class Backbone(nn.Module):
 
     def _keep(self, module: nn.Module, given: Any, answer: Tensor) -> None:
         self._trunk[:] = [answer]
+
+    def _keep_earlier(self, module: nn.Module, given: Any, answer: Tensor) -> None:
+        self._earlier[:] = [answer.clone()]  # the next layer may work in place
+
+    @property
+    def sees_any_side(self) -> bool:
+        """Whether images may have other sides than the network was made for, unlike ones too."""
+        one_size = hasattr(self.net, "set_input_size") or self.net.pretrained_cfg.get("fixed_input_size")
+        return not one_size and self._layout.kind != "tokens"
 
     def check_side(self, side: int) -> None:
         """Raise UsageError for another side than the network was made for, if it cannot see other sides."""

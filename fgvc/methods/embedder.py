@@ -5,19 +5,22 @@ Shape letters: N images, S side of the image, C channels, h, w grid, D width of 
 
 from typing import Literal, get_args
 
-import torch
 from torch import Tensor, nn
 
 from fgvc.errors import UsageError, did_you_mean
 from fgvc.images.regions import downscale
 from fgvc.methods.backbone import Backbone
-from fgvc.methods.features import Features
+from fgvc.methods.pooling.average import AveragePooling
+from fgvc.methods.pooling.base import Pooling
+from fgvc.methods.pooling.class_mean import ClassMeanPooling
 from fgvc.methods.pooling.native import NativePooling
 from fgvc.methods.recognizers.base import Recognizer
 from fgvc.methods.recognizers.few_shot import FewShotRecognizer
+from fgvc.methods.scda import SCDA
 
-Take = Literal["prelogits", "pooled", "map", "cls+mean"]
+Take = Literal["prelogits", "pooled", "map", "cls+mean", "scda", "scda+", "scda_flip", "scda_flip+"]
 TAKES: tuple[str, ...] = get_args(Take)
+_POOLINGS: dict[str, type[Pooling]] = {"pooled": AveragePooling, "cls+mean": ClassMeanPooling}
 
 
 class Embedder(nn.Module):
@@ -27,12 +30,11 @@ class Embedder(nn.Module):
         network: either; its first backbone makes the maps.
         take: `prelogits`, the vector that the classifier reads: the embedding of a recognizer's Prediction, or what the
             own head of a backbone makes (NativePooling), (N, D); `pooled`, the mean of the map over its cells, (N, C);
-            `map`, (N, C, h, w); `cls+mean`, the class token and the mean of the patch tokens, without registers, side
-            by side, (N, 2 C) (M. Oquab and others, "DINOv2: Learning Robust Visual Features without Supervision",
-            2023, linear probe).
+            `map`, (N, C, h, w); `cls+mean`, (N, 2 C), see ClassMeanPooling; `scda`, (N, 2 C), `scda+`, `scda_flip` and
+            `scda_flip+`, see SCDA.
 
     Raises:
-        UsageError: another word, a network without class token, or one without a head of its own.
+        UsageError: another word, a network without class token or earlier map, or one without a head of its own.
     """
 
     def __init__(self, network: Recognizer | Backbone, take: Take = "prelogits") -> None:
@@ -49,24 +51,21 @@ class Embedder(nn.Module):
         if take == "cls+mean" and not backbone.has_class_token:
             kind = type(backbone.net).__name__
             raise UsageError(f"take cls+mean: {kind} has no class token; take pooled or prelogits")
-        self.pooling: NativePooling | None = None
+        self.pooling: Pooling | None = None
         if take == "prelogits" and isinstance(network, Backbone):
             self.pooling = NativePooling(backbone.channels).attach(backbone)
+        elif take in _POOLINGS:
+            self.pooling = _POOLINGS[take](backbone.channels).attach(backbone)
+        self.scda = SCDA(backbone, "+" in take, "flip" in take) if take.startswith("scda") else None
         self._first = [backbone]  # no submodule: `network` holds it
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (N, 3, S, S) uint8 or float in 0..255 -> (N, D), (N, C), (N, 2 C) or (N, C, h, w)."""
+        """Images (N, 3, S, S) uint8 or float in 0..255 -> (N, D) or (N, C, h, w)."""
         if self.take == "prelogits" and isinstance(self.network, Recognizer):
             return self.network.embed(images)
         backbone = self._first[0]
         seen = images if isinstance(self.network, Backbone) else downscale(images, self.network.image_size)
-        features: Features = backbone(seen)
-        if self.pooling is not None:
-            return self.pooling.pool(features)
-        if self.take == "map":
-            return features.map
-        mean = features.map.mean(dim=(2, 3))
-        if self.take == "pooled":
-            return mean
-        assert features.prefix is not None  # checked when it was made
-        return torch.cat([features.prefix[:, 0], mean], dim=1)
+        if self.scda is not None:
+            return self.scda(seen)  # type: ignore[no-any-return]
+        features = backbone(seen)
+        return features.map if self.pooling is None else self.pooling.pool(features)

@@ -19,12 +19,14 @@ class Features(NamedTuple):
     trunk: the input of the last stage, in the form that this stage reads; None unless a head asked for a copy of it.
     prefix: (N, T, C) the tokens before those of the grid, such as the class token; None where there are none.
     vector: (N, D) what the pooling made of the map earlier, and hands on as it is; None where it has not seen it.
+    earlier: (N, C', h', w'), the map of an earlier layer; None unless it was asked for.
     """
 
     map: Tensor
     trunk: Tensor | None = None
     prefix: Tensor | None = None
     vector: Tensor | None = None
+    earlier: Tensor | None = None
 
 
 class Layout(NamedTuple):

@@ -11,6 +11,7 @@ from copy import deepcopy
 from typing import Any
 
 import torch
+from timm.models.vgg import VGG
 from torch import Tensor, nn
 
 from fgvc.errors import UsageError
@@ -66,7 +67,7 @@ def cut(net: Any, image_size: int, verify: bool = True) -> tuple[str, list[str]]
     Raises:
         UsageError: the network cannot be cut there.
     """
-    before = _before_last_stage(net)
+    before = before_last_stage(net)
     modules = dict(net.named_modules())
     if before not in modules:
         raise UsageError(f"{_refusal(net)} (it has no module {before!r})")
@@ -99,17 +100,25 @@ def cut(net: Any, image_size: int, verify: bool = True) -> tuple[str, list[str]]
 
 def after_the_cut(net: Any) -> list[str]:
     """Return the names of the modules after the place at which `cut` would cut a network, whether it could or not."""
-    before, modules = _before_last_stage(net), dict(net.named_modules())
+    before, modules = before_last_stage(net), dict(net.named_modules())
     return _after(before, modules) if before in modules else []
 
 
-def _before_last_stage(net: Any) -> str:
+def before_last_stage(net: Any) -> str:
     """Return the last module at a coarser stride than the map's; of a network without stages, that before BLOCKS."""
     stages = list(net.feature_info)
     finer = [stage["module"] for stage in stages if stage["reduction"] < stages[-1]["reduction"]]
     if finer:
         return str(finer[-1])
     return str(stages[-1 - min(BLOCKS, len(stages) - 1)]["module"])
+
+
+def earlier_layer(net: Any) -> str:
+    """Return the layer whose map stands beside the last one: relu5_2 of VGG-16, of others what the last stage reads."""
+    if isinstance(net, VGG):
+        relus = [name for name, module in net.features.named_modules() if isinstance(module, nn.ReLU)]
+        return f"features.{relus[-2]}"
+    return before_last_stage(net)
 
 
 def _after(before: str, modules: dict[str, nn.Module]) -> list[str]:

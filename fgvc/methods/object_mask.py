@@ -19,8 +19,26 @@ def selection_masks(features: Tensor) -> Tensor:
     Args:
         features: (N, C, h, w).
     """
-    total = features.float().sum(dim=1)
-    return largest_component(total > total.mean(dim=(1, 2), keepdim=True))
+    return largest_component(above_mean(features.float().sum(dim=1)))
+
+
+def above_mean(activity: Tensor) -> Tensor:
+    """Return (N, h, w) bool: where the activity (N, h, w) lies above its image's mean."""
+    return activity > activity.mean(dim=(1, 2), keepdim=True)
+
+
+def activity(features: Tensor) -> Tensor:
+    """Return (N, h, w), how much every cell answers: the sum of its channels, as SCDA has it for maps behind a ReLU.
+
+    Where an image's map holds negative numbers, as those of transformers do, their sum says little: there it is the
+    length of each cell's descriptor, which is ours.
+
+    Args:
+        features: (N, C, h, w).
+    """
+    wide = features.float()
+    signed = (wide < 0).flatten(1).any(dim=1)[:, None, None]
+    return torch.where(signed, wide.norm(dim=1), wide.sum(dim=1))
 
 
 def largest_component(masks: Tensor) -> Tensor:

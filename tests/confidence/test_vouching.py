@@ -299,3 +299,9 @@ def test_counts_travel_as_plain_lists_with_and_without_a_pilot():
     both = alone._replace(pilot_answered=(7,) * len(GRID), pilot_wrong=(1,) * len(GRID))
     for counted in (alone, both):
         assert Vouching.from_plain(json.loads(json.dumps(counted.to_plain()))) == counted
+
+
+def test_what_a_person_can_do_for_more_images_is_told_in_the_words_of_the_command():
+    none, few = Vouching((0,) * len(GRID), (0,) * len(GRID)), Vouching((5,) * len(GRID), (0,) * len(GRID))
+    assert vouching.prospect(none, more="give more").endswith("was held out; give more")
+    assert vouching.prospect(few, more="give more").endswith("; give more")

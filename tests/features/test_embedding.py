@@ -22,6 +22,8 @@ from fgvc.features.filling import Counts
 from fgvc.features.folder import open_features
 from fgvc.features.network import Wishes, read_network
 from fgvc.images.decoding import ImageError
+from fgvc.images.resizing import resize_uncut
+from fgvc.methods.embedder import Embedder
 
 LEVELS = ["genus", "species"]
 
@@ -359,3 +361,36 @@ def test_a_damaged_table_is_made_anew_and_that_of_another_split_is_told(photos, 
         run(photos, tmp_path / "features", splits=["train"])
     features, counts = run(photos, tmp_path / "features")
     assert counts.shown == 9 and len(features.part("test").paths) == 9
+
+
+def test_uncut_photographs_of_unlike_sides_are_each_shown_as_they_are(tmp_path):
+    folder = tmp_path / "photos" / "train" / "a"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for i, (height, width) in enumerate([(40, 60), (64, 40), (40, 60), (32, 32), (30, 50)]):
+        Image.fromarray(rng.integers(256, size=(height, width, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    data = FineGrainedData(ImageFolder(str(tmp_path / "photos"), test_fraction=0.0), val_fraction=0)
+    network = read_network("test_resnet", Wishes(weights="none", image_size=32))
+    part = embed(network, data, tmp_path / "f", "scda_flip+", ["uncut"], ["train"], device="cpu").part("train", "uncut")
+    assert len(part.paths) == 5
+    for path, row in zip(part.paths, part.features, strict=True):
+        pixels = resize_uncut(np.array(Image.open(tmp_path / "photos" / path)), network.resize)
+        assert min(pixels.shape[:2]) <= 32
+        images = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+        with torch.no_grad():
+            wanted = Embedder(network.module, "scda_flip+").eval()(images)[0]
+        np.testing.assert_allclose(row, wanted.numpy(), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "take", "told"),
+    [
+        ("test_vit", "scda", "uncut is no square, and test_vit sees one alone"),
+        ("test_resnet", "map", "the maps of uncut have unlike sides"),
+    ],
+)
+def test_uncut_is_refused_where_a_square_is_needed(tmp_path, name, take, told):
+    data = FineGrainedData(ImageFolder(str(make_photos(tmp_path / "photos", 2, 0, 0)), ["genus", "species"]))
+    network = read_network(name, Wishes(weights="none", image_size=32))
+    with pytest.raises(UsageError, match=told):
+        embed(network, data, tmp_path / "f", take, ["uncut"], device="cpu")

@@ -56,3 +56,19 @@ def test_views_are_checked():
     assert check_views(("flip", "whole", "flip")) == ("flip", "whole")
     with pytest.raises(UsageError, match="did you mean 'whole'"):
         check_views(("hole",))
+
+
+@pytest.mark.parametrize("interpolation", ["area", "bilinear", "bicubic"])
+@pytest.mark.parametrize(("size", "shape"), [(16, (16, 24)), (7, (7, 10)), (40, (40, 60)), (300, (40, 60))])
+def test_an_uncut_photograph_keeps_its_proportions_and_is_never_enlarged(tmp_path, interpolation, size, shape):
+    path = str(tmp_path / "a.png")
+    Image.fromarray(PHOTO).save(path)
+    how = EvalResize(size, "crop", 0.8, interpolation)
+    found, _ = squares(path, ("uncut",), how, USUAL, None)
+    assert list(found) == ["uncut"] and found["uncut"].shape == (*shape, 3)
+    if shape == (40, 60):
+        assert (found["uncut"] == PHOTO).all()
+    elif interpolation != "area":
+        filters = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+        wanted = Image.fromarray(PHOTO).resize(shape[::-1], filters[interpolation])
+        assert np.abs(found["uncut"].astype(int) - np.array(wanted)).max() <= 1

@@ -1,21 +1,21 @@
-"""Selective convolutional descriptor aggregation: keep the descriptors that lie on the object, without any label.
-
-Xiu-Shen Wei, Jian-Hao Luo, Jianxin Wu, Zhi-Hua Zhou, "Selective Convolutional Descriptor Aggregation for Fine-Grained
-Image Retrieval", TIP 2017.
+"""Selective convolutional descriptor aggregation as a pooling.
 
 Shape letters: N images, C channels, h, w grid.
 """
 
-import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
-from fgvc.methods.object_mask import selection_masks
+from fgvc.methods.backbone import Backbone
+from fgvc.methods.features import Features
 from fgvc.methods.pooling.base import Pooling
+from fgvc.methods.scda import class_token, descriptor, object_masks
 
 
 class SCDAPooling(Pooling):
-    """Mean and maximum over the selected descriptors, each of length 1, side by side.
+    """Mean and maximum over the descriptors on the object, each of length 1, side by side.
+
+    Xiu-Shen Wei, Jian-Hao Luo, Jianxin Wu, Zhi-Hua Zhou, "Selective Convolutional Descriptor Aggregation for
+    Fine-Grained Image Retrieval", TIP 2017.
 
     Args:
         in_channels: C, handed down by the head.
@@ -27,11 +27,18 @@ class SCDAPooling(Pooling):
     def __init__(self, in_channels: int) -> None:
         super().__init__(in_channels)
         self.out_features = 2 * in_channels
+        self._backbone: list[Backbone] = []  # no submodule
+
+    def attach(self, backbone: Backbone) -> "SCDAPooling":
+        """Learn whether there is a class token, by which the object is found."""
+        self._backbone = [backbone]
+        return self
+
+    def pool(self, features: Features) -> Tensor:
+        """Features (map (N, C, h, w), prefix) -> (N, 2 C)."""
+        token = class_token(features, self._backbone[0]) if self._backbone else None
+        return descriptor(features.map, object_masks(features.map, token))
 
     def forward(self, features: Tensor) -> Tensor:
         """Map (N, C, h, w) -> (N, 2 C)."""
-        masks = selection_masks(features.detach())
-        masks = (masks | ~masks.any(dim=2).any(dim=1)[:, None, None])[:, None]  # a map of one value: all is selected
-        mean = (features * masks).sum(dim=(2, 3)) / masks.sum(dim=(2, 3))
-        highest = features.masked_fill(~masks, -torch.inf).amax(dim=(2, 3))
-        return torch.cat((normalize(mean), normalize(highest)), dim=1)
+        return self.pool(Features(features))

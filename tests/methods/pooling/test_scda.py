@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from fgvc.methods.object_mask import selection_masks
 from fgvc.methods.pooling.scda import SCDAPooling
+from fgvc.methods.scda import object_masks
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -13,7 +13,7 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
 def test_the_pooling_is_that_of_a_slow_loop():
     features = noise(4, 3, 6, 5)
     rows = []
-    for image, mask in zip(features.numpy(), selection_masks(features).numpy(), strict=True):
+    for image, mask in zip(features.numpy(), object_masks(features).numpy(), strict=True):
         chosen = [image[:, y, x] for y in range(6) for x in range(5) if mask[y, x]]
         mean, highest = sum(chosen) / len(chosen), np.max(chosen, axis=0)
         rows.append(np.concatenate([mean / np.linalg.norm(mean), highest / np.linalg.norm(highest)]))
@@ -26,7 +26,7 @@ def test_the_gradient_reaches_the_selected_places_and_no_other():
     features = noise(4, 3, 6, 5).requires_grad_()
     (SCDAPooling(3)(features) * noise(4, 6, seed=1)).sum().backward()
     reached = (features.grad != 0).any(dim=1)
-    assert torch.equal(reached, selection_masks(features.detach()))
+    assert torch.equal(reached, object_masks(features.detach()))
 
 
 def test_gradients_are_those_of_finite_differences():
