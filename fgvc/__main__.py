@@ -22,6 +22,11 @@ COMMANDS = {
     "compare": ("compare:main", "A.csv B.csv", "is B better than A on the same photographs? (predictions_test.csv)"),
     "explain": ("explain:main", "MODEL INPUT... --output DIR", "draw where the model looked and what it saw there"),
     "embed": ("embed:main", "MODEL DATA [--output features/NAME]", "what a network says of photographs, computed once"),
+    "search": (
+        "search:main",
+        "GALLERY QUERY... | --evaluate FEATURES",
+        "the nearest photographs; how well features find them",
+    ),
     "info": ("info:main", "MODEL", "what a model is, what it knows, how good it is"),
     "few-shot": (
         "few_shot:main",

@@ -247,6 +247,7 @@ def _origin(network: Network, terms: Mapping[str, Any], data: FineGrainedData) -
         "network": network.timm_name,
         "weights": {"given": network.given, "sha256": terms["weights"]},
         "seen": network.seen,
+        "asked": None if network.asked is None else dict(network.asked),
         "image_size": network.image_size,
         "resize": network.resize._asdict(),
         "dtype": terms["dtype"],

@@ -42,6 +42,8 @@ class Network:
     resize: how a photograph becomes the square that it sees.
     built: what it was built from, as plain data; equal networks have equal ones.
     seen: in words, what it was trained on; "" where that is not known.
+    asked: what a person said of a network of timm beside its weights and its resize, by the name of the wish; None of a
+        trained model.
     """
 
     module: Recognizer | Backbone
@@ -51,6 +53,7 @@ class Network:
     resize: EvalResize
     built: Mapping[str, Any]
     seen: str = ""
+    asked: Mapping[str, Any] | None = None
 
     @property
     def image_size(self) -> int:
@@ -121,7 +124,8 @@ def _of_timm(name: str, wishes: Wishes) -> Network:
         torch.manual_seed(0)  # `none` is a control: the same numbers each time, so that its features are known again
         backbone = Backbone(size, name, weights, arguments, wishes.mean, wishes.std)
     seen = _seen(backbone.net.pretrained_cfg, weights)
-    return Network(backbone.eval(), name, name, weights, resize, {"name": name, "model_args": arguments}, seen)
+    told = {key: one for key in ("model_args", "mean", "std") if (one := getattr(wishes, key)) is not None}
+    return Network(backbone.eval(), name, name, weights, resize, {"name": name, "model_args": arguments}, seen, told)
 
 
 def _of_model(path: Path, wishes: Wishes) -> Network:
