@@ -128,7 +128,7 @@ class ExactSearch:
             yield start, (shown @ rows.T).mul_(scale).add_(shift)
 
     def compared(self, queries: Vectors, places: Places) -> Scores:
-        """Return (B, M) float64 scores of queries (B, D) and rows of the gallery (B, M): cosines, or -distance^2 / 2."""
+        """Return (B, M) float64 scores of queries (B, D) and rows of the gallery (B, M): cosine or -distance^2 / 2."""
         scores = np.empty(places.shape)
         rows = max(1, _TOGETHER // (places.shape[1] * queries.shape[1]))
         norms = np.sqrt((queries.astype(np.float64) ** 2).sum(axis=1))
@@ -205,7 +205,8 @@ class ExactSearch:
     def _compared_in_parts(self, query: Vectors, places: Places) -> Scores:
         size = max(1, _TOGETHER // query.shape[1])
         parts = [self.compared(query, places[None, i : i + size]) for i in range(0, len(places), size)]
-        return np.concatenate(parts, axis=1)
+        whole: Scores = np.concatenate(parts, axis=1)
+        return whole
 
     def _above(self, queries: Vectors) -> Scores:
         """Return (B,) by how much `scores` lie above those of `compared`: what is the same for the whole gallery."""
@@ -213,8 +214,9 @@ class ExactSearch:
         return np.zeros(len(queries)) if self.metric == "cosine" else squares / 2
 
     def _values(self, scores: Scores) -> Scores:
-        values: Scores = np.clip(scores, -1, 1) if self.metric == "cosine" else np.sqrt(np.maximum(-2 * scores, 0))
-        return values
+        found: Scores
+        found = np.clip(scores, -1, 1) if self.metric == "cosine" else np.sqrt(np.maximum(-2 * scores, 0))
+        return found
 
 
 def _bar(scores: Tensor, start: int, barred: Tensor) -> None:
