@@ -96,7 +96,7 @@ def embed(
             "records": {**described.get("records", {}), **records},
             "parts": parts,
         }
-        if counts.written or any(described.get(key) != new[key] for key in ("parts", "records", "taxonomy")):
+        if counts.written or any(described.get(key) != new[key] for key in ("parts", "records", "taxonomy", "asked")):
             counts.written = True
             write_text(folder / DESCRIPTION, json.dumps(new, indent=1) + "\n")
             remove_others(folder, parts)

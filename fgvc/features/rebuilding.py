@@ -57,9 +57,10 @@ def check_same(folder: FeatureFolder, module: Any, resize: EvalResize, built: Ma
     for what, value in found.items():
         if terms.get(what) != value:
             was, now = (_short(one) for one in (terms.get(what), value))
+            older = "" if "asked" in folder.description else " (an older fgvc did not keep --mean, --std, --model_args)"
             raise UsageError(
                 f"{folder.path}: features of another network than {name}: its {what} is {now}, that of the features "
-                f"{was}; embed the photographs again with it"
+                f"{was}; give the fgvc embed of this folder again{older}, or embed with this network"
             )
 
 

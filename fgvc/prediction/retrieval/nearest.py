@@ -188,8 +188,9 @@ class ExactSearch:
         unit = 8 * math.sqrt(queries.shape[1]) * 2.0**-24
         if self.metric == "cosine":
             return np.full(len(queries), unit)
-        longest = float(self.norms.max())
-        return unit * longest * (np.sqrt((queries.astype(np.float64) ** 2).sum(axis=1)) + longest)
+        longest, squares = float(self.norms.max()), 2 * self._above(queries)
+        slack: Scores = unit * longest * (np.sqrt(squares) + longest)
+        return slack
 
     def _near(self, query: Vectors, least: float, barred: Tensor) -> Places:
         """Return all places whose product with one query (1, D) is at least `least`."""
