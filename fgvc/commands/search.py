@@ -19,8 +19,9 @@ from fgvc.prediction.inputs import add_inputs, pictures_of, read_inputs
 if TYPE_CHECKING:
     from fgvc.features.network import Network
     from fgvc.prediction.retrieval.answers import Found
-    from fgvc.prediction.retrieval.gallery import Gallery, Neighbour
+    from fgvc.prediction.retrieval.gallery import Gallery
     from fgvc.prediction.retrieval.nearest import ExactSearch
+    from fgvc.prediction.retrieval.neighbour import Neighbour
 
 HALVES = ("first_half", "second_half")
 ALL = "all"
@@ -62,7 +63,7 @@ def main(argv: list[str]) -> int:
         tell(passed.line())
     failed = f", {tally.failed} failed (first: {tally.first_error})" if tally.failed else ""
     among = f"among {counted(len(gallery), 'photograph')} of {', '.join(gallery.names)} ({gallery.view})"
-    tell(f"{counted(tally.seen, 'query').replace('querys', 'queries')}{failed} {among} -> {', '.join(written)}")
+    tell(f"{tally.seen} {'query' if tally.seen == 1 else 'queries'}{failed} {among} -> {', '.join(written)}")
     return 1 if tally.failed else 0
 
 

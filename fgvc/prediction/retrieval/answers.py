@@ -12,7 +12,7 @@ from typing import Any, TextIO
 from fgvc.errors import FgvcError, UsageError, did_you_mean
 from fgvc.files import streams
 from fgvc.files.whole_files import open_whole, unencodable
-from fgvc.prediction.retrieval.gallery import Neighbour
+from fgvc.prediction.retrieval.neighbour import Neighbour
 
 
 @dataclass
@@ -23,12 +23,6 @@ class Found:
     neighbours: list[Neighbour] = field(default_factory=list)
     error: str | None = None
     warning: str | None = None
-
-
-def as_plain(neighbour: Neighbour, metric: str) -> dict[str, Any]:
-    """Return a neighbour as JSON knows it; its value bears the name of the metric."""
-    plain = neighbour._asdict()
-    return {**plain, metric: plain.pop("value")}
 
 
 def write_csv(found: Iterable[Found], file: TextIO, metric: str) -> None:
@@ -105,6 +99,6 @@ def save(found: Iterable[Found], output: Path | None, kind: str, metric: str) ->
 
 def _lines(found: Iterable[Found], metric: str) -> Iterable[str]:
     for one in found:
-        near = [{"rank": rank, **as_plain(each, metric)} for rank, each in enumerate(one.neighbours, 1)]
+        near = [{"rank": rank, **each.to_dict(metric)} for rank, each in enumerate(one.neighbours, 1)]
         plain = {"query": one.path, "neighbours": near, "warning": one.warning, "error": one.error}
         yield json.dumps(plain, ensure_ascii=False, allow_nan=False)

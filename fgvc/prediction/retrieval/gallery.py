@@ -7,27 +7,15 @@ import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from fgvc.errors import UsageError
 from fgvc.features.folder import FeatureFolder
+from fgvc.features.network import plain_sha256
 from fgvc.prediction.retrieval.nearest import Neighbours, Pairs, Vectors
-
-
-class Neighbour(NamedTuple):
-    """A photograph of the gallery that is near.
-
-    path: the file. label: its class, None where it is not known. lineage: level -> name down to it. value: the cosine
-    similarity, or the distance.
-    """
-
-    path: str
-    label: str | None
-    lineage: dict[str, str]
-    value: float
+from fgvc.prediction.retrieval.neighbour import Neighbour
 
 
 class Gallery:
@@ -74,6 +62,13 @@ class Gallery:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    @property
+    def fingerprint(self) -> str:
+        """A short text that is the same for the same features of the same photographs in the same places."""
+        parts = self.folder.description["parts"]
+        said = [[name, self.roots[name], parts[name][self.view]["sha256"]] for name in self.names]
+        return f"{self.folder.path.name} ({plain_sha256(said)[:12]})"
 
     def own(self, paths: Sequence[str | None]) -> Pairs:
         """Return (pairs, 2): a query, and a row of the gallery that is the same file by its path."""
