@@ -113,14 +113,16 @@ def test_json_jsonl_and_csv_hold_the_same_and_a_sheet_shows_it(asked, capsys):
         assert list(near["lineage"].items()) == list(
             zip(("genus", "species"), row["lineage"].split(" > "), strict=True)
         )
-    sheet = np.asarray(Image.open("near.jpg"))
+    with Image.open("near.jpg") as opened:
+        sheet = np.asarray(opened)
     tile, gap = 192, 192 // 14
     for row in range(2):
         for column in range(3):
             path = plain[row]["query"] if not column else plain[row]["neighbours"][column - 1]["path"]
             top = gap + row * (tile + round(tile * 0.18) + gap)
             seen = sheet[top + 20 : top + tile - 20, gap + column * (tile + gap) :][:, 20 : tile - 20].mean(axis=(0, 1))
-            np.testing.assert_allclose(seen, np.asarray(Image.open(path)).mean(axis=(0, 1)), atol=6)
+            with Image.open(path) as opened:
+                np.testing.assert_allclose(seen, np.asarray(opened).mean(axis=(0, 1)), atol=6)
 
 
 def test_a_query_that_cannot_be_read_keeps_its_row_and_the_others_go_on(asked, capsys):

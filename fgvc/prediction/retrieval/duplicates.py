@@ -10,6 +10,11 @@ import numpy as np
 
 from fgvc.prediction.retrieval.nearest import QUERIES, ExactSearch, Vectors
 
+LEAST = 0.9
+"""The cosine from which on two photographs are nearly the same. Among 5,994 photographs of birds (MobileNetV2, 224 px)
+four pairs reach it, three of them of one scene. Of planted copies it finds all mirrored ones, 94 % of those cropped by
+a tenth, 90 % re-encoded at quality 40 and 54 % shrunk to half. At 0.88 these are 98, 96 and 71 %, with 13 pairs."""
+
 
 class Pair(NamedTuple):
     """Two photographs, rows of the features, `first` before `second`; their cosine; whether one is mirrored."""
