@@ -53,6 +53,7 @@ def embedded(
         raise UsageError(f"batch_size: {batch_size}; give 1 or more")
     where = device or torch.device("cpu")
     embedder = Embedder(network.module, take).eval().to(where)  # type: ignore[arg-type]
+    embedder = embedder.to(memory_format=torch.channels_last)  # as the gallery was made
 
     def read(picture: Picture) -> Square | Query:
         try:
