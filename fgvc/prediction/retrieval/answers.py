@@ -13,6 +13,7 @@ from fgvc.errors import FgvcError, UsageError, did_you_mean
 from fgvc.files import streams
 from fgvc.files.whole_files import open_whole, unencodable
 from fgvc.prediction.retrieval.neighbour import Neighbour
+from fgvc.prediction.tables.writers import UnixLines
 
 
 @dataclass
@@ -27,7 +28,7 @@ class Found:
 
 def write_csv(found: Iterable[Found], file: TextIO, metric: str) -> None:
     """Write a row per query and neighbour; a query without any keeps one, with the reason in `error`."""
-    writer = csv.writer(file, lineterminator="\n")
+    writer = csv.writer(UnixLines(file))
     writer.writerow(["query", "rank", "path", "label", "lineage", metric, "warning", "error"])
     for one in found:
         rows: list[list[Any]] = [

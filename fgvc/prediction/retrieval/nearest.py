@@ -75,7 +75,7 @@ class ExactSearch:
         squares = np.empty(len(gallery))
         for start in range(0, len(gallery), GALLERY):
             block = gallery[start : start + GALLERY]
-            squares[start : start + GALLERY] = np.einsum("nd,nd->n", block, block, dtype=np.float64)
+            squares[start : start + GALLERY] = np.einsum("ij,ij->i", block, block, dtype=np.float64)
         self.norms: Scores = np.sqrt(squares)
         if metric == "cosine":
             scale, shift = 1 / np.where(self.norms > 0, self.norms, np.inf), np.zeros(len(gallery))

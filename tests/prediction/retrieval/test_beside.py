@@ -52,6 +52,8 @@ def test_the_neighbours_beside_an_answer_are_those_of_its_features(run):
         assert Result.from_dict(json.loads(json.dumps(result.to_dict()))) == result
         assert f"near: {result.neighbours[0].value:.3f}" in result._repr_html_()
         assert "neighbours" not in before.to_dict()
+    asked = fgvc.predict(run, "photos/test", "cpu", gallery="gallery", neighbours=2, batch_size=2)
+    assert [one.neighbours for one in asked] == [one.neighbours[:2] for one in results]
     results.save("saved.csv")
     assert read_csv(Path("saved.csv"))[0]["neighbour4_path"] == results[0].neighbours[3].path
 
