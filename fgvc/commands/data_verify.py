@@ -121,10 +121,9 @@ def _features(name: str, data: FineGrainedData, splits: Sequence[str]) -> "Featu
 
 
 def _draw(alike: Sequence["Leak"], target: Path, data: FineGrainedData) -> bool:
-    from fgvc.prediction.retrieval.leaks import row_of
     from fgvc.prediction.retrieval.sheet import row_sheet
 
-    return row_sheet(map(row_of, alike), 2, target, data.limits)
+    return row_sheet((leak.row for leak in alike), 2, target, data.limits)
 
 
 def _notes(taxonomy: Taxonomy, allowed: Sequence[Problem]) -> Iterator[str]:

@@ -5,7 +5,6 @@ Shape letters: N photographs, D numbers of a vector.
 
 import filecmp
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -24,11 +23,10 @@ from fgvc.prediction.retrieval.nearest import Vectors
 
 
 class Leak(NamedTuple):
-    """What is told of a pair, and its two photographs, the one that is told first."""
+    """What is told of a pair, and its row of a sheet: both files, with split, class and cosine under them."""
 
     problem: Problem
-    shown: Record
-    other: Record
+    row: list[tuple[str, str]]
 
 
 class _Place(NamedTuple):
@@ -91,7 +89,8 @@ def _leak(pair: Pair, first: _Place, second: _Place, data: FineGrainedData) -> L
     how = f"cosine {pair.cosine:.3f}{', mirrored' if pair.mirrored else ''}"
     detail = f"nearly the same as {other.path} in {first.split}{as_what} ({how})"
     problem = Problem(kind, second.split, one.path, name_of(one.label, data.taxonomy), detail)
-    return Leak(problem, one, other)
+    shown = (one.path, f"{second.split} {problem.label}")
+    return Leak(problem, [shown, (other.path, f"{pair.cosine:.3f} {first.split} {label}")])
 
 
 def _same_bytes(one: str, other: str) -> bool:
@@ -112,12 +111,3 @@ def _mirrored(folder: FeatureFolder, gallery: Gallery) -> Vectors | None:
         return None
     mirrored = Gallery(folder, view="flip")
     return np.asarray(mirrored.features) if mirrored.paths == gallery.paths else None
-
-
-def row_of(leak: Leak) -> list[tuple[str, str]]:
-    """Return a row of a sheet: both photographs, with split or label under each."""
-    problem = leak.problem
-    return [
-        (leak.shown.path, f"{problem.split} {problem.label}"),
-        (leak.other.path, f"{Path(leak.other.path).parent.name}"),
-    ]
