@@ -95,12 +95,11 @@ def _near(
     """Yield near duplicates, and keep those that a sheet shows."""
     if options.near_duplicates is None:
         return
-    from fgvc.prediction.retrieval.leaks import leaks  # seconds, for torch
-    from fgvc.prediction.retrieval.sheet import ROWS
+    from fgvc.prediction.retrieval.leaks import leaks  # seconds, for timm
 
     folder = _features(options.near_duplicates, data, splits)
     for leak in leaks(data, splits, folder, options.near_duplicates_from):
-        if len(alike) < ROWS:
+        if options.sheet:
             alike.append(leak)
         yield leak.problem
 
@@ -123,7 +122,8 @@ def _features(name: str, data: FineGrainedData, splits: Sequence[str]) -> "Featu
 def _draw(alike: Sequence["Leak"], target: Path, data: FineGrainedData) -> bool:
     from fgvc.prediction.retrieval.sheet import row_sheet
 
-    return row_sheet((leak.row for leak in alike), 2, target, data.limits)
+    nearest = sorted(alike, key=lambda leak: -leak.cosine)
+    return row_sheet((leak.row for leak in nearest), 2, target, data.limits)
 
 
 def _notes(taxonomy: Taxonomy, allowed: Sequence[Problem]) -> Iterator[str]:

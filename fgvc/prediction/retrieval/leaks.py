@@ -23,9 +23,10 @@ from fgvc.prediction.retrieval.nearest import Vectors
 
 
 class Leak(NamedTuple):
-    """What is told of a pair, and its row of a sheet: both files, with split, class and cosine under them."""
+    """What is told of a pair, its cosine, and its row of a sheet: both files, with what is written under them."""
 
     problem: Problem
+    cosine: float
     row: list[tuple[str, str]]
 
 
@@ -90,7 +91,7 @@ def _leak(pair: Pair, first: _Place, second: _Place, data: FineGrainedData) -> L
     detail = f"nearly the same as {other.path} in {first.split}{as_what} ({how})"
     problem = Problem(kind, second.split, one.path, name_of(one.label, data.taxonomy), detail)
     shown = (one.path, f"{second.split} {problem.label}")
-    return Leak(problem, [shown, (other.path, f"{pair.cosine:.3f} {first.split} {label}")])
+    return Leak(problem, pair.cosine, [shown, (other.path, f"{pair.cosine:.3f} {first.split} {label}")])
 
 
 def _same_bytes(one: str, other: str) -> bool:
