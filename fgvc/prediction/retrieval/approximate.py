@@ -33,7 +33,7 @@ class ApproximateSearch(ExactSearch):
         except ImportError as error:
             raise UsageError(
                 f"approximate: usearch cannot be loaded ({error}); pip install 'fgvc[search]', or leave it out: exact "
-                "search is quicker below about 50,000 queries"
+                "search needs no extra"
             ) from None
         self._index: Any = Index(
             ndim=gallery.shape[1],
