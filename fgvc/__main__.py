@@ -23,6 +23,11 @@ COMMANDS = {
     "explain": ("explain:main", "MODEL INPUT... --output DIR", "draw where the model looked and what it saw there"),
     "embed": ("embed:main", "MODEL DATA [--output features/NAME]", "what a network says of photographs, computed once"),
     "probe": ("probe:main", "FEATURES --output MODEL", "a linear classifier of cached features, as a model"),
+    "search": (
+        "search:main",
+        "GALLERY QUERY... | --evaluate FEATURES",
+        "the nearest photographs; how well features find them",
+    ),
     "info": ("info:main", "MODEL", "what a model is, what it knows, how good it is"),
     "few-shot": (
         "few_shot:main",

@@ -4,10 +4,12 @@ import itertools
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jsonargparse
 
 from fgvc.config.data_cli import parse
+from fgvc.data.datamodule import FineGrainedData
 from fgvc.data.inspection import stats
 from fgvc.data.inspection.findings import Findings, write_csv
 from fgvc.data.inspection.names import name_of_parent, suspicious_names
@@ -15,8 +17,13 @@ from fgvc.data.inspection.problems import Problem, problems
 from fgvc.data.inspection.split_records import records_of
 from fgvc.errors import UsageError, did_you_mean
 from fgvc.files.lines import counted, print_lines, tell
-from fgvc.files.whole_files import check_output
+from fgvc.files.whole_files import check_output, check_picture, check_plain
+from fgvc.prediction.retrieval.duplicates import LEAST
 from fgvc.taxonomy.tree import Taxonomy
+
+if TYPE_CHECKING:
+    from fgvc.features.folder import FeatureFolder
+    from fgvc.prediction.retrieval.leaks import Leak
 
 ABOUT = """Decode every photograph of every split that a training would see, with all cores, and tell what is wrong:
 unreadable, damaged, tiny or one-coloured pictures, the same content in two splits or under two labels, missing labels,
@@ -31,10 +38,7 @@ def main(words: list[str]) -> int:
         FgvcError: wrong words, data that cannot be opened, or an output that cannot be written.
     """
     options, open_data = parse("fgvc data verify", ABOUT, words, _options)
-    if options.min_side < 0:
-        raise UsageError(f"--min_side {options.min_side}: pixels; it must be at least 0")
-    if options.output:
-        check_output(options.output, [".csv"], options.overwrite)
+    _check(options)
     data = open_data()
     records = records_of(data)
     read = _splits(options.splits, records)
@@ -44,7 +48,8 @@ def main(words: list[str]) -> int:
     named = [problem for problem in suspicious if problem.problem not in data.source.on_purpose]
     doubts = (Problem(kind, "", "", "folders", told) for kind, told in data.source.doubts.items())
     read_here = problems(records, data.taxonomy, options.min_side, read, data.limits)
-    found = itertools.chain(read_here, named, doubts)
+    alike: list[Leak] = []
+    found = itertools.chain(read_here, _near(options, data, read, alike), named, doubts)
     watched = findings.watched(found)
     if options.output:
         write_csv(watched, options.output)
@@ -52,6 +57,7 @@ def main(words: list[str]) -> int:
         for _ in watched:
             pass
     print_lines(findings.table())
+    drawn = options.sheet and _draw(alike, options.sheet, data)
     for split in read:
         print_lines(stats.coarse_labels(split, records[split].labels, data.taxonomy))
     print_lines(_notes(data.taxonomy, [problem for problem in suspicious if problem not in named]))
@@ -61,9 +67,63 @@ def main(words: list[str]) -> int:
     seconds = time.perf_counter() - start
     count = sum(findings.counts.values())
     summary = f"{total} images of {', '.join(read)}: {counted(count, 'problem')}"
-    written = f" -> {options.output}" if options.output else ""
+    files = [str(path) for path in (options.output, options.sheet if drawn else None) if path]
+    written = f" -> {', '.join(files)}" if files else ""
     tell(f"{summary}, {seconds:.1f} s, {total / max(seconds, 1e-9):.1f} images/s{written}")
     return 1 if count else 0
+
+
+def _check(options: jsonargparse.Namespace) -> None:
+    """Refuse what is wrong at first sight."""
+    if options.min_side < 0:
+        raise UsageError(f"--min_side {options.min_side}: pixels; it must be at least 0")
+    if options.output:
+        check_output(options.output, [".csv"], options.overwrite)
+    if not -1 <= options.near_duplicates_from <= 1:
+        raise UsageError(f"--near_duplicates_from {options.near_duplicates_from:g}: a cosine, from -1 to 1")
+    if options.sheet:
+        if options.near_duplicates is None:
+            raise UsageError(f"--sheet {options.sheet}: it shows near duplicates; give --near_duplicates FEATURES too")
+        check_plain(check_picture(options.sheet))
+        if options.sheet.exists() and not options.overwrite:
+            raise UsageError(f"{options.sheet}: exists already; choose another name, or give --overwrite")
+
+
+def _near(
+    options: jsonargparse.Namespace, data: FineGrainedData, splits: Sequence[str], alike: list["Leak"]
+) -> Iterator[Problem]:
+    """Yield near duplicates, and keep those that a sheet shows."""
+    if options.near_duplicates is None:
+        return
+    from fgvc.prediction.retrieval.leaks import leaks  # seconds, for timm
+
+    folder = _features(options.near_duplicates, data, splits)
+    for leak in leaks(data, splits, folder, options.near_duplicates_from):
+        if options.sheet:
+            alike.append(leak)
+        yield leak.problem
+
+
+def _features(name: str, data: FineGrainedData, splits: Sequence[str]) -> "FeatureFolder":
+    """Open a folder of features; a run or a network of timm computes them, mirror images too."""
+    from fgvc.features.embedding import embed
+    from fgvc.features.folder import DESCRIPTION, open_features
+    from fgvc.features.network import read_network
+
+    if (Path(name) / DESCRIPTION).is_file():
+        return open_features(name)
+    network = read_network(name)
+    data.on_bad_image = "skip"  # told already
+    of_what = Path(data.records(splits[0]).root).resolve().name
+    folder = Path("features", f"{network.name}-{of_what}-near_duplicates")
+    return embed(network, data, folder, views=("whole", "flip"), splits=splits)
+
+
+def _draw(alike: Sequence["Leak"], target: Path, data: FineGrainedData) -> bool:
+    from fgvc.prediction.retrieval.sheet import row_sheet
+
+    nearest = sorted(alike, key=lambda leak: -leak.cosine)
+    return row_sheet((leak.row for leak in nearest), 2, target, data.limits)
 
 
 def _notes(taxonomy: Taxonomy, allowed: Sequence[Problem]) -> Iterator[str]:
@@ -78,6 +138,12 @@ def _options(parser: jsonargparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path | None, default=None, help="every problem as .csv")
     parser.add_argument("--overwrite", action="store_true", help="replace --output where it exists")
     parser.add_argument("--min_side", type=int, default=32, help="a picture with a shorter side below this is tiny")
+    near = "also tell near-identical photographs in two splits or under two labels, by features that fgvc embed wrote "
+    near += "(best in the views whole,flip), or by a run or a network of timm, which computes them"
+    parser.add_argument("--near_duplicates", type=str | None, default=None, metavar="FEATURES", help=near)
+    least = f"the cosine from which on two photographs are nearly the same (default: {LEAST})"
+    parser.add_argument("--near_duplicates_from", type=float, default=LEAST, help=least)
+    parser.add_argument("--sheet", type=Path | None, default=None, help="draw near duplicates side by side, .jpg, .png")
     parser.add_argument("--splits", type=str | None, default=None, help="what to read, e.g. train,test (default: all)")
 
 

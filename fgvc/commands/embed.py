@@ -27,7 +27,13 @@ _SWITCHES = ("--overwrite", "--unlabelled")
 
 
 def main(words: list[str]) -> int:
-    """Run the command and return its exit code.
+    """Run the command and return its exit code; raises as `embedded`."""
+    embedded(words)
+    return 0
+
+
+def embedded(words: list[str]) -> FeatureFolder:
+    """Run the command and return the folder that it filled.
 
     Raises:
         FgvcError: wrong words, a model or data that cannot be opened, features of another network in the folder, or a
@@ -63,7 +69,7 @@ def main(words: list[str]) -> int:
         tell(f"what is computed is kept in {output}: give the same command again to go on")
         raise
     tell(_summary(features, counts))
-    return 0
+    return features
 
 
 def _options(parser: jsonargparse.ArgumentParser) -> None:

@@ -129,13 +129,17 @@ def test(run: Word, *words: Word, **keys: Any) -> TrainedRun:
 test.__test__ = False  # type: ignore[attr-defined] # pytest would collect it wherever it is imported
 
 
-def predict(model: Word, images: Any, device: str = "auto", **options: Any) -> "Result | Results":
+def predict(
+    model: Word, images: Any, device: str = "auto", gallery: Word | None = None, neighbours: int = 5, **options: Any
+) -> "Result | Results":
     """Name what is in photographs.
 
     Args:
         model: a run folder or a model folder.
         images: see `Predictor.predict`.
         device: see `fgvc.load`.
+        gallery: features of photographs, of which the nearest stand beside each answer; see `Predictor.compare_with`.
+        neighbours: how many.
         options: those of `Predictor.predict`.
 
     Returns:
@@ -143,7 +147,10 @@ def predict(model: Word, images: Any, device: str = "auto", **options: Any) -> "
     """
     from fgvc.prediction.predictor import load
 
-    return load(os.fspath(model), device).predict(images, **options)
+    predictor = load(os.fspath(model), device)
+    if gallery is not None:
+        predictor.compare_with(os.fspath(gallery), neighbours)
+    return predictor.predict(images, **options)
 
 
 def words_of(words: tuple[Word, ...], keys: Mapping[str, Any]) -> list[str]:

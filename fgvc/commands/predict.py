@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fgvc.config.one_line_parser import OneLineParser
 from fgvc.errors import UsageError
@@ -24,6 +24,12 @@ from fgvc.prediction.results import Result
 from fgvc.prediction.tables import writers
 from fgvc.prediction.tables.columns import LAYOUTS, Columns
 from fgvc.prediction.tally import SHEET_PICTURES, Tally
+
+if TYPE_CHECKING:
+    from fgvc.prediction.retrieval.beside import Beside
+
+NEIGHBOURS = 5
+"""How many photographs of a gallery stand beside an answer."""
 
 
 def main(argv: list[str]) -> int:
@@ -45,6 +51,8 @@ def main(argv: list[str]) -> int:
         tell(allowed.restrict(predictor))
         if arguments.precision is not None:
             tell("--precision was counted without --allow: here it is no promise")
+    if arguments.gallery is not None:
+        predictor.compare_with(arguments.gallery, arguments.neighbours or NEIGHBOURS)
     passed = PassedOver()
     pictures, total = pictures_of(inputs, passed)
     tally = Tally(total)
@@ -54,10 +62,19 @@ def main(argv: list[str]) -> int:
 
     predict([])  # a number that is unfit is refused here
     levels, top_k = predictor.taxonomy.levels, min(arguments.top_k, predictor.taxonomy.num_classes)
-    columns = Columns(levels, top_k, predictor.has_boxes(), arguments.precision is not None, arguments.layout)
+    columns = Columns(
+        levels,
+        top_k,
+        predictor.has_boxes(),
+        arguments.precision is not None,
+        arguments.layout,
+        0 if predictor.beside is None else predictor.beside.count,
+    )
     if arguments.output:
         hashes = hashes_of(arguments.model)
-        with Journal(arguments.output, _terms(arguments, hashes, allowed), arguments.overwrite) as journal:
+        with Journal(
+            arguments.output, _terms(arguments, hashes, allowed, predictor.beside), arguments.overwrite
+        ) as journal:
             if journal.found:
                 tell(f"{arguments.output}: {journal.found} answers of a stopped run are taken over")
             to_file(
@@ -75,8 +92,7 @@ def main(argv: list[str]) -> int:
     else:
         to_stdout(tally.watched(predict((pictures,))), kind, columns)
     written = [str(arguments.output or "stdout")]
-    if arguments.sheet and (tiles := _tiles(tally.shown, limits)):
-        save_picture(contact_sheet.contact_sheet(tiles), arguments.sheet)
+    if arguments.sheet and _draw(tally.shown, arguments.sheet, columns.neighbours, limits):
         written.append(str(arguments.sheet))
     if passed.counts:
         tell(passed.line())
@@ -119,6 +135,10 @@ def _parser() -> OneLineParser:
     parser.add_argument(
         "--sheet", type=Path, help=f"also draw up to {SHEET_PICTURES} pictures with their guesses, as .jpg or .png"
     )
+    near = f"also tell the nearest photographs of --gallery (default with it: {NEIGHBOURS})"
+    parser.add_argument("--neighbours", type=int, metavar="K", help=near)
+    gallery = "features of photographs, as `fgvc embed MODEL PHOTOS` writes them"
+    parser.add_argument("--gallery", type=Path, metavar="FEATURES", help=gallery)
     add_limits(parser)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     return parser
@@ -141,10 +161,19 @@ def _check(arguments: argparse.Namespace) -> str:
             raise UsageError(f"{path}: exists already; choose another name, or give --overwrite")
     if arguments.precision is not None and not 0 < arguments.precision < 1:
         raise UsageError(f"--precision {arguments.precision:g}: a share between 0 and 1, e.g. 0.95 for 95 %")
+    if arguments.neighbours is not None and arguments.gallery is None:
+        raise UsageError(
+            f"--neighbours {arguments.neighbours}: of which photographs? give --gallery FEATURES, which fgvc embed "
+            f"{arguments.model} PHOTOS writes"
+        )
+    if arguments.neighbours is not None and arguments.neighbours < 1:
+        raise UsageError(f"--neighbours {arguments.neighbours}: give 1 or more")
     return str(kind)
 
 
-def _terms(arguments: argparse.Namespace, hashes: Mapping[str, str], allowed: AllowedClasses | None) -> dict[str, Any]:
+def _terms(
+    arguments: argparse.Namespace, hashes: Mapping[str, str], allowed: AllowedClasses | None, beside: "Beside | None"
+) -> dict[str, Any]:
     """Return what an answer depends on, beyond the picture."""
     return {
         "fgvc": version("fgvc"),
@@ -154,7 +183,27 @@ def _terms(arguments: argparse.Namespace, hashes: Mapping[str, str], allowed: Al
         "--allow": None if allowed is None else allowed.fingerprint,
         "--max_pixels": arguments.max_pixels,
         "--any_format": arguments.any_format,
+        "--neighbours": None if beside is None else beside.count,
+        "--gallery": None if beside is None else beside.gallery.fingerprint,
     }
+
+
+def _draw(results: Iterable[Result], target: Path, neighbours: int, limits: Limits) -> bool:
+    """Draw the sheet, with neighbours a row for each picture; return whether there was anything to draw."""
+    if neighbours:
+        from fgvc.prediction.retrieval.sheet import row_sheet
+
+        return row_sheet((_row(result) for result in results), 1 + neighbours, target, limits)
+    tiles = _tiles(results, limits)
+    if tiles:
+        save_picture(contact_sheet.contact_sheet(tiles), target)
+    return bool(tiles)
+
+
+def _row(result: Result) -> list[tuple[str, str]]:
+    name, score = (result.label, result.score) if result.answer is None else (result.answer, result.answer_score)
+    said = name or "" if score is None else f"{name} {100 * score:.0f} %"
+    return [(result.path or "", said), *((n.path, f"{n.value:.3f} {n.label or ''}") for n in result.neighbours or ())]
 
 
 def _tiles(results: Iterable[Result], limits: Limits) -> list[Tile]:

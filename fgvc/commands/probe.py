@@ -10,10 +10,11 @@ from fgvc.confidence.vouching import prospect
 from fgvc.config.one_line_parser import OneLineParser
 from fgvc.errors import UsageError
 from fgvc.features.folder import FeatureFolder, open_features
-from fgvc.features.reopened import reopened
+from fgvc.features.rebuilding import network_of
 from fgvc.files.lines import counted, print_lines, quoted, tell
 from fgvc.files.origin import environment
 from fgvc.methods.devices import device_of
+from fgvc.methods.embedder import Embedder
 from fgvc.model_file.model import DESCRIPTION, Model, save
 from fgvc.taxonomy.tree import Taxonomy
 from fgvc.training.linear_model import linear_model, set_classifier
@@ -36,7 +37,8 @@ def main(argv: list[str]) -> int:
         raise UsageError(f"{options.output}: holds a model already; give --overwrite or another --output")
     device = device_of(options.device)
     folder = open_features(options.features)
-    network, embedder = reopened(folder, options.weights)
+    network = network_of(folder, options.model)
+    embedder = Embedder(network.module, folder.description["take"]).eval()
     recognizer, architecture = linear_model(network, embedder, folder.taxonomy)
     done = probe(folder, options.view, options.penalties, options.hold_out, device)
     set_classifier(recognizer, done.linear)
@@ -139,7 +141,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--hold_out", type=float, default=HELD_OUT, help=held)
     add("--view", default="whole", help="whole, flip or box, as embedded (default: whole)")
     where = "where the weights of the network lie now, or the model, if not where fgvc embed found them"
-    add("--weights", metavar="FILE_OR_MODEL", help=where)
+    add("--model", metavar="FILE_OR_MODEL", help=where)
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     add("--overwrite", action="store_true", help="replace a model that is there")
     return parser.parse_args(argv)

@@ -41,6 +41,8 @@ def _row(result: Plain) -> str:
         score = result["answer_score"]
         sure = "" if score is None else f"  {100 * score:.1f} % ({result['answer_level']})"
         told.append(_line(f"vouched for: {result['answer']}{sure}"))
+    for near in (result.get("neighbours") or ())[:GUESSES]:
+        told.append(_line(f"near: {near['cosine']:.3f}  {near['label'] or ''}  {near['path']}"))
     told += [_line(f"{kind}: {result[kind]}") for kind in ("warning", "error") if result[kind]]
     return f"<tr><td>{_picture(result)}</td><td style='text-align:left'>{'<br>'.join(told)}</td></tr>"
 

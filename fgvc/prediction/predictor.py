@@ -4,7 +4,7 @@ Shape letters: N images, S side of the square that is read, C classes of a level
 """
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from fgvc.model_file import model
 from fgvc.model_file.model import Model
 from fgvc.prediction.inputs import named_in
 from fgvc.prediction.results import Guess, Result, Results, vouched
+from fgvc.prediction.retrieval.beside import Beside
 from fgvc.taxonomy.names import nodes_named
 from fgvc.taxonomy.readouts import lineage_log_probs
 from fgvc.taxonomy.relatives import ancestors_of, leaves_below
@@ -52,12 +53,16 @@ class Predictor:
         model: see `fgvc.model_file.model.load`.
         device: where it computes.
         limits: which photographs are read.
+
+    Attributes:
+        beside: what `compare_with` was called with.
     """
 
     def __init__(self, model: Model, device: torch.device | None = None, limits: Limits = USUAL) -> None:
         self.model = model
         self.limits = limits.check()
         self.device = device or torch.device("cpu")
+        self.beside: Beside | None = None
         self._shut: dict[str, Tensor] = {}  # level -> (C,) bool, the classes that are not allowed
         # Shrunk pictures lie in memory as (N, S, S, 3); weights of the same format spare a copy per layer.
         self._recognizer = model.recognizer.to(self.device).to(memory_format=torch.channels_last).eval()
@@ -172,6 +177,21 @@ class Predictor:
         self._shut = {level: ~kept for level, kept in ancestors_of(self.taxonomy, leaves).items()}
         return int(leaves.sum())
 
+    def compare_with(self, features: str | Path, count: int = 5, splits: Sequence[str] | None = None) -> None:
+        """Let every Result tell the photographs that are nearest to it, as its `neighbours`, the nearest first.
+
+        They come from the same pass through the network as the answer.
+
+        Args:
+            features: the folder that `fgvc embed` wrote with this model.
+            count: how many photographs.
+            splits: of the folder; all by default.
+
+        Raises:
+            UsageError: no features there, those of another model, or a number below 1.
+        """
+        self.beside = Beside(self.model, features, count, splits, self.device)
+
     def scores(self, images: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
         """Run the network.
 
@@ -189,10 +209,15 @@ class Predictor:
         if not isinstance(images, Tensor) or images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
             what = f"{tuple(images.shape)}, {images.dtype}" if isinstance(images, Tensor) else type(images).__name__
             raise UsageError(f"scores: {what}; give a tensor (N, 3, S, S), torch.uint8, RGB in 0..255")
+        return self._seen(images)[0]
+
+    def _seen(self, images: Tensor) -> tuple[tuple[dict[str, Tensor], Tensor | None], Tensor]:
+        """Return what `scores` does, and the embedding (N, D) of the same pass."""
         with torch.inference_mode():
             prediction = self._recognizer(images.to(self.device))
             scores = self.probabilities(prediction.logits)
-        return scores, None if prediction.boxes is None else prediction.boxes.float().cpu()
+        boxes = None if prediction.boxes is None else prediction.boxes.float().cpu()
+        return (scores, boxes), prediction.embedding
 
     def has_boxes(self) -> bool:
         """Whether the answers have boxes; runs the network once."""
@@ -266,10 +291,15 @@ class Predictor:
         if not batch:
             return iter(())
         pixels = torch.from_numpy(np.stack([square.pixels for square in batch]))
-        scores, boxes = self.scores(pixels.permute(0, 3, 1, 2))
+        images = pixels.permute(0, 3, 1, 2)
+        (scores, boxes), embedding = (self.scores(images), None) if self.beside is None else self._seen(images)
         if boxes is not None:
             boxes = within(boxes, torch.from_numpy(np.stack([square.view for square in batch])))
         results = self.answers(scores, boxes, top_k)
         for square, result in zip(batch, results, strict=True):
             result.path, result.warning = square.path, square.warning
+        if self.beside is not None and embedding is not None:
+            near = self.beside.neighbours(embedding, [square.path for square in batch])
+            for result, found in zip(results, near, strict=True):
+                result.neighbours = found
         return iter(results)

@@ -11,6 +11,7 @@ from fgvc.confidence.vouching import decide
 from fgvc.files.whole_files import open_whole
 from fgvc.images.boxes import Box
 from fgvc.prediction.cards import SHOWN, card, cards
+from fgvc.prediction.retrieval.neighbour import Neighbour
 from fgvc.prediction.tables import writers
 from fgvc.prediction.tables.columns import Columns
 
@@ -40,6 +41,7 @@ class Result:
     warning: what is wrong with a file that could be read all the same, see `decode_with_warning`.
     answer, answer_level, answer_score: where a precision was asked for, the deepest name of the lineage that can be
         vouched for, its level and its probability; "unknown", None, None where none can.
+    neighbours: where a gallery was given, its nearest photographs, see `Predictor.compare_with`.
     """
 
     path: str | None
@@ -54,19 +56,26 @@ class Result:
     answer: str | None = None
     answer_level: str | None = None
     answer_score: float | None = None
+    neighbours: list[Neighbour] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data, as JSON knows it; the three of `answer` only where a precision was asked for."""
+        """Return plain data, as JSON knows it; `answer` and `neighbours` only where they were asked for."""
         boxes = None if self.boxes is None else [list(box) for box in self.boxes]
         plain = {one.name: getattr(self, one.name) for one in fields(self)}
         plain |= {"top": [guess._asdict() for guess in self.top], "boxes": boxes}
+        near = plain.pop("neighbours")
+        if near is not None:
+            plain["neighbours"] = [one.to_dict() for one in near]
         return {key: x for key, x in plain.items() if self.answer is not None or not key.startswith("answer")}
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> "Result":
         """Return what `to_dict` was called on; an older fgvc wrote no `warning`."""
         boxes = None if plain["boxes"] is None else [(x1, y1, x2, y2) for x1, y1, x2, y2 in plain["boxes"]]
-        return cls(**{**plain, "top": [Guess(**guess) for guess in plain["top"]], "boxes": boxes})
+        near = plain.get("neighbours")
+        near = None if near is None else [Neighbour.from_dict(one) for one in near]
+        top = [Guess(**guess) for guess in plain["top"]]
+        return cls(**{**plain, "top": top, "boxes": boxes, "neighbours": near})
 
     def save(self, path: str | Path) -> None:
         """Write it as one row; see `Results.save`."""
@@ -108,6 +117,7 @@ class Results(list[Result]):
             boxed=bool(read) and read[0].boxes is not None,
             vouched=bool(read) and read[0].answer is not None,
             layout=layout,
+            neighbours=max((len(result.neighbours or ()) for result in read), default=0),
         ).check()
         with open_whole(Path(path)) as file:
             writers.WRITERS[kind]((result.to_dict() for result in self), file, columns)

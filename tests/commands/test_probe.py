@@ -91,7 +91,7 @@ def test_a_model_that_is_there_stays_without_overwrite(here, capsys):
         (["{home}/of_timm", "--penalties", "0"], "penalties: 0.0; give numbers above 0"),
         (["{home}/of_timm", "--hold_out", "1"], "the fraction to hold out is 1.0; it must be"),
         (["{home}/of_timm", "--view", "flip"], "no view 'flip' of train; it has whole"),
-        (["{home}/of_timm", "--weights", "{home}/run"], "run is not the network that these features are of"),
+        (["{home}/of_timm", "--model", "{home}/run"], "features of another network than"),
         (["{home}/of_timm", "--penaltys", "1"], "did you mean '--penalties'"),
         (["{home}/of_timm", "--device", "abacus"], "device: 'abacus' is not to be had here"),
     ],

@@ -26,7 +26,8 @@ class Problem(NamedTuple):
     """One thing to mend.
 
     problem: `unreadable`, `damaged`, `range_guessed`, `tiny`, `blank`, `in_two_splits`, `two_labels`, `no_label`,
-        `class_not_in_train`, `class_without_images`, `nested_folders`, or one of `fgvc.data.inspection.names`.
+        `class_not_in_train`, `class_without_images`, `nested_folders`, one of `fgvc.data.inspection.names`, or
+        `near_in_two_splits`, `near_two_labels` of `fgvc.prediction.retrieval.leaks`.
     split: where it is; "" for a name, and for a file that no split has.
     path: the file; "" for a problem of a class.
     label: the name of its class; "" where it has none.

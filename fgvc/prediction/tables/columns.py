@@ -17,6 +17,7 @@ class Columns(NamedTuple):
     top_k: the guesses of the wide layout.
     boxed, vouched: whether there are boxes, and answers to a precision.
     layout: see `LAYOUTS`.
+    neighbours: how many photographs of a gallery stand beside an answer.
     """
 
     levels: Sequence[str]
@@ -24,6 +25,7 @@ class Columns(NamedTuple):
     boxed: bool
     vouched: bool
     layout: str = "wide"
+    neighbours: int = 0
 
     def check(self) -> "Columns":
         """Return self, or raise UsageError for a layout that is not known."""
@@ -46,6 +48,9 @@ class Columns(NamedTuple):
                 kinds |= {name: "text", f"{name}_score": "score"}
             for rank in range(2, self.top_k + 1):
                 kinds |= {f"top{rank}_label": "text", f"top{rank}_score": "score"}
+        for rank in range(1, self.neighbours + 1):
+            kinds |= {f"neighbour{rank}_path": "text", f"neighbour{rank}_label": "text"}
+            kinds[f"neighbour{rank}_cosine"] = "score"
         if self.boxed:
             kinds["boxes"] = "boxes"
         return {**kinds, "warning": "text", "error": "text"}
@@ -55,7 +60,10 @@ class Columns(NamedTuple):
         before = [result["path"]]
         if self.vouched:
             before += [result.get("answer"), result.get("answer_level"), result.get("answer_score")]
-        after = [result["boxes"]] * self.boxed + [result.get("warning"), result["error"]]
+        near = result.get("neighbours") or []
+        missing = [None] * (3 * max(self.neighbours - len(near), 0))
+        after = [one[key] for one in near[: self.neighbours] for key in ("path", "label", "cosine")] + missing
+        after += [result["boxes"]] * self.boxed + [result.get("warning"), result["error"]]
         if self.layout == "long":
             return [[*before, *cells, *after] for cells in self._guesses(result["top"])]
         cells = [result["label"], result["score"]]

@@ -34,7 +34,7 @@ def kind_of(path: Path) -> str:
 def write_csv(results: Iterable[Plain], file: TextIO, columns: Columns) -> None:
     """Write the columns in their order, scores with six digits, boxes as a JSON list of [x1, y1, x2, y2]."""
     kinds = columns.kinds()
-    writer = csv.writer(_UnixLines(file))
+    writer = csv.writer(UnixLines(file))
     writer.writerow(kinds)
     for result in results:
         for row in columns.rows(result):
@@ -65,7 +65,7 @@ WRITERS: dict[str, Writer] = {"csv": write_csv, "json": write_json, "jsonl": wri
 """What a suffix or `--format` asks for -> the function that writes it."""
 
 
-class _UnixLines:
+class UnixLines:
     r"""End rows with \n, so that cut and awk see a clean last column.
 
     (Told to do so itself, Python's writer before 3.13 leaves a \r in a file name unquoted and cannot read it again.)
@@ -75,6 +75,7 @@ class _UnixLines:
         self._file = file
 
     def write(self, row: str) -> None:
+        """Write a row."""
         self._file.write(row.removesuffix("\r\n") + "\n")
 
 
