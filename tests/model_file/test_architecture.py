@@ -138,7 +138,18 @@ def test_junk_is_refused_in_one_line(plain, message):
 RECOGNIZERS = [name for name, cls in known_classes().items() if issubclass(cls, Recognizer)]
 HEADS = [name for name, cls in known_classes().items() if issubclass(cls, Head)]
 BACKBONE = {"class_path": "Backbone", "init_args": {"name": "test_resnet", "weights": "none"}}
-TREES = [{"class_path": name, "init_args": {"backbone": BACKBONE}} for name in RECOGNIZERS]
+AROUND = {
+    "recognizer": {"class_path": "WholeImage", "init_args": {"backbone": BACKBONE}},
+    "known": {"levels": ["class"], "leaves": [["a"], ["b"]]},
+    "classifier": {"class_path": "PrototypeClassifier", "init_args": {}},
+    "support_shape": [4, 96],
+    "keep_old": True,
+}
+"""Of the recognizer that is made around another one."""
+TREES = [
+    {"class_path": name, "init_args": AROUND if name == "EnrolledRecognizer" else {"backbone": BACKBONE}}
+    for name in RECOGNIZERS
+]
 TREES += [
     {"class_path": "WholeImage", "init_args": {"backbone": BACKBONE, "head": {"class_path": name}}} for name in HEADS
 ]
