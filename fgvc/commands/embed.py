@@ -15,7 +15,7 @@ from fgvc.features.embedding import embed
 from fgvc.features.filling import Counts
 from fgvc.features.folder import FeatureFolder
 from fgvc.features.network import Network, read_network
-from fgvc.files.lines import counted, tell
+from fgvc.files.lines import counted, quoted, tell
 from fgvc.images.decoding import Limits
 from fgvc.images.folders import is_folder, visible
 
@@ -142,11 +142,16 @@ def _summary(features: FeatureFolder, counts: Counts) -> str:
     kept += [f"{counted(counts.taken_over, 'feature')} of a stopped run taken over"] if counts.taken_over else []
     speed = counts.shown / max(counts.seconds, 1e-9)
     done = f"{counted(counts.shown, 'photograph')} in {counts.seconds:.1f} s, {speed:.1f} photographs/s"
-    split = features.splits[0]
-    code = f'from fgvc.features.folder import open_features; open_features({str(features.path)!r}).part("{split}")'
-    return "\n".join(
-        [
-            f"{left}{'; '.join([done, *kept])} -> {features.path} ({what})",
-            f"next, in Python:  {code}",
-        ]
-    )
+    lines = [f"{left}{'; '.join([done, *kept])} -> {features.path} ({what})", *_next(features)]
+    return "\n".join(lines)
+
+
+def _next(features: FeatureFolder) -> list[str]:
+    """Return what may be done with features, a command a line; maps serve few-shot methods alone."""
+    folder = quoted(features.path)
+    is_labelled = any((features.part(split).labels >= 0).any() for split in features.splits[:1])
+    is_vector = len(features.description["shape"]) == 1
+    commands = [f"fgvc search {folder} PHOTO..."] if is_vector else []
+    commands += [f"fgvc probe {folder} --output MODEL"] if is_vector and is_labelled else []
+    commands += [f"fgvc few-shot {folder}"] if is_labelled else []
+    return [f"{'next: ' if i == 0 else '      '} {command}" for i, command in enumerate(commands)]

@@ -57,12 +57,19 @@ def test_what_is_new_is_told_with_what_was_there(photos, capsys):
     assert code == 0 and err[1].startswith("1 photograph in ") and "; 15 features reused -> " in err[1]
 
 
-def test_the_line_that_says_how_to_go_on_runs(photos, capsys):
+def test_the_lines_that_say_how_to_go_on_run(photos, tmp_path, capsys):
     _, err = said(capsys, "test_resnet", photos, *NET, *LEVELS)
-    line = err[2].removeprefix("next, in Python:  ")
-    found = {}
-    exec(line.replace("; ", "; part = "), found)
-    assert found["part"].features.shape == (9, 96)
+    commands = [line[len("next:  fgvc ") :].split() for line in err[2:]]
+    assert [words[0] for words in commands] == ["search", "probe", "few-shot"]
+    photo = str(next(photos.rglob("*.png")))
+    more = ["--split", "all", "--n_way", "2", "--n_shot", "1", "--n_query", "1", "--n_episodes", "2"]
+    for words in ([*commands[0][:-1], photo], [*commands[1][:-1], str(tmp_path / "m")], [*commands[2], *more]):
+        assert main(words) == 0, words
+
+
+def test_of_maps_few_shot_methods_are_named_alone(photos, capsys):
+    _, err = said(capsys, "test_resnet", photos, *NET, *LEVELS, "--take", "map")
+    assert err[2:] == ["next:  fgvc few-shot features/test_resnet-photos"]
 
 
 def test_features_of_a_trained_model_are_the_embeddings_of_its_answers(photos, tmp_path, capsys):
