@@ -121,7 +121,7 @@ def build(cli: RunCLI, run: Run) -> None:
                 cli.config_init["phases"],
                 cli.config_init["cycle_phases"],
                 cli.config["ema"],
-                monitor=cli.model.monitor if _validates(cli) else None,
+                monitor=cli.model.monitor if _validates(cli) and not _of_new_classes(data) else None,
                 minutes=cli.config["save_every_minutes"],
                 patience=cli.config["early_stopping"],
             ),
@@ -173,9 +173,18 @@ def _find_batch_size(cli: RunCLI) -> None:
     tell(f"batch size: {size}; model.lr {cli.model.hparams['lr']:g} is for the whole batch")
 
 
+def _of_new_classes(data: FineGrainedData) -> bool:
+    return "val" in data.splits and not data.episodes and data.has_new_classes("val")
+
+
 def _doubts(data: FineGrainedData, steps: int) -> list[str]:
     """Return what of the data is probably not meant so: how the source read them, and an epoch of a single step."""
     told = list(data.source.doubts.values())
+    if _of_new_classes(data):
+        told.append(
+            "none of the classes of val is trained on: its scores choose no epoch and calibrate nothing; for few-shot "
+            "learning see --config meta_prototypes, or embed the photographs with this run"
+        )
     if steps == 1 and not data.episodes:
         images = len(data.records("train"))
         more = f"--data.batch_size {max(1, images // 8)} learns more often"
@@ -293,6 +302,8 @@ def finish(cli: RunCLI, run: Run) -> None:
     told = ""
     if not cli.model.scores_classes:
         told = "not calibrated: the model knows no classes yet\n"
+    elif _of_new_classes(cli.datamodule):
+        told = "not calibrated: none of the classes of val is trained on\n"
     elif "val" in cli.datamodule.splits:
         try:
             told = calibrate_model(model, cli.datamodule, "val", cli.trainer.strategy.root_device)

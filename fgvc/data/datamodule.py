@@ -155,6 +155,12 @@ class FineGrainedData(pl.LightningDataModule):
         leaves = labels[(labels >= 0) & (labels < self.taxonomy.num_classes)]
         return torch.from_numpy(np.bincount(leaves, minlength=self.taxonomy.num_classes))
 
+    def has_new_classes(self, split: str) -> bool:
+        """Whether none of the classes of a split is trained on, as in few-shot protocols: no answer can be right."""
+        labels = self.records(split).labels
+        leaves = labels[(labels >= 0) & (labels < self.taxonomy.num_classes)]
+        return len(leaves) > 0 and not bool(self.class_counts[torch.from_numpy(np.unique(leaves)).long()].any())
+
     @property
     def splits(self) -> tuple[str, ...]:
         """The splits that can be asked for."""

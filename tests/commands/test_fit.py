@@ -10,7 +10,7 @@ import pytest
 import timm
 import torch
 import yaml
-from fakes.tiny_run import BACKBONE, CPU, NET, data_flags, make_photos, read_csv
+from fakes.tiny_run import BACKBONE, CPU, NET, data_flags, make_new_classes, make_photos, read_csv
 from safetensors.torch import save_file
 
 from fgvc.__main__ import main
@@ -385,3 +385,15 @@ def test_steps_that_are_counted_otherwise_are_not_measured(photos, folder, monke
     monkeypatch.setattr("fgvc.commands.fit.seconds_per_step", lambda *_: pytest.fail("measured"))
     assert main(["fit", str(photos), *TINY, "--trainer.max_steps", "4"]) == 0
     assert "\ntraining: at most 4 steps, 10 epochs of 2 steps of 8 images" in capsys.readouterr().err
+
+
+def test_a_val_split_of_new_classes_chooses_and_calibrates_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    photos = make_new_classes(tmp_path / "photos")
+    words = [*NET, *CPU, *data_flags(photos), "--data.source.init_args.new_classes", "true", "--name", "birds"]
+    assert main(["fit", *words, "--trainer.max_epochs", "1"]) == 0
+    told = capsys.readouterr().err
+    assert "none of the classes of val is trained on: its scores choose no epoch and calibrate nothing" in told
+    assert "not calibrated: none of the classes of val is trained on" in told and "vouched" not in told
+    stored = json.loads(Path("runs/birds/model/fgvc.json").read_text())
+    assert stored["vouching"] is None and stored["temperatures"] == {}
