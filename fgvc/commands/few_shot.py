@@ -127,7 +127,7 @@ def _looked(folder: FeatureFolder, view: str, novel: Photographs) -> Looked:
     return Looked(
         features=str(folder.path),
         network=str(described["network"]),
-        seen=str(described.get("seen", "")),
+        seen=str(described.get("seen") or f"weights {Path(described['weights']['given']).name}"),
         take=str(described["take"]),
         view=view,
         size=int(described["image_size"]),

@@ -141,9 +141,9 @@ def _of_model(path: Path, wishes: Wishes) -> Network:
     home = path.resolve()
     name = home.parent.name if home.name == "model" else home.name
     run = loaded.provenance.get("run") or name
-    words = " ".join(str(word) for word in loaded.provenance.get("command") or [])
-    seen = f"run {run}{f' ({words})' if words else ''}: {loaded.taxonomy.num_classes} classes"
-    first = next(_backbones(loaded.architecture), "")
+    first, weights = next(_backbones(loaded.architecture), ("", ""))
+    start = {"": "", "none": " from nothing", "pretrained": " from timm's weights"}.get(weights, " from a weight file")
+    seen = f"run {run}, {loaded.taxonomy.num_classes} classes{start}"
     return Network(loaded.recognizer, name, first, str(path), _wished(loaded.resize, wishes), loaded.architecture, seen)
 
 
@@ -161,10 +161,11 @@ def _seen(config: Mapping[str, Any], weights: str) -> str:
     return f"weights {tag} of timm{': ' if words else ''}{', '.join(words)}" if tag else ""
 
 
-def _backbones(plain: Any) -> Iterator[str]:
-    """Yield the names of timm's networks in the tree of a model file."""
+def _backbones(plain: Any) -> Iterator[tuple[str, str]]:
+    """Yield name and weights of timm's networks in the tree of a model file."""
     if isinstance(plain, Mapping):
         if plain.get("class_path") == "Backbone":
-            yield str((plain.get("init_args") or {}).get("name", "resnet50"))
+            given = plain.get("init_args") or {}
+            yield str(given.get("name", "resnet50")), str(given.get("weights", "pretrained"))
         for value in plain.values():
             yield from _backbones(value)

@@ -79,7 +79,7 @@ class Looked:
 
     def __str__(self) -> str:
         """Say it in one line."""
-        seen = f"; trained on {self.seen}" if self.seen else ""
+        seen = f"; {self.seen}" if self.seen else ""
         return (
             f"{self.network}, {self.take} at {self.size} px, crop={self.crop}"
             f"{f' ({self.view})' if self.view not in ('whole', 'box') else ''}: "

@@ -75,7 +75,7 @@ def test_of_maps_few_shot_methods_are_named_alone(photos, capsys):
 def test_features_of_a_trained_model_are_the_embeddings_of_its_answers(photos, tmp_path, capsys):
     run = saved(tmp_path / "runs" / "birds")
     code, err = said(capsys, run, photos, *LEVELS, "--output", "here", "--batch_size", "4", "--device", "cpu")
-    assert code == 0 and err[0].startswith("birds: 32 px, centred square, area; run birds: 5 classes")
+    assert code == 0 and err[0].startswith("birds: 32 px, centred square, area; run birds, 5 classes from nothing")
     predictor = fgvc.load(run, device="cpu")
     part = open_features("here").part("train")
     for path, row in zip(part.paths, part.features, strict=True):
