@@ -223,10 +223,11 @@ def weigh(
     middle = float((new.amax(dim=1) - start * new_scores.amax(dim=1)).mean())
 
     def loss(numbers: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
-        free = torch.tensor(numbers, requires_grad=True)
-        logits = torch.cat([known, free[0].exp() * scores + free[1]], dim=1)
-        total = (weights * cross_entropy(logits, targets, reduction="none")).sum() / weights.sum()
-        (gradient,) = torch.autograd.grad(total, free)
+        with torch.enable_grad():
+            free = torch.tensor(numbers, requires_grad=True)
+            logits = torch.cat([known, free[0].exp() * scores + free[1]], dim=1)
+            total = (weights * cross_entropy(logits, targets, reduction="none")).sum() / weights.sum()
+            (gradient,) = torch.autograd.grad(total, free)
         return float(total.detach()), gradient.numpy()
 
     found = minimize(loss, np.array([np.log(start), middle]), jac=True, method="L-BFGS-B")
