@@ -8,6 +8,7 @@ second one sets the scale of the new classes, the others are judged.
 """
 
 import argparse
+from itertools import cycle, islice
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +26,8 @@ from fgvc.model_file.model import Model, load
 from fgvc.taxonomy.joining import joined
 from fgvc.taxonomy.tree import Taxonomy
 
+UNEVEN = (1, 2, 3, 5, 10)
+
 
 class Asked(NamedTuple):
     """Photographs of new classes: `labels` (N,) 0 .. W-1; `train` (N,) bool, whether one may be enrolled."""
@@ -40,7 +43,7 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="a run or model that knows some of the classes")
     parser.add_argument("--root", required=True, help="the folder of CUB-200-2011")
     parser.add_argument("--method", nargs="+", default=["simple_shot", "discriminant", "logistic_regression"])
-    parser.add_argument("--n_shot", type=int, nargs="+", default=[1, 5, 10])
+    parser.add_argument("--n_shot", nargs="+", default=["1", "5", "10", "uneven"], help="uneven: 1, 2, 3, 5, 10, 1 ...")
     parser.add_argument("--draws", type=int, default=5)
     options = parser.parse_args()
     model, source = load(options.model), CUB(options.root, "dev")
@@ -94,12 +97,15 @@ def photographs(model: Model, source: CUB) -> tuple[Old, Old, Asked, Taxonomy]:
 
 
 def figures(
-    model: Model, chosen: Method, new: Taxonomy, old: Old, judged: Old, asked: Asked, n_shot: int, draw: int
+    model: Model, chosen: Method, new: Taxonomy, old: Old, judged: Old, asked: Asked, n_shot: str, draw: int
 ) -> tuple[float, float, float, float]:
     """Return new alone, leave-one-out, new beside old, old now: shares of right answers."""
-    random = np.random.default_rng([n_shot, draw])
+    counts = [*islice(cycle(UNEVEN if n_shot == "uneven" else [int(n_shot)]), new.num_classes)]
+    random = np.random.default_rng([*counts, draw])
     candidates = [((asked.labels == way) & asked.train).nonzero()[:, 0].numpy() for way in range(new.num_classes)]
-    rows = torch.from_numpy(np.concatenate([random.choice(one, n_shot, replace=False) for one in candidates]))
+    rows = torch.from_numpy(
+        np.concatenate([random.choice(one, n, replace=False) for one, n in zip(candidates, counts, strict=True)])
+    )
     rest = torch.ones(len(asked.labels), dtype=torch.bool)
     rest[rows] = False
     seen = Seen(asked.seen.embedding[rows], asked.seen.logits[rows])

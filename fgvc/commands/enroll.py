@@ -36,7 +36,7 @@ ABOUT = (
     "of timm. PHOTOS are labelled as those of a training: a folder per class, a table, or --config DATA. The new model "
     "answers the new classes, or with --keep_old the model's own too, and is used like any other: fgvc predict."
 )
-BEST = "cosine_prototypes"
+BEST = "logistic_regression"
 """What is best without training on frozen features, see docs/results/few_shot.md."""
 
 

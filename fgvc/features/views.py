@@ -13,7 +13,8 @@ from fgvc.images.decoding import Limits, Pixels, decode_with_warning
 from fgvc.images.resizing import EvalResize, resize_for_eval, resize_uncut
 
 VIEWS = ("whole", "flip", "box", "uncut")
-"""whole: the evaluation square. flip: its mirror image. box: the evaluation square of what the box `object` holds.
+"""whole: the evaluation square. flip: its mirror image. box: the smallest square that holds the box `object`, moved
+into the photograph where it would stand out, whole, as far as the photograph reaches.
 uncut: the photograph with its proportions, its shorter side S pixels or less, as SCDA's authors have it; no square."""
 
 
@@ -57,8 +58,22 @@ def squares(
     if "box" in views and box is not None:
         share = max(min(box[2] - box[0], box[3] - box[1]), 1e-3)
         photograph, warning = decode_with_warning(path, at_least=math.ceil(how.at_least / share), limits=limits)
-        found["box"], _ = resize_for_eval(cut(photograph, box), how)
+        all_of_it = how._replace(fit="squash", crop_fraction=1.0)
+        found["box"], _ = resize_for_eval(cut(photograph, square_around(box, photograph)), all_of_it)
     return {view: found[view] for view in views}, warning
+
+
+def square_around(box: Box, photograph: Pixels) -> Box:
+    """Return the smallest square of pixels that holds a box, moved into the photograph (H, W, 3) and cut at its sides.
+
+    A box that is longer than the photograph is high, or higher than it is wide, gives a part that is no square.
+    """
+    height, width = photograph.shape[:2]
+    side = max((box[2] - box[0]) * width, (box[3] - box[1]) * height)
+    across, up = min(side / width, 1.0), min(side / height, 1.0)
+    left = min(max((box[0] + box[2] - across) / 2, 0.0), 1.0 - across)
+    top = min(max((box[1] + box[3] - up) / 2, 0.0), 1.0 - up)
+    return left, top, left + across, top + up
 
 
 def cut(photograph: Pixels, box: Box) -> Pixels:

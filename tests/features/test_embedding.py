@@ -169,8 +169,9 @@ def test_the_view_of_the_box_is_the_photograph_that_the_box_holds(photos, tmp_pa
     data = FineGrainedData(Boxed(str(photos), LEVELS), num_workers=0)
     boxed, _ = run(photos, tmp_path / "boxed", data=data, views=["whole", "box"], splits=["test"])
     for photo in photos.glob("*/*/*/*.png"):
-        Image.open(photo).crop((0, 0, 24, 40)).save(photo)
-    cut, _ = run(photos, tmp_path / "cut", splits=["test"])
+        Image.open(photo).crop((0, 0, 40, 40)).save(photo)  # the square around it
+    network = read_network("test_resnet", Wishes(weights="none", image_size=32, fit="squash", crop_fraction=1.0))
+    cut, _ = run(photos, tmp_path / "cut", splits=["test"], of=network)
     np.testing.assert_allclose(boxed.part("test", "box").features, cut.part("test").features, rtol=1e-4, atol=1e-5)
     assert not np.allclose(boxed.part("test", "box").features, boxed.part("test", "whole").features)
 

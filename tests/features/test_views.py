@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from fgvc.errors import UsageError
-from fgvc.features.views import check_views, cut, squares
+from fgvc.features.views import check_views, cut, square_around, squares
 from fgvc.images.decoding import USUAL, decode
 from fgvc.images.resizing import EvalResize, resize_for_eval
 
@@ -34,7 +34,23 @@ def test_the_views_of_a_photograph(tmp_path):
     assert list(found) == ["box", "flip", "whole"] and warning is None
     whole = resize_for_eval(PHOTO, how)[0]
     assert (found["whole"] == whole).all() and (found["flip"] == np.array(Image.fromarray(whole).transpose(0))).all()
-    assert (found["box"] == resize_for_eval(PHOTO[8:36, 6:36], how)[0]).all()
+    # 30 x 28 pixels from (6, 8): the square of 30 reaches from row 7 to 37
+    assert (found["box"] == resize_for_eval(PHOTO[7:37, 6:36], EvalResize(16, "squash"))[0]).all()
+
+
+@pytest.mark.parametrize(
+    ("box", "pixels"),
+    [
+        ((0.25, 0.25, 0.5, 0.75), (10, 30, 12.5, 32.5)),  # 15 x 20 pixels: wider by 2.5 on each side
+        ((0.0, 0.0, 0.1, 0.5), (0, 20, 0, 20)),  # moved in from the left
+        ((0.9, 0.5, 1.0, 1.0), (20, 40, 40, 60)),  # and from the right
+        ((0.0, 0.4, 1.0, 0.6), (0, 40, 0, 60)),  # wider than the photograph is high: all of it
+    ],
+)
+def test_the_square_holds_the_box_and_lies_in_the_photograph(box, pixels):
+    left, top, right, bottom = square_around(box, PHOTO)
+    assert (top * 40, bottom * 40, left * 60, right * 60) == pytest.approx(pixels)
+    assert left <= box[0] + 1e-9 and right >= box[2] - 1e-9 and top <= box[1] + 1e-9 and bottom >= box[3] - 1e-9
 
 
 def test_a_box_is_read_with_the_pixels_that_it_needs_and_no_more(tmp_path, monkeypatch):

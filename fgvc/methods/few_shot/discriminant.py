@@ -76,8 +76,12 @@ class DiscriminantClassifier(FewShotClassifier):
     def prepare(self, features: Tensor, labels: Tensor) -> None:
         """Keep mean and metric of base images (N, D) with labels (N,); -1 is left out."""
         known = labels >= 0
-        if len(torch.unique(labels[known])) < 2:
-            raise UsageError("DiscriminantClassifier: it takes at least two base classes; give some images of them")
+        counts = torch.unique(labels[known], return_counts=True)[1]
+        if len(counts) < 2 or int(counts.max()) < 2:
+            raise UsageError(
+                "DiscriminantClassifier: it takes at least two base classes, one of them with two images; "
+                "give more, or another method"
+            )
         self.mean.copy_(features[known].double().mean(dim=0))
         self.metric.copy_(discriminant_metric(self._unit(features[known]), labels[known], self.shrinkage))
         self.prepared.fill_(True)

@@ -64,3 +64,5 @@ def test_what_makes_no_sense_is_refused():
         DiscriminantClassifier(4)(Episode(torch.ones(1, 2, 4), torch.tensor([[0, 1]]), torch.ones(1, 1, 4), 2))
     with pytest.raises(UsageError, match="at least two base classes"):
         DiscriminantClassifier(4).prepare(torch.ones(2, 4), torch.tensor([-1, -1]))
+    with pytest.raises(UsageError, match="one of them with two images"):
+        DiscriminantClassifier(4).prepare(torch.rand(3, 4), torch.tensor([0, 1, 2]))
