@@ -141,11 +141,7 @@ def _sections(found: Results) -> list[Section]:
     for looked in found.looked:
         for kind in found.kinds:
             for transductive in (False, True):
-                rows = [
-                    r
-                    for r in found.rows
-                    if (r.features, r.kind, r.transductive) == (looked.features, kind, transductive)
-                ]
+                rows = found.table(kind, transductive, looked.features)
                 lines = [Line(row.method, mean(row.right), found.difference(row)) for row in rows]
                 name = f"{Path(looked.features).name}, " if len(found.looked) > 1 else ""
                 title = f"{name}{kind.name}{', transductive' if transductive else ''}"

@@ -110,6 +110,13 @@ class Results:
         """The kinds of episodes, in order."""
         return list(dict.fromkeys(row.kind for row in self.rows))
 
+    def table(self, kind: Kind, transductive: bool, features: str | None = None) -> list[Row]:
+        """Return the rows of a table, the best first; of one folder of features, or all of them one after the other."""
+        order = [one.features for one in self.looked]
+        rows = [row for row in self.rows if (row.kind, row.transductive) == (kind, transductive)]
+        rows = [row for row in rows if features in (None, row.features)]
+        return sorted(rows, key=lambda row: (order.index(row.features), -float(row.right.mean())))
+
     def trainings(self, method: str, kind: Kind) -> list[float]:
         """Return the mean accuracy of a method on each of the feature folders."""
         return [float(row.right.mean()) for row in self.rows if (row.method, row.kind) == (method, kind)]
@@ -123,7 +130,7 @@ def lines(results: Results) -> Iterator[str]:
         yield ""
         yield f"{kind.name}, {kind.n_query} queries per class, {kind.n_episodes:,} episodes ({Path(kind.file).name})"
         for transductive in (False, True):
-            rows = [row for row in results.rows if row.kind == kind and row.transductive == transductive]
+            rows = results.table(kind, transductive)
             if transductive and rows:
                 yield "transductive: an answer hangs on the other queries, and every class has equally many of them"
             yield from _table(results, rows)

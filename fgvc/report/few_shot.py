@@ -44,8 +44,8 @@ class Section(NamedTuple):
         return [
             (
                 one.name,
-                f"{_percent(one.reached.value)} ± {100 * one.reached.half:.2f}",
-                "" if one.gap is None else f"{100 * one.gap.value:+.2f} ± {100 * one.gap.half:.2f}",
+                f"{_percent(one.reached.value)}\u00a0±\u00a0{100 * one.reached.half:.2f}",
+                "" if one.gap is None else f"{100 * one.gap.value:+.2f}\u00a0±\u00a0{100 * one.gap.half:.2f}",
             )
             for one in self.lines
         ]
