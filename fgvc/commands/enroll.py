@@ -19,7 +19,7 @@ from fgvc.features.network import Network, read_network
 from fgvc.few_shot.enrolling import FALSE_NEW, Old, Seen, enrolled, leave_one_out, look, set_beside
 from fgvc.few_shot.methods import Method, method
 from fgvc.files import run_folder
-from fgvc.files.lines import quoted, tell
+from fgvc.files.lines import counted, quoted, tell
 from fgvc.files.origin import environment
 from fgvc.methods.recognizers.base import Recognizer
 from fgvc.methods.recognizers.enrolled import EnrolledRecognizer
@@ -199,9 +199,11 @@ def _judged(made: EnrolledRecognizer, seen: Seen, old: Old | None) -> tuple[list
     rows, scores = leave_one_out(made)
     ways = made.ways()[1]
     leaf = made.taxonomy.leaf_level
-    told = [_told("by the other photographs of its class", scores.argmax(dim=1) == ways[rows])] if len(rows) else []
-    if not told:
-        told = ["one photograph per class: how often it is right cannot be told; a second one of each would"]
+    told = ["one photograph per class: how often it is right cannot be told; a second one of each would"]
+    if len(rows):
+        told = [_told("by the other photographs of its class", scores.argmax(dim=1) == ways[rows], ways[rows])]
+        if alone := int(ways.max()) + 1 - len(ways[rows].unique()):  # type: ignore[no-untyped-call]
+            told.append(f"not judged: {counted(alone, 'class', 'classes')} of one photograph")
     if old is None:
         temperature = fit_temperature(scores, ways[rows]).value if len(rows) else 1.0
         return told, {leaf: temperature}
@@ -220,18 +222,23 @@ def _told_of_both(
     told = []
     if len(rows):
         among = made.joined(seen.logits[rows], scores).argmax(dim=1) == made.support_labels[rows]
-        told.append(_told("the same beside the old classes", among))
+        told.append(_told("the same beside the old classes", among, made.support_labels[rows]))
     else:
         told.append(f"so the new classes may take at most {100 * FALSE_NEW:.0f} % of the old ones' photographs")
-    told.append(_told("old classes before", before))
-    told.append(f"{_told('old classes now', after)}: {lost:.1f} points lost")
+    told.append(_told("old classes before", before, old.labels))
+    told.append(f"{_told('old classes now', after, old.labels)}: {lost:.1f} points lost")
     return told
 
 
-def _told(what: str, right: Tensor) -> str:
+def _told(what: str, right: Tensor, classes: Tensor) -> str:
+    """Say how many are right, and the mean of the classes where they have unequal numbers of photographs."""
     count, total = int(right.sum()), len(right)
     low, high = wilson(count, total)
-    return f"{what}: {100 * count / total:.1f} % of {total} ({100 * low:.1f} to {100 * high:.1f} %, 95 % interval)"
+    _, places, sizes = torch.unique(classes, return_inverse=True, return_counts=True)
+    of_classes = torch.bincount(places, right.double()) / sizes
+    uneven = f", mean of classes {100 * float(of_classes.mean()):.1f} %" if len({*sizes.tolist()}) > 1 else ""
+    interval = f"{100 * low:.1f} to {100 * high:.1f} %, 95 % interval"
+    return f"{what}: {100 * count / total:.1f} % of {total} ({interval}){uneven}"
 
 
 def _tell(taxonomy: Taxonomy, labels: Tensor, told: Sequence[str], output: Path) -> None:

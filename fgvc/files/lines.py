@@ -23,9 +23,9 @@ def quoted(path: object) -> str:
     return shlex.quote(str(path))
 
 
-def counted(number: int, noun: str) -> str:
-    """Return "1 image", "2 images": a number with its noun, which takes an s."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+def counted(number: int, noun: str, several: str = "") -> str:
+    """Return "1 image", "2 images": a number with its noun, which takes an s where `several` is not given."""
+    return f"{number} {noun if number == 1 else several or f'{noun}s'}"
 
 
 def print_lines(lines: Iterable[str]) -> None:

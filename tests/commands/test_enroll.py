@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,21 @@ def test_old_classes_stay_beside_the_new_ones(enroll, home, capsys):
     assert sum(guess.score for guess in one.top) == pytest.approx(1, abs=1e-4)
     tree = fgvc.load("new_model").taxonomy
     assert tree.size("genus") == 3  # Larus was known, Anas is new
+
+
+def test_unequal_numbers_of_photographs_are_judged_by_class(enroll, home, tmp_path, capsys):
+    for folder, number in (("Anas/Anas acuta", 4), ("Larus/Larus argentatus", 2), ("Larus/Larus one", 1)):
+        (tmp_path / "uneven" / folder).mkdir(parents=True)
+        source = sorted((home / "new").glob("*/*"))[len(folder) % 2]
+        for i in range(number):
+            (tmp_path / "uneven" / folder / f"{i}.png").write_bytes((source / f"{i}.png").read_bytes())
+    assert enroll(photos=tmp_path / "uneven") == 0
+    told = capsys.readouterr().err
+    assert "enrolled 3 new classes by 1 to 4 photographs each" in told
+    found = re.search(r"of its class: (\S+) % of 6 .*, mean of classes (\S+) %", told)
+    right = round(float(found[1]) * 6 / 100)
+    assert float(found[2]) in {round(100 * (a / 4 + (right - a) / 2) / 2, 1) for a in range(right + 1)}
+    assert "not judged: 1 class of one photograph" in told
 
 
 def test_photographs_alone_in_their_class(enroll, home, capsys):
