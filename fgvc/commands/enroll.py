@@ -21,6 +21,7 @@ from fgvc.few_shot.methods import Method, method
 from fgvc.files import run_folder
 from fgvc.files.lines import counted, quoted, tell
 from fgvc.files.origin import environment
+from fgvc.methods.devices import device_of
 from fgvc.methods.recognizers.base import Recognizer
 from fgvc.methods.recognizers.enrolled import EnrolledRecognizer
 from fgvc.methods.recognizers.few_shot import FewShotRecognizer
@@ -59,13 +60,16 @@ def main(words: list[str]) -> int:
         raise UsageError(f"{COMMAND}: give --output FOLDER, where the new model is written")
     if (options.output / DESCRIPTION).exists() and not options.overwrite:
         raise UsageError(f"{options.output}: holds a model already; give --overwrite or another --output")
+    options.device = str(device_of(options.device))
     network = read_network(words[0], wishes_of(words[0], options))
     chosen, model = _chosen(network, options)
     data = _whole(options, open_data)
     records, labels = _everything(data)
     old = _old(given, model, options) if options.keep_old else None
     taxonomy, leaves = _classes(model, data.taxonomy, options.keep_old)
+    model.recognizer.to(options.device)
     seen = look(model.recognizer, records, model.resize, "photographs", options.keep_old, data.limits, options.device)
+    model.recognizer.cpu()
     of_each = torch.tensor([leaves[label] for label in labels.tolist()])
     made, architecture = enrolled(model, chosen, taxonomy, seen, of_each, old)
     told, temperatures = _judged(made, seen, old)
@@ -178,6 +182,7 @@ def _old(given: Path, model: Model, options: jsonargparse.Namespace) -> Old:
     records = data.records(split)
     rows = np.flatnonzero((records.labels >= 0) & (records.labels < model.taxonomy.num_classes))
     records = records.subset(rows)
+    model.recognizer.to(options.device)
     seen = look(model.recognizer, records, model.resize, "old classes", True, data.limits, options.device)
     return Old(torch.from_numpy(records.labels).long(), seen)
 
@@ -260,6 +265,6 @@ def _options(parser: jsonargparse.ArgumentParser) -> None:
         "labelled photographs of the old classes that the model was not trained on; by default those the run held out"
     )
     parser.add_argument("--old_data", type=str | None, default=None, help=held)
-    parser.add_argument("--device", type=str, default="cpu", help="cpu or cuda (default: cpu)")
+    parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument("--overwrite", action="store_true", help="replace a model that is there")
     add_network_flags(parser)

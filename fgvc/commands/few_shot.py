@@ -17,6 +17,7 @@ from fgvc.few_shot.methods import Method, method, shipped
 from fgvc.few_shot.results import Kind, Looked, Results, Row
 from fgvc.few_shot.scoring import accuracies, made
 from fgvc.files.lines import print_lines, tell
+from fgvc.methods.devices import device_of
 from fgvc.report.few_shot import Line, Section, write_page
 
 CONTROL = "cosine_prototypes"
@@ -36,6 +37,7 @@ def main(argv: list[str]) -> int:
         FgvcError: an output that cannot be written.
     """
     options = _parse(argv)
+    options.device = str(device_of(options.device))
     folders = [open_features(path) for path in options.features]
     output = options.output or Path("few_shot", folders[0].path.resolve().name)
     if (output / outcome.EVERYTHING).exists() and not options.overwrite:
@@ -173,7 +175,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     which = "CSV with columns class and part (base, val, novel), in place of the splits of the data"
     parser.add_argument("--classes", type=Path, metavar="FILE", help=which)
     parser.add_argument("--view", default="whole", help="whole, box (crop=box) or flip, as embedded (default: whole)")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="by default few_shot/NAME_OF_FEATURES")
     parser.add_argument("--overwrite", action="store_true", help="replace results that are there")
     return parser.parse_args(argv)

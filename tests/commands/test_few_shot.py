@@ -154,6 +154,7 @@ def test_a_list_that_does_not_fit_is_refused(few_shot, tmp_path, capsys, rows, t
         (["--n_shot", "6"], "has 8 images, but an episode takes 10 of a class"),
         (["--n_way", "7"], "6 classes, but --n_way 7"),
         (["--n_way", "1"], "--n_way 1: give 2 or more"),
+        (["--device", "abacus"], "abacus"),
         (["--episodes", "none.json"], "none.json: cannot be read"),
     ],
 )
