@@ -126,7 +126,7 @@ def _shown(network: Network) -> str:
     how = network.resize
     cut = "whole picture squashed" if how.fit == "squash" else "centred square"
     part = "" if how.crop_fraction == 1 else f", {how.crop_fraction:g} of the side"
-    seen = f"; {network.seen}" if network.seen else ""
+    seen = f"; {network.seen if len(network.seen) < 100 else network.seen[:97] + '...'}" if network.seen else ""
     return f"{how.size} px, {cut}{part}, {how.interpolation}{seen}"
 
 
