@@ -72,6 +72,11 @@ def shrink(tree):
     return small
 
 
+def has_episodes(tree):
+    """Say whether a config trains on few-shot episodes: its model then knows no classes."""
+    return bool(tree.get("data", {}).get("episodes"))
+
+
 def fit(*words):
     return main(["fit", *words, *CPU, *SHORT, "--name", "run"])
 
@@ -111,7 +116,7 @@ def test_every_method_trains(config, photos, new_classes, tmp_path, monkeypatch)
     tree = yaml.safe_load(config.read_text())
     (tmp_path / config.name).write_text(yaml.safe_dump(shrink(tree)))
     flags = data_flags(photos, batch_size=2, levels=LEVELS)
-    if tree.get("data", {}).get("episodes"):
+    if has_episodes(tree):
         flags = [*data_flags(new_classes, levels=LEVELS), "--data.source.init_args.new_classes", "true"]
     assert fit("--config", config.name, *flags) == 0
     check_run()

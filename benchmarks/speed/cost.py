@@ -90,7 +90,8 @@ def config(method: str) -> dict[str, Any]:
 def closer() -> list[str]:
     """Return the stems of the shipped methods that do more than look at the whole image once."""
     stems = [stem for stem, file in config_stems().items() if file.parent.name == "methods"]
-    return [stem for stem in stems if config(stem)["model"]["recognizer"]["class_path"] != "WholeImage"]
+    once = ("WholeImage", "FewShotRecognizer")
+    return [stem for stem in stems if config(stem)["model"]["recognizer"]["class_path"] not in once]
 
 
 def phases(method: str) -> list[str]:

@@ -44,6 +44,7 @@ def in_one_line(
         _about_flags(text, known)
         or _about_links(text, linked)
         or _about_keys(text, where, known)
+        or _about_groups(text, where)
         or _about_classes(text, where, list(classes))
         or _about_types(text, where)
         or _as_it_is(text, where)
@@ -102,6 +103,18 @@ def _about_keys(text: str, where: str, keys: list[str]) -> str | None:
     if re.search("Empty nested key|Unexpected config", text):
         return "config: a key is empty, or holds nothing"
     return None
+
+
+def _about_groups(text: str, where: str) -> str | None:
+    """Return what is wrong with keys that stand together and may be left out together, such as `data.episodes`."""
+    if not re.search(r"Subtypes: \[<class 'fgvc\.[\w.]+'>, <class 'NoneType'>\]", text):
+        return None
+    if found := re.search(r"Parser key \"[^\"]+\": Expected an? (<class '\w+'>)\. Got value: (.+?) - Expected", text):
+        return f"{where}: {_quoted(found[2], [found[1]])} given, but it takes {_type(found[1])}"
+    if found := re.search(r"Subtypes: \[(<class '\w+'>), <class 'NoneType'>\].*?Given value: (.+?) - Expected", text):
+        return f"{where}: {_quoted(found[2], [found[1]])} given, but it takes {_type(found[1])} or null"
+    given = text.rpartition("Given value: ")[2]
+    return f"{where}: {_quoted(given, [])} given, but it holds keys of its own, as in --{where}.KEY VALUE"
 
 
 def _about_classes(text: str, where: str, classes: list[str]) -> str | None:

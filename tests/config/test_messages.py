@@ -53,6 +53,17 @@ NESTED = "--model.recognizer.init_args.head.init_args"
         (["--data.image_size=64"], "data.image_size: follows from model.image_size; give that"),
         (["--data.fit"], "--data.fit: give a value after it"),
         (["--data.fit", "stretch"], "data.fit: 'stretch' given, but it takes one of 'crop', 'squash' or null"),
+        (["--data.episodes.n_way", "x"], "data.episodes.n_way: 'x' given, but it takes an int"),
+        (["--data.episodes.val_n_shot", "x"], "data.episodes.val_n_shot: 'x' given, but it takes an int or null"),
+        (["--data.episodes.n_wya", "3"], "data.episodes: unknown key 'n_wya'; did you mean 'n_way'?"),
+        (
+            ["--data.episodes", "5"],
+            "data.episodes: '5' given, but it holds keys of its own, as in --data.episodes.KEY VALUE",
+        ),
+        (
+            ["--data.episodes", "[3]"],
+            "data.episodes: [3] given, but it holds keys of its own, as in --data.episodes.KEY VALUE",
+        ),
         ([f"{NESTED}.dropout", "much"], "model.recognizer.head.dropout: 'much' given, but it takes a float"),
         (["--model.recognizer", "WholeImag"], "model.recognizer: no class 'WholeImag'; did you mean 'WholeImage'?"),
         (["--model.recognizer", "LinearHead"], "model.recognizer: LinearHead does not belong here"),
