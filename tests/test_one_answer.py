@@ -92,7 +92,8 @@ def summed(row, level):
 
 
 def close(found, wanted):
-    return math.isclose(float(found), float(wanted), abs_tol=1e-4)
+    # temperatures of 0.02 make fifty times as much of the last digits, and a signed root of numbers near 0 many times more
+    return math.isclose(float(found), float(wanted), abs_tol=5e-4)
 
 
 @pytest.mark.parametrize("readout", ["own", "marginal"])
