@@ -92,7 +92,7 @@ def summed(row, level):
 
 
 def close(found, wanted):
-    # temperatures of 0.02 make fifty times as much of the last digits, and a signed root of numbers near 0 many times more
+    # temperatures of 0.02 make fifty times as much of the last digits, a signed root of numbers near 0 still more
     return math.isclose(float(found), float(wanted), abs_tol=5e-4)
 
 
