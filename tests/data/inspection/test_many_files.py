@@ -23,10 +23,11 @@ def test_a_process_that_dies_is_one_line():
 
 
 SLEEPERS = """
-import time
+import signal, time
 from fgvc.data.inspection.many_files import in_processes
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests that run in a shell's background inherit deafness
     for answer in in_processes(time.sleep, [0.01] * 16 + [3600] * 100):
         print("begun", flush=True)
 """
