@@ -42,7 +42,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="a run or model that knows some of the classes")
     parser.add_argument("--root", required=True, help="the folder of CUB-200-2011")
-    parser.add_argument("--method", nargs="+", default=["logistic_regression", "ridge", "simple_shot", "cosine_prototypes"])
+    parser.add_argument(
+        "--method", nargs="+", default=["logistic_regression", "ridge", "simple_shot", "cosine_prototypes"]
+    )
     parser.add_argument("--n_shot", nargs="+", default=["1", "5", "10", "uneven"], help="uneven: 1, 2, 3, 5, 10, 1 ...")
     parser.add_argument("--draws", type=int, default=5)
     options = parser.parse_args()
