@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fgvc.config.one_line_parser import OneLineParser
 from fgvc.errors import UsageError
 from fgvc.files.lines import tell
-from fgvc.files.whole_files import check_picture, check_plain, save_picture
+from fgvc.files.whole_files import check_free, check_picture, save_picture
 from fgvc.images import contact_sheet
 from fgvc.images.contact_sheet import Tile
 from fgvc.images.decoding import ImageError, Limits
@@ -156,9 +156,7 @@ def _check(arguments: argparse.Namespace) -> str:
         check_picture(arguments.sheet)
     for path in (arguments.output, arguments.sheet):
         if path:
-            check_plain(path)
-        if path and path.exists() and not arguments.overwrite:
-            raise UsageError(f"{path}: exists already; choose another name, or give --overwrite")
+            check_free(path, arguments.overwrite)
     if arguments.precision is not None and not 0 < arguments.precision < 1:
         raise UsageError(f"--precision {arguments.precision:g}: a share between 0 and 1, e.g. 0.95 for 95 %")
     if arguments.neighbours is not None and arguments.gallery is None:

@@ -10,7 +10,7 @@ from fgvc.errors import UsageError
 from fgvc.features.folder import FeatureFolder, open_features
 from fgvc.files.bars import bar
 from fgvc.files.lines import counted, print_lines, tell
-from fgvc.files.whole_files import check_picture, check_plain
+from fgvc.files.whole_files import check_free, check_picture
 from fgvc.images.decoding import Limits
 from fgvc.images.folders import PassedOver
 from fgvc.images.pictures import Picture, add_limits
@@ -76,6 +76,7 @@ class _Tally:
         self.shown: list[Found] = []
 
     def watched(self, answers: Iterable["Found"], total: int | None) -> Iterator["Found"]:
+        """Yield the answers, counted, behind a progress bar of `total` pictures."""
         from fgvc.prediction.retrieval.sheet import ROWS
 
         for one in bar("searching", answers, total=total, unit=" images"):
@@ -255,9 +256,7 @@ def _check(options: argparse.Namespace) -> None:
         check_picture(options.sheet)
     for path in (options.output, options.sheet):
         if path:
-            check_plain(path)
-        if path and path.exists() and not options.overwrite:
-            raise UsageError(f"{path}: exists already; choose another name, or give --overwrite")
+            check_free(path, options.overwrite)
 
 
 def _listed(text: str | None) -> list[str] | None:

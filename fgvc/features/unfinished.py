@@ -8,18 +8,18 @@ batch is taken over whole, so that the features of a stopped run are those of on
 import hashlib
 import json
 import shutil
-import sys
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from fgvc.errors import FgvcError, UsageError
 from fgvc.features.part_files import Features
+from fgvc.files.locks import lock
 from fgvc.files.whole_files import whole_file
 
 FOLDER = ".unfinished"
@@ -75,11 +75,13 @@ class Unfinished:
         """
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            lock = (self._folder / "lock").open("ab")
+            file = (self._folder / "lock").open("ab")
         except OSError as error:
             raise FgvcError(f"{self._folder.parent}: cannot be written ({error.strerror or error})") from None
-        with lock:
-            self._lock(lock)
+        with file:
+            taken = "another fgvc embed is writing it; wait for it, or choose another --output"
+            if not lock(file):
+                raise UsageError(f"{self._folder.parent}: {taken}")
             try:
                 yield
             except BaseException:
@@ -98,19 +100,6 @@ class Unfinished:
     def is_there(self) -> bool:
         """Whether a stopped call has left something."""
         return self._folder.is_dir()
-
-    def _lock(self, file: IO[bytes]) -> None:
-        if sys.platform != "win32":
-            import fcntl
-
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UsageError(
-                    f"{self._folder.parent}: another fgvc embed is writing it; wait for it, or choose another --output"
-                ) from None
-            except OSError:
-                pass  # a file system without locks: two at once are not noticed there
 
     def _path(self, key: str) -> Path:
         return self._folder / f"{key}.npz"

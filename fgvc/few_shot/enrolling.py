@@ -223,6 +223,7 @@ def weigh(
     middle = float((new.amax(dim=1) - start * new_scores.amax(dim=1)).mean())
 
     def loss(numbers: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
+        """Return the cross-entropy at (log of the scale, shift), and its gradient (2,)."""
         with torch.enable_grad():
             free = torch.tensor(numbers, requires_grad=True)
             logits = torch.cat([known, free[0].exp() * scores + free[1]], dim=1)

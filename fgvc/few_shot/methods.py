@@ -75,6 +75,7 @@ def _of_run(folder: Path) -> Method:
         raise UsageError(f"--method {folder}: a {kind}, which was not trained on episodes; give a stem or a YAML file")
 
     def make(in_channels: int) -> FewShotClassifier:
+        """Return a copy with the weights of the run; raises UsageError for features of another width."""
         if in_channels != trained.in_channels:
             raise UsageError(
                 f"--method {folder}: it takes {trained.in_channels} numbers or channels, and these features have "

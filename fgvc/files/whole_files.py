@@ -134,6 +134,11 @@ def check_output(path: Path, suffixes: Iterable[str], overwrite: bool) -> None:
     kinds = list(suffixes)
     if path.suffix.lower() not in kinds:
         raise UsageError(f"--output {path}: it is written as {' or '.join(kinds)}, not {path.suffix!r}")
+    check_free(path, overwrite)
+
+
+def check_free(path: Path, overwrite: bool) -> None:
+    """Raise UsageError for a name that is no file's, or that is taken and may not be replaced."""
     check_plain(path)
     if path.exists() and not overwrite:
         raise UsageError(f"{path}: exists already; choose another name, or give --overwrite")

@@ -9,7 +9,6 @@ Not SQLite: it took 152 lines for these 201 (the aim was half) and 31 to 58 us a
 
 import json
 import os
-import sys
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
@@ -22,6 +21,7 @@ import numpy as np
 
 from fgvc.errors import FgvcError, UsageError
 from fgvc.files.lines import counted
+from fgvc.files.locks import lock
 from fgvc.files.origin import now
 from fgvc.files.whole_files import check_plain
 from fgvc.images.pictures import Picture
@@ -64,7 +64,9 @@ class Journal:
                 output.parent.mkdir(parents=True, exist_ok=True)
                 # Unbuffered: nothing waits in memory that a kill would lose.
                 self._file = opened.enter_context(self.path.open("ab", buffering=0))
-                self._lock()
+                if not lock(self._file):
+                    taken = "another fgvc predict is writing it; wait for it, or choose another name"
+                    raise UsageError(f"{self._output}: {taken}")
                 self._reader = opened.enter_context(self.path.open("rb"))
                 self._end = self._read(dict(terms), restart)
                 os.ftruncate(self._file.fileno(), self._end)
@@ -215,19 +217,6 @@ class Journal:
                     f"{self._output}: a stopped run left answers in {self.path.name} with {name} {old}, not {now}; "
                     "give the same again to go on, or --overwrite to start over"
                 )
-
-    def _lock(self) -> None:
-        if sys.platform != "win32":
-            import fcntl
-
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UsageError(
-                    f"{self._output}: another fgvc predict is writing it; wait for it, or choose another name"
-                ) from None
-            except OSError:
-                pass  # a file system without locks: two runs at once are not noticed there
 
 
 def _hash(path: str) -> int:

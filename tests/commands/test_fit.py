@@ -10,11 +10,11 @@ import pytest
 import timm
 import torch
 import yaml
+from fakes.killing import Killed, kill_after
 from fakes.tiny_run import BACKBONE, CPU, NET, data_flags, make_new_classes, make_photos, read_csv
 from safetensors.torch import save_file
 
 from fgvc.__main__ import main
-from fgvc.training.callbacks.step_checkpoints import StepCheckpoint
 from fgvc.training.module import FineGrainedModule
 
 PLAIN = ["--save_every_minutes", "0", "--trainer.max_epochs", "3", "--trainer.log_every_n_steps", "1"]
@@ -25,10 +25,6 @@ KINDS = {
     "accumulated": ["--trainer.accumulate_grad_batches", "2", "--data.balance", "class_balanced"],
     "phases": ["--phases", "[{name: head, epochs: 1, lr: 0.01}, {name: all, epochs: 1}]", "--cycle_phases", "true"],
 }
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL: nobody catches it."""
 
 
 @pytest.fixture(scope="module")
@@ -44,21 +40,6 @@ def folder(tmp_path, monkeypatch):
 
 def fit(photos, name, *words):
     return main(["fit", *NET, *CPU, *data_flags(photos), *PLAIN, *words, "--name", name])
-
-
-def kill_after(monkeypatch, saves):
-    """Kill the run right after its n-th checkpoint; a list of n makes it die again each time it is resumed."""
-    original, left = StepCheckpoint._save, list(saves)
-
-    def save(self, trainer):
-        original(self, trainer)
-        if left:
-            left[0] -= 1
-            if left[0] == 0:
-                left.pop(0)
-                raise Killed
-
-    monkeypatch.setattr(StepCheckpoint, "_save", save)
 
 
 def tensors(thing, name=""):

@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from fakes.killing import Killed
 from fakes.tiny_run import CPU, NET, data_flags, make_photos, read_csv
 
 import fgvc
@@ -102,10 +103,6 @@ def test_a_fold_that_is_trained_but_not_tested_is_tested(home, monkeypatch, call
     assert main(["fit", "--resume", "runs/copy"]) == 0
     assert calls == [["runs/copy/fold2"]]
     assert read_csv(Path("runs/copy/out_of_fold.csv")) == read_csv(Path("runs/birds/out_of_fold.csv"))
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL: nobody catches it."""
 
 
 def test_a_fold_that_was_killed_before_its_calibration_is_calibrated(home, monkeypatch, calls):

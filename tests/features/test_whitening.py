@@ -24,7 +24,7 @@ def by_svd(x, width):
     return left[:, :width] * np.sqrt(len(x))
 
 
-def same_but_for_signs(found, wanted, atol):
+def assert_same_but_for_signs(found, wanted, atol):
     signs = np.sign((found * wanted).sum(axis=0))
     np.testing.assert_allclose(found, wanted * signs, atol=atol)
 
@@ -34,7 +34,7 @@ def same_but_for_signs(found, wanted, atol):
 def test_it_is_that_of_numpys_svd_in_float64(monkeypatch, width, together):
     monkeypatch.setattr(module, "_TOGETHER", together)
     x = vectors()
-    same_but_for_signs(whitening(x, width).apply(x), by_svd(x, width), 1e-3)
+    assert_same_but_for_signs(whitening(x, width).apply(x), by_svd(x, width), 1e-3)
 
 
 def test_what_it_was_learned_on_has_no_covariance_left():
@@ -91,6 +91,6 @@ def test_a_folder_is_whitened_where_it_is_read(tmp_path):
     white = WhitenedFolder(folder, width=4)
     train, test = white.part("train"), white.part("test")
     assert train.features.shape == (18, 4) and test.paths == folder.part("test").paths
-    same_but_for_signs(train.features, by_svd(folder.part("train").features, 4), 5e-3)
+    assert_same_but_for_signs(train.features, by_svd(folder.part("train").features, 4), 5e-3)
     with pytest.raises(UsageError, match="no features of split 'val'"):
         WhitenedFolder(folder, "val")

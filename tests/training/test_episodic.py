@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from easyfsl.methods import PrototypicalNetworks
+from fakes.killing import Killed, kill_after
 from fakes.tiny_run import CPU, NET, data_flags, make_new_classes, make_photos, read_csv
 from PIL import Image
 
@@ -34,10 +35,6 @@ BACKBONE = "--model.recognizer.init_args.backbone"
 FEW_SHOT = ["--model.recognizer", "FewShotRecognizer", BACKBONE, "Backbone", f"{BACKBONE}.init_args.name",
             "test_resnet", f"{BACKBONE}.init_args.weights", "none", "--model.image_size", "32"]  # fmt: skip
 EPISODES = ["--data.episodes", json.dumps(NUMBERS)]
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL: nobody catches it."""
 
 
 @pytest.fixture(scope="module")
@@ -166,17 +163,7 @@ def test_a_run_trains_is_tested_and_its_model_answers_the_same(photos, folder, c
 
 def test_a_run_that_is_killed_and_resumed_becomes_the_run_that_was_left_alone(photos, folder, monkeypatch):
     assert fit(photos, "straight") == 0
-    original, left = StepCheckpoint._save, [2, 2, 1, 3]
-
-    def save(self, trainer):
-        original(self, trainer)
-        if left:
-            left[0] -= 1
-            if left[0] == 0:
-                left.pop(0)
-                raise Killed
-
-    monkeypatch.setattr(StepCheckpoint, "_save", save)
+    kill_after(monkeypatch, [2, 2, 1, 3])
     with pytest.raises(Killed):
         fit(photos, "killed")
     for _ in range(3):

@@ -35,7 +35,7 @@ def recognizer(**init_args):
     return {"class_path": "WholeImage", "init_args": {"backbone": BACKBONE, **init_args}}
 
 
-def same_answers(network, take, folder):
+def assert_same_answers(network, take, folder):
     """Check that the model, written and read again, answers W x + b of what is embedded."""
     embedder = Embedder(network.module, take).eval()
     made, plain = linear_model(network, embedder, NEW)
@@ -53,12 +53,12 @@ def same_answers(network, take, folder):
 @pytest.mark.parametrize("take", ["prelogits", "pooled", "scda"])
 def test_a_network_of_timm_becomes_a_model_that_answers_as_its_features(tmp_path, network, take):
     wishes = Wishes(weights="none", image_size=32, mean=[0.4, 0.5, 0.6], std=[0.2, 0.2, 0.3])
-    same_answers(read_network(network, wishes), take, tmp_path / "m")
+    assert_same_answers(read_network(network, wishes), take, tmp_path / "m")
 
 
 def test_class_token_and_mean_become_a_model_too(tmp_path):
     wishes = Wishes(weights="none", image_size=32, model_args={"reg_tokens": 2})
-    same_answers(read_network("test_vit", wishes), "cls+mean", tmp_path / "m")
+    assert_same_answers(read_network("test_vit", wishes), "cls+mean", tmp_path / "m")
 
 
 @pytest.mark.parametrize(
@@ -72,12 +72,12 @@ def test_class_token_and_mean_become_a_model_too(tmp_path):
 )
 @pytest.mark.parametrize("take", ["prelogits", "pooled"])
 def test_a_trained_whole_image_keeps_its_pooling(tmp_path, head, take):
-    same_answers(trained(recognizer(**head)), take, tmp_path / "m")
+    assert_same_answers(trained(recognizer(**head)), take, tmp_path / "m")
 
 
 def test_a_network_of_episodes_becomes_one_too(tmp_path):
     plain = {"class_path": "FewShotRecognizer", "init_args": {"backbone": BACKBONE, "pooling": GEM}}
-    same_answers(trained(plain), "prelogits", tmp_path / "m")
+    assert_same_answers(trained(plain), "prelogits", tmp_path / "m")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 from fgvc.data.downloads.facts import Archive, DataSet
 from fgvc.data.downloads.fetching import fetch
@@ -14,6 +13,7 @@ from fgvc.data.downloads.partial_file import readable
 from fgvc.data.downloads.unpacking import unpack
 from fgvc.errors import FgvcError, UsageError
 from fgvc.files.lines import tell
+from fgvc.files.locks import lock
 
 SLACK = 2**30
 """Bytes that any archive may unpack to beyond twice what is expected of it."""
@@ -136,19 +136,9 @@ def _alone(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise UsageError(f"--to {folder}: cannot be written ({error.strerror}); choose another folder") from None
     with file:
-        _lock(file, folder)
+        if not lock(file):
+            raise FgvcError(f"{folder}: another `fgvc data download` is at work there; wait for it")
         try:
             yield
         finally:
             path.unlink(missing_ok=True)
-
-
-def _lock(file: IO[str], folder: Path) -> None:
-    try:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise FgvcError(f"{folder}: another `fgvc data download` is at work there; wait for it") from None
-    except (ImportError, OSError):  # Windows, or a file system without locks
-        return

@@ -5,7 +5,7 @@ C channels, h, w grid.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
@@ -63,6 +63,10 @@ class FewShotClassifier(nn.Module, ABC):
     @abstractmethod
     def forward(self, episode: Episode) -> Tensor:
         """Return scores (E, Q, W); the larger, the likelier. Training and probabilities take their softmax."""
+
+
+ClassifierFactory = Callable[[int], FewShotClassifier]
+"""Makes a classifier from D of vectors or C of maps."""
 
 
 def assignments(episode: Episode) -> Tensor:

@@ -53,6 +53,7 @@ class BaselinePPClassifier(FewShotClassifier):
         targets = assignments(episode).to(products.dtype)
 
         def gradient(batch: Tensor, lengths: Tensor, coefficients: Tensor) -> tuple[Tensor, Tensor]:
+            """Return the gradients of the lengths and of the directions' coefficients over a batch (B,) of rows."""
             batch = batch.to(products.device)
             along = torch.bmm(products, coefficients)
             norms = (coefficients * along).sum(dim=1, keepdim=True).sqrt()

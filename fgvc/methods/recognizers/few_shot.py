@@ -4,7 +4,6 @@ Shape letters: N images, S side of the image, D numbers of a vector, C channels,
 an episode), Q query images.
 """
 
-from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -14,15 +13,13 @@ from fgvc.datatypes import Prediction
 from fgvc.errors import UsageError
 from fgvc.images.regions import downscale
 from fgvc.methods.backbone import Backbone
-from fgvc.methods.few_shot.base import Episode, FewShotClassifier
+from fgvc.methods.few_shot.base import ClassifierFactory, Episode
 from fgvc.methods.few_shot.prototypes import PrototypeClassifier
 from fgvc.methods.heads.base import PoolingFactory, node_loss
 from fgvc.methods.pooling.base import Pooling
 from fgvc.methods.pooling.native import NativePooling
 from fgvc.methods.recognizers.base import BackboneFactory, Recognizer
 from fgvc.taxonomy.tree import Taxonomy
-
-ClassifierFactory = Callable[[int], FewShotClassifier]
 
 
 class FewShotRecognizer(Recognizer):

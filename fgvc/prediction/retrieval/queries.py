@@ -56,6 +56,7 @@ def embedded(
     embedder = embedder.to(memory_format=torch.channels_last)  # as the gallery was made
 
     def read(picture: Picture) -> Square | Query:
+        """Read a picture; one that cannot be read is a query with its error."""
         try:
             return square_of(picture, network.resize, limits)
         except ImageError as error:
