@@ -19,12 +19,13 @@ from fgvc.features.network import Network, plain_sha256, state_sha256
 from fgvc.files.cache_folder import cache_folder
 from fgvc.files.lines import counted
 from fgvc.images.pictures import square_of
+from fgvc.methods.backbone import Backbone
 from fgvc.methods.embedder import Embedder, Take
 from fgvc.methods.heads.base import Head
 from fgvc.methods.own_head import OwnHead
 from fgvc.methods.pooling.average import AveragePooling
 from fgvc.methods.pooling.native import NativePooling
-from fgvc.methods.recognizers.whole_image import WholeImage
+from fgvc.methods.recognizers.base import Recognizer
 from fgvc.training import processes
 from fgvc.training.callbacks.phases import Phase
 from fgvc.training.checkpoints import load_weights
@@ -43,8 +44,9 @@ def remember(
 ) -> str:
     """Give a training vectors in place of images, where that is the same training.
 
-    It is, where a `WholeImage` has a backbone and a pooling that stand still in every phase, training shows photographs
-    as evaluation does, and nothing is mixed. The vectors lie in the cache folder and serve later runs too. A head that
+    It is, where a recognizer looks at the whole image once, with backbone and pooling that stand still in every phase,
+    training shows photographs as evaluation does, and nothing is mixed. Two networks share their vectors where they
+    have the same weights. The vectors lie in the cache folder and serve later runs too. A head that
     looks at more than the vector is found out: it answers some photographs in both ways first.
 
     Args:
@@ -62,15 +64,18 @@ def remember(
         FgvcError: the cache cannot be written.
     """
     recognizer = module.recognizer
-    if not isinstance(recognizer, WholeImage) or not _repeats(module, data, settings):
+    if not any(True for _ in recognizer.single_looks()) or not _repeats(module, data, settings):
         return ""
     if not phases or not all(_stands_still(recognizer, phase.name) for phase in phases):
         return ""
-    take = _take(recognizer.head)
-    if take is None:
+    takes = {_take(head) for _, head in recognizer.single_looks()}
+    take = takes.pop()
+    if takes or take is None:
         return ""
     if checkpoint is not None:
         load_weights(recognizer, checkpoint)
+    if not _alike([backbone for backbone, _ in recognizer.single_looks()], take):
+        return ""
     counts = Counts()
     where = "cpu" if settings.get("accelerator") == "cpu" else "auto"
     features = _embedded(recognizer, data, take, where, counts)
@@ -101,11 +106,12 @@ def _repeats(module: FineGrainedModule, data: FineGrainedData, settings: Any) ->
     return bool(several_epochs and same_pixels and alone and not (is_cut or is_part or mixes))
 
 
-def _stands_still(recognizer: WholeImage, phase: str) -> bool:
+def _stands_still(recognizer: Recognizer, phase: str) -> bool:
     """Whether backbone and pooling stand still in a phase, and no head has a part of the network to itself."""
     still = {id(module) for frozen in recognizer.frozen(phase) for module in frozen.modules()}
-    own = [module for module in recognizer.head.modules() if isinstance(module, OwnHead)]
-    parts = [recognizer.backbone, *own]
+    looks = list(recognizer.single_looks())
+    own = [module for _, head in looks for module in head.modules() if isinstance(module, OwnHead)]
+    parts = [*(backbone for backbone, _ in looks), *own]
     return all(id(module) in still for module in parts) and not any(True for _ in recognizer.last_stages())
 
 
@@ -115,13 +121,18 @@ def _take(head: Head) -> Take | None:
     return kinds.get(type(head.pooling))
 
 
+def _alike(backbones: list[Backbone], take: Take) -> bool:
+    """Whether all say the same of a photograph: whether their weights are equal."""
+    return len(backbones) == 1 or len({state_sha256(Embedder(backbone, take)) for backbone in backbones}) == 1
+
+
 def _splits(data: FineGrainedData) -> list[str]:
     return [split for split in ("train", "val") if split in data.splits]
 
 
-def _embedded(recognizer: WholeImage, data: FineGrainedData, take: Take, where: str, counts: Counts) -> FeatureFolder:
+def _embedded(recognizer: Recognizer, data: FineGrainedData, take: Take, where: str, counts: Counts) -> FeatureFolder:
     """Compute the vectors, or find them in the cache, in a folder for this network and these photographs."""
-    backbone = recognizer.backbone
+    backbone, _ = next(iter(recognizer.single_looks()))
     name = type(backbone.net).__name__
     network = Network(backbone, name, name, "", data.resize, {"net": str(backbone.net)})
     paths = {split: data.records(split) for split in _splits(data)}
@@ -136,7 +147,7 @@ def _embedded(recognizer: WholeImage, data: FineGrainedData, take: Take, where: 
         recognizer.to(device).train(was_training)
 
 
-def _answers_alike(recognizer: WholeImage, data: FineGrainedData, vectors: Any) -> bool:
+def _answers_alike(recognizer: Recognizer, data: FineGrainedData, vectors: Any) -> bool:
     """Whether the recognizer says the same of some photographs and of their vectors."""
     rows = range(min(_CHECKED, len(vectors)))
     squares = [square_of(data.records("train")[row].path, data.resize, data.limits).pixels for row in rows]

@@ -106,6 +106,10 @@ class FineGrainedModule(pl.LightningModule):
         check_side("model.image_size", image_size)
         self.taxonomy = taxonomy
         self.recognizer = recognizer(taxonomy, image_size)
+        if (mixup or cutmix) and not self.recognizer.takes_mixed:
+            key, value = ("mixup", mixup) if mixup else ("cutmix", cutmix)
+            kind = type(self.recognizer).__name__
+            raise UsageError(f"model.{key}: {value}; {kind} needs images with one label each; leave it out")
         if class_counts is not None:
             self.recognizer.set_class_counts(class_counts)
         if channels_last:

@@ -70,6 +70,9 @@ class Recognizer(nn.Module, ABC):
     learns_from_episodes: ClassVar[bool] = False
     """Whether its training batches are few-shot episodes, see `FewShotRecognizer`."""
 
+    takes_mixed: ClassVar[bool] = True
+    """Whether it can learn from images that mixup and cutmix make of two."""
+
     heads_plan: ClassVar[PhasePlan] = PhasePlan()
     """The terms of a phase that belongs to the heads."""
 
@@ -182,6 +185,13 @@ class Recognizer(nn.Module, ABC):
         yield from self.last_stages()
         heads = (module.net for module in self.modules() if isinstance(module, OwnHead))
         yield from (head for head in heads if any(True for _ in head.parameters()))
+
+    def single_looks(self) -> Iterator[tuple[Backbone, Head]]:
+        """Iterate over backbone and head of its networks, where each of them sees the whole image once, by `one_look`.
+
+        Nothing where it looks in any other way.
+        """
+        return iter(())
 
     def losses(self) -> Iterator[ClassLoss]:
         """Iterate over the losses inside, of heads and of its own."""

@@ -3,13 +3,15 @@
 Shape letters: N images, S side of the source image, D width of the vector.
 """
 
+from collections.abc import Iterator
+
 from torch import Tensor
 
 from fgvc.datatypes import Prediction
-from fgvc.images.regions import downscale
 from fgvc.methods.backbone import Backbone
-from fgvc.methods.features import Features
+from fgvc.methods.heads.base import Head
 from fgvc.methods.heads.linear import LinearHead
+from fgvc.methods.one_look import one_look
 from fgvc.methods.recognizers.base import BackboneFactory, HeadFactory, Recognizer
 from fgvc.taxonomy.tree import Taxonomy
 
@@ -36,10 +38,12 @@ class WholeImage(Recognizer):
 
     def forward(self, images: Tensor) -> Prediction:
         """Images (N, 3, S, S) -> Prediction; or vectors (N, D) that the head's pooling made of the images earlier."""
-        if images.ndim == 2:
-            return self.head(Features(images[:, :, None, None], vector=images))  # type: ignore[no-any-return]
-        return self.head(self.backbone(downscale(images, self.image_size)))  # type: ignore[no-any-return]
+        return one_look(self.backbone, self.head, images, self.image_size)
 
     def loss(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
         """Return the head's terms; labels (N,) int64 node ids."""
         return self.head.loss(prediction, labels)
+
+    def single_looks(self) -> Iterator[tuple[Backbone, Head]]:
+        """Iterate over the one backbone and its head."""
+        yield self.backbone, self.head
