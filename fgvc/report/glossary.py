@@ -54,6 +54,8 @@ SINGLE = {
     "k, by the margin.",
     "reward<k>": "FCAN's reward of the k-th part: the share of images for which looking there helped.",
     "entropy<k>": "How undecided FCAN's k-th attention map is; 0 looks at one place.",
+    "disagreement": "The share of images that the two networks of co-teaching name differently. It falls as they "
+    "become alike; then each tells the other nothing new.",
     "moved": "How far the boxes of the spatial transformer have moved from where they began, as a part of the image.",
 }
 """Measures that stand alone."""
@@ -71,6 +73,7 @@ WAYS = {
     "fused": "The answer of all scales together.",
     "whole": "The answer from the whole image alone.",
     "part<k>": "The answer from the k-th part alone.",
+    "network<k>": "The answer of the k-th network of co-teaching alone.",
     "raw": "The answer from the whole image alone.",
     "crop": "The answer from the crop alone.",
 }

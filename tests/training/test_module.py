@@ -436,6 +436,20 @@ def test_a_resumed_run_draws_what_the_uninterrupted_one_drew(photos, tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
 
 
+def test_before_each_batch_the_losses_know_the_epoch_also_after_a_stop(photos, tmp_path):
+    def told(trainer, module):
+        return trainer.current_epoch, [loss.epoch for loss in module.recognizer.losses()]
+
+    run = {"max_epochs": 3, "limit_val_batches": 0}
+    seen, again, saver = Recorder(told), Recorder(told), Saver(tmp_path / "after.ckpt")
+    fitted(photos, seen, saver, run=run)
+    data = make_data(photos)
+    resumed = make_module(data.taxonomy)
+    trainer(again, **run).fit(resumed, datamodule=data, ckpt_path=tmp_path / "after.ckpt", weights_only=False)
+    assert {epoch for epoch, _ in seen.seen} == {0, 1, 2} and {epoch for epoch, _ in again.seen} == {1, 2}
+    assert all(epochs and set(epochs) == {epoch} for epoch, epochs in (*seen.seen, *again.seen))
+
+
 class Saver(pl.Callback):
     """Save a checkpoint after the first epoch."""
 

@@ -21,20 +21,20 @@ class SymmetricCrossEntropy(ClassLoss):
     Args:
         num_classes: K.
         alpha: of the cross-entropy, 0 or more.
-        beta: of the reverse cross-entropy, 0 or more. The paper takes alpha 0.1, beta 1 for ten classes, and alpha 6,
-            beta 0.1 for a hundred.
+        beta: of the reverse cross-entropy, 0 or more. The paper takes alpha 0.1, beta 1 for ten classes and alpha 6,
+            beta 0.1 for a hundred, of networks that start from nothing; pretrained ones can trust the label less.
         log_zero: what stands for the log of 0, below 0. Only beta * log_zero counts.
 
     Raises:
         UsageError: a number outside its range, or both weights 0.
     """
 
-    def __init__(self, num_classes: int, alpha: float = 0.1, beta: float = 1.0, log_zero: float = -4.0) -> None:
+    def __init__(self, num_classes: int, alpha: float = 0.01, beta: float = 1.0, log_zero: float = -4.0) -> None:
         super().__init__(num_classes)
         if not (alpha >= 0 and beta >= 0 and alpha + beta > 0 and log_zero < 0):
             raise UsageError(
                 f"SymmetricCrossEntropy: alpha {alpha}, beta {beta}, log_zero {log_zero}; give weights of 0 or more, "
-                "not both 0, and a log_zero below 0 (usual: 0.1, 1, -4)"
+                "not both 0, and a log_zero below 0 (usual: 0.01 to 0.1, 1, -4)"
             )
         self.alpha, self.beta, self.log_zero = alpha, beta, log_zero
 

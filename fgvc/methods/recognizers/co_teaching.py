@@ -89,7 +89,7 @@ class CoTeaching(Recognizer):
         backbone: BackboneFactory = Backbone,
         head: HeadFactory = LinearHead,
         forget_rate: float = 0.2,
-        warm_epochs: int = 5,
+        warm_epochs: int = 2,
     ) -> None:
         super().__init__(taxonomy, image_size)
         if not 0 <= forget_rate < 1 or warm_epochs < 0:
