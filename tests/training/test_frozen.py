@@ -52,9 +52,10 @@ def in_both_ways(photos, monkeypatch, *words):
         [],
         [HEAD, "CosineHead", "--ema", "0.9"],
         [f"{HEAD}", "LinearHead", f"{HEAD}.pooling", "AveragePooling", f"{HEAD}.dropout", "0.5"],
+        [HEAD, "LinearHead", f"{HEAD}.loss", "SymmetricCrossEntropy"],
         [HEAD, "HAFHead", "--model.optimizer", "sgd"],  # Adam's first steps turn a rounding of 0 into a step of lr
     ],
-    ids=["linear", "cosine", "average and dropout", "haf"],
+    ids=["linear", "cosine", "average and dropout", "robust loss", "haf"],
 )
 def test_a_head_learns_the_same_from_vectors_as_from_images(photos, monkeypatch, capsys, words):
     read, shown = in_both_ways(photos, monkeypatch, *STILL, *words)
