@@ -24,7 +24,7 @@ from fgvc.taxonomy.tree import Taxonomy
 
 SHOWN = 32
 """Photographs of a stage that are shown; of more, so many that lie evenly between its densest and its thinnest."""
-_COLUMNS, _SIDE, _BAND = 8, 144, 34
+_COLUMNS, _SIDE, _BAND, _LEAST_WIDTH = 8, 144, 34, 800
 _COLOURS = dict(zip(STAGES, (GREEN, BLUE, RED), strict=True))
 
 
@@ -51,7 +51,9 @@ def write_sheets(
         name = label_text(taxonomy, int(label))
         plain = re.sub(r"[^\w.-]+", "_", name.split(" > ")[-1])
         stages = [[int(row) for row in rows if found.stage[row] == i] for i in range(len(STAGES))]
-        pixels = stage_sheet(name, stages, part.paths, found.density / found.density[rows[0]], root, limits)
+        largest = max(float(found.density[rows[0]]), 1e-9)  # of copies of one photograph the published count is -1
+        share = (found.density / largest).clip(0, 1)
+        pixels = stage_sheet(name, stages, part.paths, share, root, limits)
         save_picture(pixels, folder / f"{int(label):04d}-{plain}.jpg")
     return len(known)
 
@@ -70,27 +72,34 @@ def stage_sheet(
         name: of the class.
         stages: the rows of each stage, the densest first.
         paths: of all rows.
-        share: of all rows, the density over the largest of the class; written below each photograph.
+        share: of all rows, the density over the largest of the class. It is written below each photograph, behind the
+            number of its row among those of the class in the table, and its name.
         root: the folder that the paths start from.
         limits: which photographs are read; one that cannot be is an empty square.
 
     Returns:
         (height, width, 3) uint8 RGB.
     """
-    total, drawn = sum(map(len, stages)), []
+    total, sheets, place = sum(map(len, stages)), [], 0
     for stage, rows in zip(STAGES, stages, strict=True):
         if not rows:
             continue
-        some = [rows[i] for i in np.linspace(0, len(rows) - 1, min(SHOWN, len(rows))).round().astype(int)]
+        some = np.linspace(0, len(rows) - 1, min(SHOWN, len(rows))).round().astype(int)
         tiles = [
-            Tile(_pixels(Path(root, paths[row]), limits), Path(paths[row]).stem, float(share[row])) for row in some
+            Tile(
+                _pixels(Path(root, paths[rows[i]]), limits),
+                f"{place + i + 1}. {Path(paths[rows[i]]).stem}",
+                float(share[rows[i]]),
+            )
+            for i in some
         ]
-        tiles += [Tile(_empty(), "", None)] * (_COLUMNS - len(tiles))
-        sheet = contact_sheet(tiles, _COLUMNS, _SIDE)
         fewer = f", {len(some)} of them shown" if len(some) < len(rows) else ""
         text = f"{as_words(stage)}: {len(rows)} of {total} photographs{fewer}   {as_words(name)}"
-        drawn += [_band(text, _COLOURS[stage], sheet.shape[1]), sheet]
-    return np.concatenate(drawn)
+        sheets.append((text, _COLOURS[stage], contact_sheet(tiles, _COLUMNS, _SIDE)))
+        place += len(rows)
+    width = max(_LEAST_WIDTH, *(sheet.shape[1] for _, _, sheet in sheets))
+    parts = [(_band(text, colour, width), _widened(sheet, width)) for text, colour, sheet in sheets]
+    return np.concatenate([one for pair in parts for one in pair])
 
 
 def _band(text: str, colour: str, width: int) -> Pixels:
@@ -99,12 +108,14 @@ def _band(text: str, colour: str, width: int) -> Pixels:
     return np.array(band, dtype=np.uint8)
 
 
+def _widened(sheet: Pixels, width: int) -> Pixels:
+    wide = Image.new("RGB", (width, len(sheet)), PAPER)
+    wide.paste(Image.fromarray(sheet), (0, 0))
+    return np.array(wide, dtype=np.uint8)
+
+
 def _pixels(path: Path, limits: Limits) -> Pixels:
     try:
         return pixels_of(str(path), at_least=2 * _SIDE, limits=limits)
     except ImageError:
-        return _empty()
-
-
-def _empty() -> Pixels:
-    return np.array(Image.new("RGB", (_SIDE, _SIDE), PAPER), dtype=np.uint8)
+        return np.array(Image.new("RGB", (_SIDE, _SIDE), PAPER), dtype=np.uint8)
