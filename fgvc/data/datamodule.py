@@ -28,7 +28,7 @@ from fgvc.data.records import Records
 from fgvc.data.samplers import Balance, Draw, EvalSampler, TrainSampler
 from fgvc.data.sources.base import Annotations, DataSource
 from fgvc.data.splitting import stratified_folds, stratified_split
-from fgvc.data.stages import Drawn, Stages, read_stages
+from fgvc.data.stages import Drawn, Stages, check_weights, read_stages
 from fgvc.data.transforms import Augmentation, EvalTransform, TrainTransform
 from fgvc.datatypes import Sample
 from fgvc.errors import UsageError
@@ -68,6 +68,8 @@ class FineGrainedData(pl.LightningDataModule):
             another of its class. One process trains.
         stages: a table with the columns path, label and stage, which says how clean the label of each training image is
             taken to be (`fgvc curriculum` writes one); a phase may then draw from some stages, see `PhaseSchedule`.
+        stage_weights: what the loss of an image counts in each stage, clean, noisy, highly noisy, e.g. [1, 0.5, 0.5];
+            by default all count the same.
 
     Raises:
         UsageError: a setting outside its range.
@@ -94,6 +96,7 @@ class FineGrainedData(pl.LightningDataModule):
         limits: Limits = Limits(),  # noqa: B008 - frozen
         episodes: EpisodePlan | None = None,
         stages: str | None = None,
+        stage_weights: list[float] | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= val_fraction < 1:
@@ -144,7 +147,7 @@ class FineGrainedData(pl.LightningDataModule):
             raise UsageError(f"data.balance: {balance}; episodes draw all classes equally often; leave it out")
         if episodes and stages:
             raise UsageError(f"data.stages: {stages}; episodes draw all images of a class equally often; leave it out")
-        self._stages_path = stages
+        self._stages_path, self._stage_weights = stages, check_weights(stage_weights, stages)
         self._stages: Stages | None = None
         self._plan: Callable[[int], Drawn] | None = None
         self._split_seed = split_seed
@@ -208,6 +211,11 @@ class FineGrainedData(pl.LightningDataModule):
             splits = {split: self.records(split) for split in self.splits}
             self._stages = read_stages(self._stages_path, splits, self.taxonomy)
         return self._stages
+
+    @property
+    def loss_weights(self) -> Tensor | None:
+        """(R,) float32: what the loss of each training image counts; None where all count the same."""
+        return self.stages.weights(self._stage_weights) if self._stage_weights and self.stages else None
 
     @property
     def draws_by_phase(self) -> bool:

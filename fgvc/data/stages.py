@@ -3,12 +3,15 @@
 Shape letters: R training images, M of them.
 """
 
+import math
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from fgvc.data.reading.table_file import read_rows
 from fgvc.data.records import Records
@@ -65,6 +68,12 @@ class Stages:
     def __init__(self, numbers: npt.NDArray[np.int8], where: str) -> None:
         self.numbers, self.where = numbers, where
 
+    def weights(self, of_stages: Sequence[float]) -> Tensor | None:
+        """Return (R,) float32 the weight of each image's stage, 1 without a stage; None where all are the same."""
+        if len(set(of_stages)) == 1:
+            return None
+        return torch.tensor([*of_stages, 1.0], dtype=torch.float32)[torch.from_numpy(self.numbers).long()]
+
     def line(self) -> str:
         """Return how many images are in each stage."""
         counts = [f"{int((self.numbers == i).sum()):,} {name}" for i, name in enumerate(STAGES)]
@@ -86,6 +95,19 @@ class Stages:
         """Return names, number and a checksum of what is drawn from: other images make another order."""
         rows = self.rows(subsets)
         return f"{len(rows):,} {' + '.join(stage_names(subsets))} ({zlib.crc32(rows.tobytes()):08x})"
+
+
+def check_weights(weights: Sequence[float] | None, stages: str | None) -> Sequence[float] | None:
+    """Return the weights of the stages; raises UsageError for another number of them, or one that is not above 0."""
+    if weights is None:
+        return None
+    if stages is None:
+        raise UsageError("data.stage_weights: given, but data.stages names no table; fgvc curriculum writes one")
+    if len(weights) != len(STAGES) or not all(0 < weight < math.inf for weight in weights):
+        raise UsageError(
+            f"data.stage_weights: {list(weights)}; give {len(STAGES)} numbers above 0, for {', '.join(STAGES)}"
+        )
+    return weights
 
 
 def read_stages(path: str, splits: Mapping[str, Records], taxonomy: Taxonomy) -> Stages:

@@ -11,11 +11,11 @@ import timm
 import torch
 import yaml
 from fakes.killing import Killed, kill_after
+from fakes.stages import write_stages
 from fakes.tiny_run import BACKBONE, CPU, NET, data_flags, make_new_classes, make_photos, read_csv
 from safetensors.torch import save_file
 
 from fgvc.__main__ import main
-from fgvc.data.stages import STAGES
 from fgvc.training.module import FineGrainedModule
 
 PLAIN = ["--save_every_minutes", "0", "--trainer.max_epochs", "3", "--trainer.log_every_n_steps", "1"]
@@ -26,7 +26,7 @@ KINDS = {
     "accumulated": ["--trainer.accumulate_grad_batches", "2", "--data.balance", "class_balanced"],
     "phases": ["--phases", "[{name: head, epochs: 1, lr: 0.01}, {name: all, epochs: 1}]", "--cycle_phases", "true"],
     "drawn": [
-        "--data.stages", "stages.csv", "--phases",
+        "--data.stages", "stages.csv", "--data.stage_weights", "[1, 0.5, 0.25]", "--model.mixup", "0.4", "--phases",
         "[{name: all, epochs: 1, subsets: [clean], balance: sqrt}, {name: all, epochs: 1, subsets: 2}, "
         "{name: all, epochs: 1}]",
     ],
@@ -42,11 +42,7 @@ def photos(tmp_path_factory):
 def folder(tmp_path, monkeypatch, photos):
     """An empty folder to work in, but for a table that calls a third of the photographs clean."""
     monkeypatch.chdir(tmp_path)
-    rows = [
-        f"{path.relative_to(photos)},{path.parts[-3]} > {path.parts[-2]},{STAGES[i % 3]}"
-        for i, path in enumerate(sorted((photos / "train").rglob("*.png")))
-    ]
-    Path("stages.csv").write_text("\n".join(["path,label,stage", *rows]), encoding="utf-8")
+    write_stages(tmp_path / "stages.csv", photos)
     return tmp_path
 
 

@@ -451,3 +451,37 @@ def test_stages_are_not_drawn_without_a_table(source, drawn, said):
     with pytest.raises(UsageError, match=said):
         make(source).check_drawn(drawn)
     make(source).check_drawn(Drawn(None, "sqrt"))
+
+
+def test_each_image_has_the_weight_of_its_stage(source):
+    data = make(source, val_fraction=0, stages="stages.csv", stage_weights=[1, 0.5, 0.25])
+    data._stages = Stages(np.array([0, 1, 2, -1] * 10, dtype=np.int8), "stages.csv")
+    assert data.loss_weights.tolist() == [1, 0.5, 0.25, 1] * 10
+    data._stage_weights = [0.5, 0.5, 0.5]
+    assert data.loss_weights is None
+    assert make(source).loss_weights is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"stage_weights": [1, 1, 1]}, "stage_weights: given, but data.stages names no table"),
+        ({"stages": "s.csv", "stage_weights": [1, 0.5]}, r"stage_weights: \[1, 0.5\]; give 3 numbers above 0"),
+        ({"stages": "s.csv", "stage_weights": [1, 0.5, 0]}, "give 3 numbers above 0, for clean, noisy, highly_noisy"),
+        ({"stages": "s.csv", "stage_weights": [1, float("nan"), 1]}, "give 3 numbers above 0"),
+    ],
+)
+def test_weights_that_make_no_sense_are_refused(source, settings, said):
+    with pytest.raises(UsageError, match=said):
+        make(source, **settings)
+
+
+def test_a_replaced_image_is_of_the_same_stage(source, tmp_path):
+    """An image of the first stage cannot be read: what is shown for it is of this stage, in whatever epoch."""
+    data = make(source, val_fraction=0, on_bad_image="skip", stages="stages.csv")
+    data._stages = Stages(np.array([0] * 4 + [1] * 36, dtype=np.int8), "stages.csv")
+    dataset = data.train_dataloader().dataset
+    for epoch in range(12):
+        shown = list(itertools.islice(dataset._candidates(2, (0, epoch, 2)), 6))
+        assert shown[0] == 2 and set(shown[1:]) <= {0, 1, 2, 3}
+    assert len({tuple(dataset._candidates(2, (0, epoch, 2))) for epoch in range(12)}) == 12
