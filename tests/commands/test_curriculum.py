@@ -3,7 +3,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes.tiny_run import make_photos, read_csv
+from fakes.killing import Killed, kill_after
+from fakes.tiny_run import CPU, data_flags, make_photos, read_csv
+from fakes.tiny_run import NET as RUN_NET
 
 from fgvc.__main__ import main
 from fgvc.data.stages import STAGES
@@ -79,3 +81,56 @@ def test_what_cannot_be_done_is_one_line_and_writes_nothing(here, capsys, words,
     assert (code, out, len(err)) == (2, [], 1)
     assert re.search(line, err[0])
     assert Path("old.csv").read_text(encoding="utf-8") == "old" and not Path("new.csv").exists()
+
+
+STAGED = [
+    *RUN_NET, *CPU, *data_flags(Path("photos")), "--trainer.max_epochs", "3", "--data.augmentation.off", "true",
+    "--data.stages", "stages.csv", "--data.stage_weights", "[1, 0.5, 0.5]", "--save_every_minutes", "0", "--phases",
+    "[{name: head, epochs: 1, subsets: [clean], balance: class_balanced}, {name: head, epochs: 1, subsets: 2}, "
+    "{name: head, epochs: 1, subsets: 3}]",
+]  # fmt: skip
+
+
+def test_a_frozen_network_learns_in_stages_and_a_resumed_run_is_the_one_that_was_left_alone(here, capsys, monkeypatch):
+    assert main(["curriculum", "features", "--out", "stages.csv"]) == 0
+    assert main(["fit", *STAGED, "--name", "straight"]) == 0
+    told = capsys.readouterr().err
+    assert "the network stands still" in told and "clean, " in told and ", from stages.csv" in told
+    assert "phases say which images are drawn, of as many steps each epoch" in told
+    kill_after(monkeypatch, [3, 9, 6])  # 9 steps an epoch, and a checkpoint after each and at the end of an epoch
+    with pytest.raises(Killed):
+        main(["fit", *STAGED, "--name", "killed"])
+    for _ in range(2):
+        with pytest.raises(Killed):
+            main(["fit", "--resume", "runs/killed"])
+    assert main(["fit", "--resume", "runs/killed"]) == 0
+    models = [Path("runs", name, "model/model.safetensors").read_bytes() for name in ("straight", "killed")]
+    assert models[0] == models[1]
+    assert main(["fit", *STAGED[:-2], "--name", "plain"]) == 0
+    assert Path("runs/plain/model/model.safetensors").read_bytes() != models[0]
+
+
+def test_who_tests_a_run_needs_no_table_of_stages_and_who_trains_one_does(here, capsys):
+    assert main(["curriculum", "features", "--out", "stages.csv"]) == 0
+    assert main(["fit", *STAGED, "--name", "run"]) == 0
+    Path("stages.csv").unlink()
+    assert main(["test", "runs/run"]) == 0
+    capsys.readouterr()
+    assert main(["fit", *STAGED, "--name", "again"]) == 2
+    assert capsys.readouterr().err == "fgvc: stages.csv: no such table\n"
+    assert not Path("runs/again").exists()
+
+
+def test_unknown_stages_are_refused_before_any_work(here, capsys):
+    assert main(["curriculum", "features", "--out", "stages.csv"]) == 0
+    capsys.readouterr()
+    for phases, said in (
+        ("[{name: head, epochs: 1, subsets: [cleen]}]", "phases: head: subsets: no stage 'cleen'; there are clean, "),
+        ("[{name: head, epochs: 1, subsets: 4}]", "phases: head: subsets 4; there are the first 1 to 3"),
+    ):
+        assert main(["fit", *STAGED[:-1], phases, "--name", "run"]) == 2
+        told = capsys.readouterr().err.splitlines()[-1]
+        assert told.startswith(f"fgvc: {said}")
+    assert main(["fit", *STAGED[:-1], "[{name: head, epochs: 1, balance: fair}]", "--name", "run"]) == 2
+    assert "fair" in capsys.readouterr().err.splitlines()[-1]
+    assert not Path("runs").exists()
