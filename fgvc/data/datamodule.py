@@ -208,8 +208,8 @@ class FineGrainedData(pl.LightningDataModule):
     def stages(self) -> Stages | None:
         """The stages of the training images, or None without a table; raises UsageError where it does not fit."""
         if self._stages is None and self._stages_path is not None:  # read by those who train, not by those who test
-            splits = {split: self.records(split) for split in self.splits}
-            self._stages = read_stages(self._stages_path, splits, self.taxonomy)
+            others = [self.source.records(split) for split in self.source.splits]
+            self._stages = read_stages(self._stages_path, self.records("train"), others, self.taxonomy)
         return self._stages
 
     @property

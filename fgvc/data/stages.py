@@ -5,7 +5,7 @@ Shape letters: R training images, M of them.
 
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -110,14 +110,15 @@ def check_weights(weights: Sequence[float] | None, stages: str | None) -> Sequen
     return weights
 
 
-def read_stages(path: str, splits: Mapping[str, Records], taxonomy: Taxonomy) -> Stages:
+def read_stages(path: str, train: Records, others: Sequence[Records], taxonomy: Taxonomy) -> Stages:
     """Read the stages of the training images from a table with the columns path, label and stage.
 
     Images whose label is not known need no row and have no stage.
 
     Args:
         path: CSV or Parquet, as `fgvc curriculum` writes it.
-        splits: all images by split; `train` are those that need a row. Rows of others are passed over.
+        train: the training images, (R,); each with a label needs a row.
+        others: all images of the data, also those held out; their rows are passed over.
         taxonomy: that the labels point into.
 
     Raises:
@@ -125,9 +126,8 @@ def read_stages(path: str, splits: Mapping[str, Records], taxonomy: Taxonomy) ->
             stage is not the one of the data.
     """
     rows = read_rows(path, ["path", "label", "stage"])
-    train = splits["train"]
     places = {train.relative_path(i): i for i in range(len(train))}
-    others = {one.relative_path(i) for split, one in splits.items() if split != "train" for i in range(len(one))}
+    known = {one.relative_path(i) for one in others for i in range(len(one))}
     names = {int(node): label_text(taxonomy, int(node)) for node in np.unique(train.labels)}
     numbers = np.full(len(train), -1, dtype=np.int8)
     cells = (rows.cells[column] for column in ("path", "label", "stage"))
@@ -137,14 +137,14 @@ def read_stages(path: str, splits: Mapping[str, Records], taxonomy: Taxonomy) ->
                 f"{rows.at(row)}: stage {stage!r}; it is one of {', '.join(STAGES)}{did_you_mean(stage, STAGES)}"
             )
         if (place := places.get(file)) is None:
-            if file in others:
+            if file in known:
                 continue
             raise UsageError(f"{rows.at(row)}: no photograph {file!r} in the data; paths start at {train.root}")
         if numbers[place] >= 0:
             raise UsageError(f"{rows.at(row)}: {file!r} comes twice; keep one row")
-        if label != (known := names[int(train.labels[place])]):
+        if label != (own := names[int(train.labels[place])]):
             raise UsageError(
-                f"{rows.at(row)}: {file!r} is labelled {label!r}, but in the data {known!r}; run fgvc curriculum "
+                f"{rows.at(row)}: {file!r} is labelled {label!r}, but in the data {own!r}; run fgvc curriculum "
                 "again on these data"
             )
         numbers[place] = STAGES.index(stage)

@@ -10,7 +10,7 @@ from fgvc.taxonomy.tree import Taxonomy
 TREE = Taxonomy(["genus", "species"], [["Larus", "canus"], ["Larus", "fuscus"], ["Sterna", "hirundo"]])
 GENUS = TREE.find("Larus")
 TRAIN = Records([f"train/{i}.jpg" for i in range(5)], [0, 1, 2, GENUS, -1], "photos")
-SPLITS = {"train": TRAIN, "val": Records(["val/0.jpg"], [0], "photos")}
+OTHERS = [Records(["val/0.jpg"], [0], "photos"), TRAIN]
 ROWS = [
     "train/3.jpg,Larus,3.5,noisy",
     "train/0.jpg,Larus > canus,9,clean",
@@ -23,7 +23,7 @@ ROWS = [
 def read(tmp_path, rows, header="path,label,density,stage"):
     file = tmp_path / "stages.csv"
     file.write_text("\n".join([header, *rows]), encoding="utf-8")
-    return read_stages(str(file), SPLITS, TREE)
+    return read_stages(str(file), TRAIN, OTHERS, TREE)
 
 
 def test_rows_are_found_by_path_in_any_order_and_those_of_other_splits_are_passed_over(tmp_path):

@@ -158,7 +158,7 @@ def distances(vectors: Vectors, block: int = BLOCK) -> Iterator[Singles]:
     """
     mean = vectors.mean(axis=0, dtype=np.float64)
     apart: Singles = np.subtract(vectors, mean.astype(np.float32), dtype=np.float32)  # smaller numbers round less
-    squares = np.einsum("nd,nd->n", apart, apart)
+    squares = np.einsum("ij,ij->i", apart, apart)
     rows = max(1, block // len(apart))
     for start in range(0, len(apart), rows):
         some = slice(start, start + rows)
