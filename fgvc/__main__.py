@@ -23,6 +23,11 @@ COMMANDS = {
     "explain": ("explain:main", "MODEL INPUT... --output DIR", "draw where the model looked and what it saw there"),
     "embed": ("embed:main", "MODEL DATA [--output features/NAME]", "what a network says of photographs, computed once"),
     "probe": ("probe:main", "FEATURES --output MODEL", "a linear classifier of cached features, as a model"),
+    "curriculum": (
+        "curriculum:main",
+        "FEATURES --out stages.csv",
+        "which photographs of each class have clean labels, by density",
+    ),
     "search": (
         "search:main",
         "GALLERY QUERY... | --evaluate FEATURES",

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from fakes.stages import write_stages
 from fakes.tiny_run import CPU, NET, data_flags, make_new_classes, make_photos, read_csv
 
 from fgvc.__main__ import main
@@ -118,6 +119,8 @@ def test_every_method_trains(config, photos, new_classes, tmp_path, monkeypatch)
     flags = data_flags(photos, batch_size=2, levels=LEVELS)
     if has_episodes(tree):
         flags = [*data_flags(new_classes, levels=LEVELS), "--data.source.init_args.new_classes", "true"]
+    if "stages" in tree.get("data", {}):
+        write_stages(tmp_path / tree["data"]["stages"], photos, levels=4)
     assert fit("--config", config.name, *flags) == 0
     check_run()
     assert main(["validate", "runs/run"]) == 0  # the short names of its config are understood

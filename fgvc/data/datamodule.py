@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -25,9 +25,10 @@ from fgvc.data.episode_batches import (
 )
 from fgvc.data.loaders import EvalLoader, Order, TrainLoader, collate, collate_vectors
 from fgvc.data.records import Records
-from fgvc.data.samplers import Balance, EvalSampler, TrainSampler
+from fgvc.data.samplers import Balance, Draw, EvalSampler, TrainSampler
 from fgvc.data.sources.base import Annotations, DataSource
 from fgvc.data.splitting import stratified_folds, stratified_split
+from fgvc.data.stages import Drawn, Stages, check_weights, read_stages
 from fgvc.data.transforms import Augmentation, EvalTransform, TrainTransform
 from fgvc.datatypes import Sample
 from fgvc.errors import UsageError
@@ -65,6 +66,10 @@ class FineGrainedData(pl.LightningDataModule):
             test then have no class in common; where the source has no val split, `val_fraction` is the share of the
             training classes that is held out, and groups are not regarded. An image that cannot be read is replaced by
             another of its class. One process trains.
+        stages: a table with the columns path, label and stage, which says how clean the label of each training image is
+            taken to be (`fgvc curriculum` writes one); a phase may then draw from some stages, see `PhaseSchedule`.
+        stage_weights: what the loss of an image counts in each stage, clean, noisy, highly noisy, e.g. [1, 0.5, 0.5];
+            by default all count the same.
 
     Raises:
         UsageError: a setting outside its range.
@@ -90,6 +95,8 @@ class FineGrainedData(pl.LightningDataModule):
         on_bad_image: Literal["error", "skip"] = "error",
         limits: Limits = Limits(),  # noqa: B008 - frozen
         episodes: EpisodePlan | None = None,
+        stages: str | None = None,
+        stage_weights: list[float] | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= val_fraction < 1:
@@ -138,6 +145,11 @@ class FineGrainedData(pl.LightningDataModule):
             )
         if episodes and balance != "uniform":
             raise UsageError(f"data.balance: {balance}; episodes draw all classes equally often; leave it out")
+        if episodes and stages:
+            raise UsageError(f"data.stages: {stages}; episodes draw all images of a class equally often; leave it out")
+        self._stages_path, self._stage_weights = stages, check_weights(stage_weights, stages)
+        self._stages: Stages | None = None
+        self._plan: Callable[[int], Drawn] | None = None
         self._split_seed = split_seed
         self._positions = _positions(source, val_fraction, split_seed, folds, fold, by_class=episodes is not None)
 
@@ -190,7 +202,43 @@ class FineGrainedData(pl.LightningDataModule):
         self._remembered[split] = vectors
 
     def enter(self, phase: str) -> None:
-        """Start a phase of training; sources here show the same images in every phase."""
+        """Start a phase of training; what it draws was told before, see `follow`."""
+
+    @property
+    def stages(self) -> Stages | None:
+        """The stages of the training images, or None without a table; raises UsageError where it does not fit."""
+        if self._stages is None and self._stages_path is not None:  # read by those who train, not by those who test
+            others = [self.source.records(split) for split in self.source.splits]
+            self._stages = read_stages(self._stages_path, self.records("train"), others, self.taxonomy)
+        return self._stages
+
+    @property
+    def loss_weights(self) -> Tensor | None:
+        """(R,) float32: what the loss of each training image counts; None where all count the same."""
+        return self.stages.weights(self._stage_weights) if self._stage_weights and self.stages else None
+
+    @property
+    def draws_by_phase(self) -> bool:
+        """Whether a phase of the training says what is drawn, see `follow`."""
+        return self._plan is not None
+
+    def check_drawn(self, drawn: Drawn) -> None:
+        """Raise UsageError for what a phase cannot draw from."""
+        if self.episodes and drawn != Drawn():
+            key = "balance" if drawn.balance else "subsets"
+            raise UsageError(f"{key}: episodes draw all classes and their images equally often; leave it out")
+        if drawn.subsets is not None and self.stages is None:
+            raise UsageError("subsets: data.stages names no table of stages; fgvc curriculum writes one")
+        if drawn.subsets is not None and self.stages is not None:
+            self.stages.rows(drawn.subsets)
+
+    def follow(self, plan: Callable[[int], Drawn]) -> None:
+        """Draw the images of each training epoch as a plan says: epoch -> what is drawn.
+
+        The whole plan is told before the training: a loader of a resumed run has to know the epoch that it goes on with
+        before any phase is entered.
+        """
+        self._plan = plan
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Training batches of equal size, where a rest is left out, or episodes."""
@@ -198,7 +246,8 @@ class FineGrainedData(pl.LightningDataModule):
             return self._episode_loader("train", self.episodes)
         records = self.records("train")
         rank, world_size = self._place()
-        sampler = TrainSampler(records.labels, self.balance, self.seed, rank, world_size)
+        draw = self._draw if self._plan else None
+        sampler = TrainSampler(records.labels, self.balance, self.seed, rank, world_size, draw)
         if len(sampler) < self.batch_size:
             available = f"{len(sampler)} training images" + (" per process" if world_size > 1 else "")
             raise UsageError(f"data.batch_size: {self.batch_size}, but there are only {available}")
@@ -210,7 +259,8 @@ class FineGrainedData(pl.LightningDataModule):
             "processes": world_size,
         }
         dataset = self._vectors("train") or self._dataset("train", self._train_transform, self.seed, "replace")
-        return TrainLoader(dataset, sampler=sampler, order=order, drop_last=True, **self._loading("train"))
+        at, loading = self._order_at if self._plan else None, self._loading("train")
+        return TrainLoader(dataset, sampler=sampler, order=order, order_at=at, drop_last=True, **loading)
 
     def val_dataloader(self) -> DataLoader[Sample] | list[DataLoader[Sample]]:
         """Validation batches; no loader where nothing is held out."""
@@ -227,6 +277,19 @@ class FineGrainedData(pl.LightningDataModule):
     def whole_split(self, split: str, rows: Sequence[int] | None = None) -> DataLoader[Sample]:
         """Batches of a split, or of some of its images, for this process alone, however many processes train."""
         return self._eval_loader(split, (0, 1), rows)
+
+    def _drawn(self, epoch: int) -> Drawn:
+        return self._plan(epoch) if self._plan else Drawn()
+
+    def _draw(self, epoch: int) -> Draw:
+        """Return what an epoch is drawn from: a function of the epoch alone, so that resuming needs no state."""
+        subsets, balance = self._drawn(epoch)
+        return Draw(balance or self.balance, None if subsets is None or not self.stages else self.stages.rows(subsets))
+
+    def _order_at(self, epoch: int) -> Order:
+        subsets, balance = self._drawn(epoch)
+        order: Order = {"data.balance": balance or self.balance}
+        return order if subsets is None or not self.stages else order | {"drawn from": self.stages.told(subsets)}
 
     def _read_from(self, split: str) -> tuple[str, Any]:
         if split not in self._positions:
@@ -274,7 +337,8 @@ class FineGrainedData(pl.LightningDataModule):
         if split not in self._unreadable:
             self._unreadable[split] = torch.zeros(len(records), dtype=torch.bool)
             self._unreadable[split].share_memory_()  # type: ignore[no-untyped-call]
-        return kind(records, transform, seed, split, skip, self._unreadable[split], self.limits)
+        stages = self.stages.numbers if split == "train" and self.stages else None
+        return kind(records, transform, seed, split, skip, self._unreadable[split], self.limits, stages)
 
     def _vectors(self, split: str) -> VectorDataset | None:
         known = self._remembered.get(split)

@@ -129,11 +129,11 @@ def check_picture(path: Path) -> Path:
     return path
 
 
-def check_output(path: Path, suffixes: Iterable[str], overwrite: bool) -> None:
+def check_output(path: Path, suffixes: Iterable[str], overwrite: bool, flag: str = "--output") -> None:
     """Raise UsageError for a file of a kind that is not written, or that is there and may not be replaced."""
     kinds = list(suffixes)
     if path.suffix.lower() not in kinds:
-        raise UsageError(f"--output {path}: it is written as {' or '.join(kinds)}, not {path.suffix!r}")
+        raise UsageError(f"{flag} {path}: it is written as {' or '.join(kinds)}, not {path.suffix!r}")
     check_free(path, overwrite)
 
 

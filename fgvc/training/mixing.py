@@ -1,9 +1,11 @@
-"""Mixup and cutmix: training pictures made of two, and their loss.
+"""Mixup and cutmix: training pictures made of two, and their loss; losses of images that weigh differently.
 
 Shape letters: N images, C channels, H and W their sides.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import reduce
+from operator import add
 from typing import NamedTuple
 
 import numpy as np
@@ -109,35 +111,76 @@ def cut_box(lam: float, size: tuple[int, int], centre: tuple[float, float]) -> t
     return max(top, 0), min(top + height, size[0]), max(left, 0), min(left + width, size[1])
 
 
-def mixed_terms(owner: nn.Module, loss: Callable[[Tensor], Terms], labels: Tensor, mixed: Mixed) -> Terms:
-    """Return the terms of a mixed batch; what a loss keeps in a buffer moves as far as for one batch.
+def mixed_terms(
+    owner: nn.Module, loss: Callable[[Tensor], Terms], labels: Tensor, mixed: Mixed, weights: Tensor | None = None
+) -> Terms:
+    """Return the terms of a mixed batch, of images that may weigh differently; see `shared_terms`.
+
+    Args:
+        owner, loss: see `shared_terms`.
+        labels: (N,) int64 node ids.
+        mixed: the batch.
+        weights: (N,) above 0, what each image counts; None where all count the same.
+    """
+    parts = by_weight(labels, weights)
+    if mixed.lam != 1:
+        other = by_weight(labels[mixed.permutation], None if weights is None else weights[mixed.permutation])
+        parts = [(some, mixed.lam * share) for some, share in parts]
+        parts += [(some, (1 - mixed.lam) * share) for some, share in other]
+    return shared_terms(owner, loss, parts)
+
+
+def by_weight(labels: Tensor, weights: Tensor | None) -> list[tuple[Tensor, float]]:
+    """Return for each different weight the labels (N,) of its images, -1 for the others, and the share of its loss.
+
+    A loss is a mean over the images whose label is known. The weighted mean is then the sum of the means of each weight
+    times its share: the weight times the number of its images over the sum of all weights. Where a term knows fewer
+    images, as that of the species does of one known to the genus, its share is still that of the batch.
+
+    Args:
+        labels: (N,) int64 node ids, -1 unknown.
+        weights: (N,) above 0, or None. Where all images with a label weigh the same, nothing is divided.
+    """
+    known = labels >= 0
+    different = [] if weights is None else sorted(set(weights[known].tolist()), reverse=True)
+    if weights is None or len(different) < 2:
+        return [(labels, 1.0)]
+    total = float(weights[known].sum(dtype=torch.float64))
+    chosen = [known & (weights == weight) for weight in different]
+    return [
+        (torch.where(some, labels, -1), weight * int(some.sum()) / total)
+        for weight, some in zip(different, chosen, strict=True)
+    ]
+
+
+def shared_terms(owner: nn.Module, loss: Callable[[Tensor], Terms], parts: Sequence[tuple[Tensor, float]]) -> Terms:
+    """Return the terms of a batch that a loss sees with several sets of labels, each with its share.
 
     A loss may keep what it has seen, such as class centres or a running mean, and move it at each call. Here it is
-    called twice for one batch. Both calls find the buffers of `owner` as they were before, and each moves them by its
-    share: the step of a buffer is lam * (its step with labels) + (1 - lam) * (its step with labels[permutation]). A
-    buffer of whole numbers, such as a count of batches, takes the step of the greater share. No loss needs to know of
-    this, as long as it keeps its state in buffers.
+    called several times for one batch. All calls find the buffers of `owner` as they were before, and each moves them
+    by its share: the step of a buffer is the sum of share * (its step with these labels). A buffer of whole numbers,
+    such as a count of batches, takes the step of the greatest share. No loss needs to know of this, as long as it keeps
+    its state in buffers.
 
     Args:
         owner: the module that holds all buffers which the loss may move.
         loss: labels (N,) -> named terms ().
-        labels: (N,) int64 node ids.
-        mixed: the batch.
+        parts: labels (N,) int64 node ids, and a share; the shares sum to 1. A single part is a plain call.
     """
-    if mixed.lam == 1:
-        return loss(labels)
-    own, own_moved = _called(owner, loss, labels)
-    other, other_moved = _called(owner, loss, labels[mixed.permutation])
+    if len(parts) == 1:
+        return loss(parts[0][0])
+    calls = [(*_called(owner, loss, labels), share) for labels, share in parts]
+    greatest = max(calls, key=lambda call: call[2])
     with torch.no_grad():
         for name, buffer in owner.named_buffers():
-            first, second = (moved.get(name, buffer) for moved in (own_moved, other_moved))
-            if first is buffer and second is buffer:  # not written to: a layer may need it for its gradient
+            if not any(name in moved for _, moved, _ in calls):  # not written to: a layer may need it for its gradient
                 continue
             if buffer.is_floating_point():
-                buffer.add_(mixed.lam * (first - buffer) + (1 - mixed.lam) * (second - buffer))
+                steps = [share * (moved.get(name, buffer) - buffer) for _, moved, share in calls]
+                buffer.add_(reduce(add, steps))
             else:
-                buffer.copy_(first if mixed.lam >= 0.5 else second)
-    return {name: mixed.lam * term + (1 - mixed.lam) * other[name] for name, term in own.items()}
+                buffer.copy_(greatest[1].get(name, buffer))
+    return {name: reduce(add, [share * terms[name] for terms, _, share in calls]) for name in calls[0][0]}
 
 
 def _called(owner: nn.Module, loss: Callable[[Tensor], Terms], labels: Tensor) -> tuple[Terms, dict[str, Tensor]]:

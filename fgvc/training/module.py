@@ -120,6 +120,7 @@ class FineGrainedModule(pl.LightningModule):
         self.rates = Rates(lr, weight_decay)
         self.temperatures: dict[str, float] = {}
         """Level -> what its logits are divided by for calibrated probabilities; 1 where it is not named."""
+        self._image_weights: Tensor | None = None
         self.readout = OWN
         """Where the probabilities of an answer's lineage come from, see `lineage_log_probs`."""
 
@@ -132,13 +133,19 @@ class FineGrainedModule(pl.LightningModule):
         """Images (N, 3, S, S) uint8 or float in 0..255 -> Prediction."""
         return self.recognizer(images)  # type: ignore[no-any-return]
 
+    def on_fit_start(self) -> None:
+        """Ask the data what the loss of each training image counts."""
+        weights = getattr(getattr(self.trainer, "datamodule", None), "loss_weights", None)
+        self._image_weights = None if weights is None else weights.to(self.device)
+
     def training_step(self, sample: Sample, batch_idx: int) -> Answered:
         """Learn from one batch."""
         hparams: Any = self.hparams
         mixed = mix(sample.image, hparams.mixup, hparams.cutmix)
         prediction = self._trained(mixed.images)
+        weights = None if self._image_weights is None else self._image_weights[sample.index]
         terms = mixed_terms(
-            self.recognizer, lambda labels: self.recognizer.loss(prediction, labels), sample.label, mixed
+            self.recognizer, lambda labels: self.recognizer.loss(prediction, labels), sample.label, mixed, weights
         )
         return self._answered(prediction, terms, sample.label, "train")
 

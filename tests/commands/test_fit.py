@@ -11,6 +11,7 @@ import timm
 import torch
 import yaml
 from fakes.killing import Killed, kill_after
+from fakes.stages import write_stages
 from fakes.tiny_run import BACKBONE, CPU, NET, data_flags, make_new_classes, make_photos, read_csv
 from safetensors.torch import save_file
 
@@ -24,7 +25,12 @@ KINDS = {
     "averaged": ["--ema", "0.9", "--model.mixup", "0.4", "--trainer.gradient_clip_val", "1"],
     "accumulated": ["--trainer.accumulate_grad_batches", "2", "--data.balance", "class_balanced"],
     "phases": ["--phases", "[{name: head, epochs: 1, lr: 0.01}, {name: all, epochs: 1}]", "--cycle_phases", "true"],
-}
+    "drawn": [
+        "--data.stages", "stages.csv", "--data.stage_weights", "[1, 0.5, 0.25]", "--model.mixup", "0.4", "--phases",
+        "[{name: all, epochs: 1, subsets: [clean], balance: sqrt}, {name: all, epochs: 1, subsets: 2}, "
+        "{name: all, epochs: 1}]",
+    ],
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +39,10 @@ def photos(tmp_path_factory):
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(tmp_path, monkeypatch, photos):
+    """An empty folder to work in, but for a table that calls a third of the photographs clean."""
     monkeypatch.chdir(tmp_path)
+    write_stages(tmp_path / "stages.csv", photos)
     return tmp_path
 
 

@@ -17,6 +17,7 @@ from fgvc.data.sources.base import Annotations
 from fgvc.data.sources.cub import CUB
 from fgvc.data.sources.image_folder import ImageFolder
 from fgvc.data.sources.table import Table
+from fgvc.data.stages import Drawn, Stages
 from fgvc.data.transforms import Augmentation
 from fgvc.errors import UsageError
 
@@ -398,3 +399,89 @@ def test_without_augmentation_training_sees_what_evaluation_sees(source):
     assert not data.is_random and make(source).is_random
     shown = next(iter(data.whole_split("train", batch.index.tolist())))
     assert torch.equal(batch.image, shown.image) and torch.equal(batch.view, shown.view)
+
+
+def test_phases_decide_what_the_loader_draws_and_never_how_much(source, tmp_path):
+    plain = make(source, val_fraction=0)
+    records = plain.records("train")
+    stages = ["clean" if i % 4 else "noisy" for i in range(len(records))]
+    rows = [[records.relative_path(i), records.relative_path(i).split("/")[-2], stages[i]] for i in range(len(records))]
+    with (tmp_path / "stages.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([["path", "label", "stage"], *rows])
+    data = make(source, val_fraction=0, stages=str(tmp_path / "stages.csv"))
+    assert [batch.index.tolist() for batch in one_epoch(data.train_dataloader())] == [
+        batch.index.tolist() for batch in one_epoch(plain.train_dataloader())
+    ]  # a table alone changes nothing
+    data.follow([Drawn(["noisy"]), Drawn(None, "class_balanced"), Drawn()].__getitem__)
+    loader = data.train_dataloader()
+    assert len(loader) == len(plain.train_dataloader()) == 5
+    drawn = [torch.cat([batch.index for batch in one_epoch(loader, epoch)]) for epoch in range(3)]
+    assert {stages[i] for i in drawn[0].tolist()} == {"noisy"}
+    assert sorted(drawn[2].tolist()) == list(range(40)) and len(set(drawn[1].tolist())) < 40
+    orders = []
+    for epoch in range(3):
+        loader.sampler.set_epoch(epoch)
+        orders.append(loader.state_dict()["order"])
+    assert [order["data.balance"] for order in orders] == ["uniform", "class_balanced", "uniform"]
+    assert [order.get("drawn from", "")[:8] for order in orders] == ["10 noisy", "", ""]
+
+
+def test_a_loader_of_other_stages_knows_that_the_order_has_changed(source, tmp_path):
+    def loader(first):
+        data = make(source, val_fraction=0)
+        data._stages = Stages(np.array([i < first for i in range(40)], dtype=np.int8), "stages.csv")
+        data.follow([Drawn(1), Drawn(2)].__getitem__)
+        return data.train_dataloader()
+
+    before = loader(10).state_dict()
+    assert loader(10).changed(before) == {}
+    assert loader(12).changed(before).keys() == {"drawn from"}
+    plain = make(source, val_fraction=0).train_dataloader().state_dict()
+    assert loader(10).changed(plain).keys() == {"drawn from"}  # nothing was said of it before
+
+
+@pytest.mark.parametrize(
+    ("drawn", "said"),
+    [
+        (Drawn(["clean"]), "^subsets: data.stages names no table of stages; fgvc curriculum writes one$"),
+        (Drawn(2), "^subsets: data.stages names no"),
+    ],
+)
+def test_stages_are_not_drawn_without_a_table(source, drawn, said):
+    with pytest.raises(UsageError, match=said):
+        make(source).check_drawn(drawn)
+    make(source).check_drawn(Drawn(None, "sqrt"))
+
+
+def test_each_image_has_the_weight_of_its_stage(source):
+    data = make(source, val_fraction=0, stages="stages.csv", stage_weights=[1, 0.5, 0.25])
+    data._stages = Stages(np.array([0, 1, 2, -1] * 10, dtype=np.int8), "stages.csv")
+    assert data.loss_weights.tolist() == [1, 0.5, 0.25, 1] * 10
+    data._stage_weights = [0.5, 0.5, 0.5]
+    assert data.loss_weights is None
+    assert make(source).loss_weights is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"stage_weights": [1, 1, 1]}, "stage_weights: given, but data.stages names no table"),
+        ({"stages": "s.csv", "stage_weights": [1, 0.5]}, r"stage_weights: \[1, 0.5\]; give 3 numbers above 0"),
+        ({"stages": "s.csv", "stage_weights": [1, 0.5, 0]}, "give 3 numbers above 0, for clean, noisy, highly_noisy"),
+        ({"stages": "s.csv", "stage_weights": [1, float("nan"), 1]}, "give 3 numbers above 0"),
+    ],
+)
+def test_weights_that_make_no_sense_are_refused(source, settings, said):
+    with pytest.raises(UsageError, match=said):
+        make(source, **settings)
+
+
+def test_a_replaced_image_is_of_the_same_stage(source, tmp_path):
+    """An image of the first stage cannot be read: what is shown for it is of this stage, in whatever epoch."""
+    data = make(source, val_fraction=0, on_bad_image="skip", stages="stages.csv")
+    data._stages = Stages(np.array([0] * 4 + [1] * 36, dtype=np.int8), "stages.csv")
+    dataset = data.train_dataloader().dataset
+    for epoch in range(12):
+        shown = list(itertools.islice(dataset._candidates(2, (0, epoch, 2)), 6))
+        assert shown[0] == 2 and set(shown[1:]) <= {0, 1, 2, 3}
+    assert len({tuple(dataset._candidates(2, (0, epoch, 2))) for epoch in range(12)}) == 12

@@ -4,7 +4,7 @@ import torch
 from scipy import stats
 
 from fgvc.errors import UsageError
-from fgvc.training.mixing import Mixed, cut_box, cutmix, mix, mixed_terms, mixup
+from fgvc.training.mixing import Mixed, by_weight, cut_box, cutmix, mix, mixed_terms, mixup
 
 
 def seeded(seed):
@@ -191,3 +191,68 @@ def test_a_loss_that_fails_leaves_the_buffers_in_their_place():
     with pytest.raises(ValueError, match="no"):
         mixed_terms(keeper, loss, torch.tensor([1, 2]), Mixed(torch.zeros(0), torch.tensor([1, 0]), 0.3))
     assert all(buffer is kept[name][0] and buffer.item() == kept[name][1] for name, buffer in keeper.named_buffers())
+
+
+def no_mix(n):
+    return Mixed(torch.zeros(0), torch.arange(n), 1.0)
+
+
+def mean_of_known(values):
+    """Return a loss: the mean of the values (N,) of the images whose label is known."""
+    return lambda labels: {"term": values[labels >= 0].mean()}
+
+
+def weighted_by_hand(values, labels, weights):
+    known = [
+        (v, w) for v, label, w in zip(values.tolist(), labels.tolist(), weights.tolist(), strict=True) if label >= 0
+    ]
+    return sum(v * w for v, w in known) / sum(w for _, w in known)
+
+
+LABELS = torch.tensor([2, 0, -1, 1, 1, 0, 2])
+WEIGHTS = torch.tensor([1.0, 0.5, 0.25, 0.5, 1.0, 0.25, 0.5])
+
+
+def test_a_weighted_loss_is_the_weighted_mean_over_the_known():
+    values = torch.arange(7, dtype=torch.float64) ** 2
+    terms = mixed_terms(torch.nn.Module(), mean_of_known(values), LABELS, no_mix(7), WEIGHTS)
+    assert terms["term"].item() == pytest.approx(weighted_by_hand(values, LABELS, WEIGHTS), rel=1e-12)
+
+
+def test_weights_go_with_the_partners_of_a_mixed_batch():
+    values, permutation, lam = torch.arange(7, dtype=torch.float64) ** 2, torch.tensor([3, 0, 6, 2, 4, 1, 5]), 0.3
+    mixed = Mixed(torch.zeros(0), permutation, lam)
+    terms = mixed_terms(torch.nn.Module(), mean_of_known(values), LABELS, mixed, WEIGHTS)
+    other = weighted_by_hand(values, LABELS[permutation], WEIGHTS[permutation])
+    expected = lam * weighted_by_hand(values, LABELS, WEIGHTS) + (1 - lam) * other
+    assert terms["term"].item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_what_a_loss_keeps_moves_by_the_shares_of_the_weights():
+    # two images of weight 1 and two of 1/2: shares 2/3 and 1/3; the labels' means are 2 and 5 with -1 counted as it is
+    keeper, labels = Keeper(), torch.tensor([5, 5, 11, 11])
+    terms = mixed_terms(keeper, keeper.loss, labels, no_mix(4), torch.tensor([1.0, 1.0, 0.5, 0.5]))
+    assert keeper.found == [(1.0, 8.0, 3)] * 2
+    assert terms["term"].item() == pytest.approx(2 / 3 * 4 + 1 / 3 * 10) and terms["constant"].item() == 5
+    assert keeper.deep[1].mean.item() == pytest.approx(2 / 3 * 1.1 + 1 / 3 * 1.4)
+    assert keeper.calls.item() == 4
+
+
+@pytest.mark.parametrize("weights", [None, torch.ones(7), torch.full((7,), 0.5), torch.where(LABELS < 0, 9.0, 2.0)])
+def test_images_that_weigh_the_same_are_one_plain_call(weights):
+    found = []
+
+    def loss(labels):
+        found.append(labels)
+        return {"term": torch.tensor(1.25)}
+
+    assert mixed_terms(torch.nn.Module(), loss, LABELS, no_mix(7), weights) == {"term": torch.tensor(1.25)}
+    assert len(found) == 1 and found[0] is LABELS
+
+
+def test_a_batch_without_any_label_is_one_plain_call():
+    assert by_weight(torch.full((3,), -1), torch.tensor([1.0, 0.5, 0.5]))[0][1] == 1
+
+
+def test_shares_sum_to_one():
+    assert sum(share for _, share in by_weight(LABELS, WEIGHTS)) == pytest.approx(1, abs=1e-12)

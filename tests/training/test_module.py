@@ -3,6 +3,7 @@ import resource
 import sys
 from functools import partial
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -11,6 +12,7 @@ from fakes.tiny_run import make_photos
 from fgvc.config import quiet
 from fgvc.data.datamodule import FineGrainedData
 from fgvc.data.sources.image_folder import ImageFolder
+from fgvc.data.stages import Stages
 from fgvc.datatypes import Prediction
 from fgvc.errors import UsageError
 from fgvc.methods.backbone import Backbone
@@ -110,6 +112,32 @@ def test_the_training_loss_is_the_cross_entropy_of_the_forward_pass(monkeypatch)
     expected = cross_entropy_by_hand(forward_by_hand(module, sample.image), sample.label)
     assert loss.item() == pytest.approx(expected, rel=1e-6)
     assert logged == {"train/loss": loss}
+
+
+def test_the_weights_of_the_data_are_those_of_the_images_of_the_batch(monkeypatch):
+    module = make_module().double()
+    monkeypatch.setattr(module, "log_dict", lambda named, **keys: None)
+    sample = batch_of()._replace(index=torch.tensor([7, 0, 3, 9, 2, 5]))
+    module._image_weights = torch.tensor([0.5, 9, 0.25, 1, 9, 0.5, 9, 1, 9, 0.5])
+    loss = module.training_step(sample, 0)["loss"]
+    logits, weights = forward_by_hand(module, sample.image), [1, 0.5, 1, 0.5, 0.25, 0.5]
+    singles = [cross_entropy_by_hand(logits[i : i + 1], sample.label[i : i + 1]) for i in range(6)]
+    expected = sum(w * one for w, one in zip(weights, singles, strict=True)) / sum(weights)
+    assert loss.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_data_without_weights_train_bit_by_bit_as_ever(photos):
+    plain = fitted(photos)
+    data = make_data(photos)
+    data._stages_path, data._stages = "", Stages(np.arange(18, dtype=np.int8) % 3, "stages.csv")
+    asked = []
+    for weights in (None, [0.5, 0.5, 0.5], [1, 0.5, 0.25]):
+        data._stage_weights = weights
+        module = make_module(data.taxonomy)
+        torch.manual_seed(1)
+        trainer().fit(module, datamodule=data)
+        asked.append(all(torch.equal(a, b) for a, b in zip(plain.parameters(), module.parameters(), strict=True)))
+    assert asked == [True, True, False]
 
 
 class Measured(WholeImage):
