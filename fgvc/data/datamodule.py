@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from fgvc.confidence.effective_number import check_beta
 from fgvc.data.dataset import OnBadImage, PhotoDataset, Transform, VectorDataset
 from fgvc.data.episode_batches import (
     EpisodePhotos,
@@ -24,8 +25,9 @@ from fgvc.data.episode_batches import (
     positions,
 )
 from fgvc.data.loaders import EvalLoader, Order, TrainLoader, collate, collate_vectors
+from fgvc.data.long_tail import LongTail, thinned
 from fgvc.data.records import Records
-from fgvc.data.samplers import Balance, EvalSampler, TrainSampler
+from fgvc.data.samplers import BETA, Balance, EvalSampler, TrainSampler
 from fgvc.data.sources.base import Annotations, DataSource
 from fgvc.data.splitting import stratified_folds, stratified_split
 from fgvc.data.transforms import Augmentation, EvalTransform, TrainTransform
@@ -53,6 +55,7 @@ class FineGrainedData(pl.LightningDataModule):
         interpolation: filter of the evaluation resize, see `EvalResize`; `area` by default.
         augmentation: what training changes at random.
         balance: how often the images of a class are drawn.
+        balance_beta: of the balance `effective_number`: from 0, as `uniform`, to 1, as `class_balanced`.
         num_workers: processes that decode; by default one less than there are cores, at most 8, at least 1.
         seed: decides order and augmentation.
         split_seed: decides which training images are held out; apart from `seed`, so that seeds can be compared.
@@ -65,6 +68,7 @@ class FineGrainedData(pl.LightningDataModule):
             test then have no class in common; where the source has no val split, `val_fraction` is the share of the
             training classes that is held out, and groups are not regarded. An image that cannot be read is replaced by
             another of its class. One process trains.
+        long_tail: thins the training images to a long tail, for experiments; what is held out stays as it is.
 
     Raises:
         UsageError: a setting outside its range.
@@ -82,6 +86,7 @@ class FineGrainedData(pl.LightningDataModule):
         interpolation: Literal["area", "bilinear", "bicubic"] | None = None,
         augmentation: Augmentation = Augmentation(),  # noqa: B008 - frozen
         balance: Balance = "uniform",
+        balance_beta: float = BETA,
         num_workers: int | None = None,
         seed: int = 0,
         split_seed: int = 0,
@@ -90,6 +95,7 @@ class FineGrainedData(pl.LightningDataModule):
         on_bad_image: Literal["error", "skip"] = "error",
         limits: Limits = Limits(),  # noqa: B008 - frozen
         episodes: EpisodePlan | None = None,
+        long_tail: LongTail | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= val_fraction < 1:
@@ -119,6 +125,8 @@ class FineGrainedData(pl.LightningDataModule):
         self.batch_size = batch_size
         self.num_workers = default_workers() if num_workers is None else num_workers
         self.balance = balance
+        check_beta("data.balance_beta", balance_beta)
+        self.balance_beta = balance_beta
         self.seed = seed
         self._eval_transform = EvalTransform(self.resize)
         self.is_random = not augmentation.off
@@ -138,8 +146,15 @@ class FineGrainedData(pl.LightningDataModule):
             )
         if episodes and balance != "uniform":
             raise UsageError(f"data.balance: {balance}; episodes draw all classes equally often; leave it out")
+        if episodes and long_tail:
+            raise UsageError("data.long_tail: episodes draw all classes equally often; leave it out")
         self._split_seed = split_seed
         self._positions = _positions(source, val_fraction, split_seed, folds, fold, by_class=episodes is not None)
+        self.long_tail = long_tail and long_tail.check()
+        self.thinned_from = 0
+        """How many training images there were before `long_tail` thinned them; 0 where it did not."""
+        if self.long_tail and "train" in self._positions:
+            self._thin(self.long_tail)
 
     @property
     def taxonomy(self) -> Taxonomy:
@@ -198,7 +213,7 @@ class FineGrainedData(pl.LightningDataModule):
             return self._episode_loader("train", self.episodes)
         records = self.records("train")
         rank, world_size = self._place()
-        sampler = TrainSampler(records.labels, self.balance, self.seed, rank, world_size)
+        sampler = TrainSampler(records.labels, self.balance, self.seed, rank, world_size, self.balance_beta)
         if len(sampler) < self.batch_size:
             available = f"{len(sampler)} training images" + (" per process" if world_size > 1 else "")
             raise UsageError(f"data.batch_size: {self.batch_size}, but there are only {available}")
@@ -209,6 +224,10 @@ class FineGrainedData(pl.LightningDataModule):
             "training images": len(records),
             "processes": world_size,
         }
+        if self.long_tail:
+            order["data.long_tail"] = str(self.long_tail)
+        if self.balance == "effective_number":
+            order["data.balance_beta"] = str(self.balance_beta)
         dataset = self._vectors("train") or self._dataset("train", self._train_transform, self.seed, "replace")
         return TrainLoader(dataset, sampler=sampler, order=order, drop_last=True, **self._loading("train"))
 
@@ -227,6 +246,13 @@ class FineGrainedData(pl.LightningDataModule):
     def whole_split(self, split: str, rows: Sequence[int] | None = None) -> DataLoader[Sample]:
         """Batches of a split, or of some of its images, for this process alone, however many processes train."""
         return self._eval_loader(split, (0, 1), rows)
+
+    def _thin(self, plan: LongTail) -> None:
+        name, left = self._positions["train"]
+        labels = self.source.records(name).labels
+        left = np.arange(len(labels)) if left is None else left
+        self.thinned_from = len(left)
+        self._positions["train"] = (name, left[thinned(labels[left], self.taxonomy.num_classes, plan)])
 
     def _read_from(self, split: str) -> tuple[str, Any]:
         if split not in self._positions:

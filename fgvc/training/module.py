@@ -52,7 +52,8 @@ class FineGrainedModule(pl.LightningModule):
     Args:
         recognizer: makes the recognizer from the taxonomy and the image size.
         taxonomy: the classes; linked to the data.
-        class_counts: (K,) training images per leaf, for the logit adjustment; linked to the data.
+        class_counts: (K,) training images per leaf, for losses and metrics that know of rare classes; linked to the
+            data.
         image_size: side, in pixels, at which the whole image is seen.
         optimizer: a name of timm's optimizer factory.
         lr: learning rate of the backbone for the whole batch over all processes.
@@ -112,7 +113,7 @@ class FineGrainedModule(pl.LightningModule):
             self.recognizer.to(memory_format=torch.channels_last)
         if compile:
             self.recognizer.compile()
-        self.scoreboard = Scoreboard(taxonomy)
+        self.scoreboard = Scoreboard(taxonomy, class_counts)
         self.rates = Rates(lr, weight_decay)
         self.temperatures: dict[str, float] = {}
         """Level -> what its logits are divided by for calibrated probabilities; 1 where it is not named."""
