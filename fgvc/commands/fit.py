@@ -19,6 +19,7 @@ from fgvc.training import callback_list, checkpoints, frozen, metrics_file, proc
 from fgvc.training.batch_finder import find_size
 from fgvc.training.calibration import calibrate_model
 from fgvc.training.callbacks.notes import Notes, Outline
+from fgvc.training.callbacks.phases import tell_data
 from fgvc.training.callbacks.progress import print_summary
 from fgvc.training.pace import batch_for, epochs_for, seconds_per_epoch, seconds_per_step
 from fgvc.training.plain_time import in_words
@@ -93,6 +94,9 @@ def build(cli: RunCLI, run: Run) -> None:
         tell(f"recipe: {run.start.recipe}, for {machine}; --config METHOD takes another (fgvc configs lists them)")
     cli.build()
     data = cli.datamodule
+    if data.stages and processes.is_first():  # a table that does not fit: say so before anything is written
+        tell(data.stages.line())
+    tell_data(data, cli.config_init["phases"] or [], cli.config_init["cycle_phases"])
     if run.start.chooses_batch and not processes.are_several(cli.config_init["trainer"]):
         _choose_batch(cli)
     steps = len(data.train_dataloader())  # too few images for a batch: say so before anything is written

@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -27,9 +27,10 @@ from fgvc.data.episode_batches import (
 from fgvc.data.loaders import EvalLoader, Order, TrainLoader, collate, collate_vectors
 from fgvc.data.long_tail import LongTail, thinned
 from fgvc.data.records import Records
-from fgvc.data.samplers import BETA, Balance, EvalSampler, TrainSampler
+from fgvc.data.samplers import BETA, Balance, Draw, EvalSampler, TrainSampler
 from fgvc.data.sources.base import Annotations, DataSource
 from fgvc.data.splitting import stratified_folds, stratified_split
+from fgvc.data.stages import Drawn, Stages, read_stages
 from fgvc.data.transforms import Augmentation, EvalTransform, TrainTransform
 from fgvc.datatypes import Sample
 from fgvc.errors import UsageError
@@ -68,6 +69,8 @@ class FineGrainedData(pl.LightningDataModule):
             test then have no class in common; where the source has no val split, `val_fraction` is the share of the
             training classes that is held out, and groups are not regarded. An image that cannot be read is replaced by
             another of its class. One process trains.
+        stages: a table with the columns path, label and stage, which says how clean the label of each training image is
+            taken to be (`fgvc curriculum` writes one); a phase may then draw from some stages, see `PhaseSchedule`.
         long_tail: thins the training images to a long tail, for experiments; what is held out stays as it is.
 
     Raises:
@@ -95,6 +98,7 @@ class FineGrainedData(pl.LightningDataModule):
         on_bad_image: Literal["error", "skip"] = "error",
         limits: Limits = Limits(),  # noqa: B008 - frozen
         episodes: EpisodePlan | None = None,
+        stages: str | None = None,
         long_tail: LongTail | None = None,
     ) -> None:
         super().__init__()
@@ -140,14 +144,11 @@ class FineGrainedData(pl.LightningDataModule):
         if folds and not 1 <= fold <= folds:
             raise UsageError(f"data.fold: {fold}; there are the folds 1 to {folds}")
         self.episodes = episodes and episodes.check()
-        if episodes and folds:
-            raise UsageError(
-                f"data.folds: {folds}; folds share every class out, but episodes are tested on new classes"
-            )
-        if episodes and balance != "uniform":
-            raise UsageError(f"data.balance: {balance}; episodes draw all classes equally often; leave it out")
-        if episodes and long_tail:
-            raise UsageError("data.long_tail: episodes draw all classes equally often; leave it out")
+        if episodes:
+            _check_alone(folds, balance, stages, long_tail)
+        self._stages_path = stages
+        self._stages: Stages | None = None
+        self._plan: Callable[[int], Drawn] | None = None
         self._split_seed = split_seed
         self._positions = _positions(source, val_fraction, split_seed, folds, fold, by_class=episodes is not None)
         self.long_tail = long_tail and long_tail.check()
@@ -205,7 +206,38 @@ class FineGrainedData(pl.LightningDataModule):
         self._remembered[split] = vectors
 
     def enter(self, phase: str) -> None:
-        """Start a phase of training; sources here show the same images in every phase."""
+        """Start a phase of training; what it draws was told before, see `follow`."""
+
+    @property
+    def stages(self) -> Stages | None:
+        """The stages of the training images, or None without a table; raises UsageError where it does not fit."""
+        if self._stages is None and self._stages_path is not None:  # read by those who train, not by those who test
+            splits = {split: self.records(split) for split in self.splits}
+            self._stages = read_stages(self._stages_path, splits, self.taxonomy)
+        return self._stages
+
+    @property
+    def draws_by_phase(self) -> bool:
+        """Whether a phase of the training says what is drawn, see `follow`."""
+        return self._plan is not None
+
+    def check_drawn(self, drawn: Drawn) -> None:
+        """Raise UsageError for what a phase cannot draw from."""
+        if self.episodes and drawn != Drawn():
+            key = "balance" if drawn.balance else "subsets"
+            raise UsageError(f"{key}: episodes draw all classes and their images equally often; leave it out")
+        if drawn.subsets is not None and self.stages is None:
+            raise UsageError("subsets: data.stages names no table of stages; fgvc curriculum writes one")
+        if drawn.subsets is not None and self.stages is not None:
+            self.stages.rows(drawn.subsets)
+
+    def follow(self, plan: Callable[[int], Drawn]) -> None:
+        """Draw the images of each training epoch as a plan says: epoch -> what is drawn.
+
+        The whole plan is told before the training: a loader of a resumed run has to know the epoch that it goes on with
+        before any phase is entered.
+        """
+        self._plan = plan
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Training batches of equal size, where a rest is left out, or episodes."""
@@ -213,23 +245,23 @@ class FineGrainedData(pl.LightningDataModule):
             return self._episode_loader("train", self.episodes)
         records = self.records("train")
         rank, world_size = self._place()
-        sampler = TrainSampler(records.labels, self.balance, self.seed, rank, world_size, self.balance_beta)
+        draw = self._draw if self._plan else None
+        sampler = TrainSampler(records.labels, self.balance, self.seed, rank, world_size, draw, self.balance_beta)
         if len(sampler) < self.batch_size:
             available = f"{len(sampler)} training images" + (" per process" if world_size > 1 else "")
             raise UsageError(f"data.batch_size: {self.batch_size}, but there are only {available}")
         order: Order = {
             "data.batch_size": self.batch_size,
             "data.seed": self.seed,
-            "data.balance": self.balance,
+            **self._balance_order(self.balance),
             "training images": len(records),
             "processes": world_size,
         }
         if self.long_tail:
             order["data.long_tail"] = str(self.long_tail)
-        if self.balance == "effective_number":
-            order["data.balance_beta"] = str(self.balance_beta)
         dataset = self._vectors("train") or self._dataset("train", self._train_transform, self.seed, "replace")
-        return TrainLoader(dataset, sampler=sampler, order=order, drop_last=True, **self._loading("train"))
+        at, loading = self._order_at if self._plan else None, self._loading("train")
+        return TrainLoader(dataset, sampler=sampler, order=order, order_at=at, drop_last=True, **loading)
 
     def val_dataloader(self) -> DataLoader[Sample] | list[DataLoader[Sample]]:
         """Validation batches; no loader where nothing is held out."""
@@ -253,6 +285,23 @@ class FineGrainedData(pl.LightningDataModule):
         left = np.arange(len(labels)) if left is None else left
         self.thinned_from = len(left)
         self._positions["train"] = (name, left[thinned(labels[left], self.taxonomy.num_classes, plan)])
+
+    def _drawn(self, epoch: int) -> Drawn:
+        return self._plan(epoch) if self._plan else Drawn()
+
+    def _draw(self, epoch: int) -> Draw:
+        """Return what an epoch is drawn from: a function of the epoch alone, so that resuming needs no state."""
+        subsets, balance = self._drawn(epoch)
+        return Draw(balance or self.balance, None if subsets is None or not self.stages else self.stages.rows(subsets))
+
+    def _balance_order(self, balance: Balance) -> Order:
+        beta: Order = {"data.balance_beta": str(self.balance_beta)} if balance == "effective_number" else {}
+        return {"data.balance": balance, **beta}
+
+    def _order_at(self, epoch: int) -> Order:
+        subsets, balance = self._drawn(epoch)
+        order = self._balance_order(balance or self.balance)
+        return order if subsets is None or not self.stages else order | {"drawn from": self.stages.told(subsets)}
 
     def _read_from(self, split: str) -> tuple[str, Any]:
         if split not in self._positions:
@@ -300,7 +349,8 @@ class FineGrainedData(pl.LightningDataModule):
         if split not in self._unreadable:
             self._unreadable[split] = torch.zeros(len(records), dtype=torch.bool)
             self._unreadable[split].share_memory_()  # type: ignore[no-untyped-call]
-        return kind(records, transform, seed, split, skip, self._unreadable[split], self.limits)
+        stages = self.stages.numbers if split == "train" and self.stages else None
+        return kind(records, transform, seed, split, skip, self._unreadable[split], self.limits, stages)
 
     def _vectors(self, split: str) -> VectorDataset | None:
         known = self._remembered.get(split)
@@ -330,6 +380,18 @@ def default_workers() -> int:
 def most_workers() -> int:
     """Return how many processes may decode: each costs half a gigabyte, so a slip of the keyboard stops a machine."""
     return max(64, 4 * (os.cpu_count() or 1))
+
+
+def _check_alone(folds: int, balance: Balance, stages: str | None, long_tail: LongTail | None) -> None:
+    """Raise UsageError for a setting that has nothing to say where training is on episodes."""
+    if folds:
+        raise UsageError(f"data.folds: {folds}; folds share every class out, but episodes are tested on new classes")
+    if balance != "uniform":
+        raise UsageError(f"data.balance: {balance}; episodes draw all classes equally often; leave it out")
+    if stages:
+        raise UsageError(f"data.stages: {stages}; episodes draw all images of a class equally often; leave it out")
+    if long_tail:
+        raise UsageError("data.long_tail: episodes draw all classes equally often; leave it out")
 
 
 def _alone(worker: int) -> None:

@@ -49,6 +49,8 @@ class PhotoDataset(Dataset[Sample]):
             shows another image of the split, drawn by the three numbers; `leave_out` gives None in place of a Sample.
         unreadable: (R,) bool, in memory shared with the worker processes: set where a file could not be read.
         limits: which files are read.
+        stages: (R,) int8, or None: another image that is shown in place of one is of the same stage, for an epoch may
+            be drawn from some stages only.
     """
 
     def __init__(
@@ -60,8 +62,10 @@ class PhotoDataset(Dataset[Sample]):
         on_bad_image: OnBadImage = "error",
         unreadable: Tensor | None = None,
         limits: Limits = USUAL,
+        stages: npt.NDArray[np.int8] | None = None,
     ) -> None:
         self.records = records
+        self.stages = stages
         self.transform = transform
         self.seed = seed
         self.split = split
@@ -96,7 +100,12 @@ class PhotoDataset(Dataset[Sample]):
     def _candidates(self, index: int, drawn: tuple[int, int, int]) -> Iterator[int]:
         yield index
         if self.on_bad_image == "replace":
-            yield from np.random.default_rng([*drawn, 1]).integers(len(self), size=PATIENCE - 1).tolist()
+            generator = np.random.default_rng([*drawn, 1])
+            if self.stages is None:
+                yield from generator.integers(len(self), size=PATIENCE - 1).tolist()
+            else:
+                peers = np.flatnonzero(self.stages == self.stages[index])
+                yield from peers[generator.integers(len(peers), size=PATIENCE - 1)].tolist()
 
     def _sample(self, index: int, drawn: tuple[int, int, int]) -> Sample:
         record = self.records[index]

@@ -1,6 +1,6 @@
 """Batches: for training, where a resumed run continues where it stopped, and for evaluation."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -23,14 +23,22 @@ class TrainLoader(DataLoader[Sample]):
         sampler: whose order is a function of the epoch.
         order: names and values that the order of the batches depends on; `images of an epoch` where these are not the
             training images.
+        order_at: epoch -> more of the same, where they differ between epochs.
         options: of DataLoader.
     """
 
     sampler: EpochSampler
 
-    def __init__(self, dataset: Dataset[Sample], sampler: EpochSampler, order: Order, **options: Any) -> None:
+    def __init__(
+        self,
+        dataset: Dataset[Sample],
+        sampler: EpochSampler,
+        order: Order,
+        order_at: Callable[[int], Order] | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(dataset, sampler=sampler, **options)
-        self._order = order
+        self._always, self._order_at = order, order_at
         self._given = self._start = 0
 
     def __iter__(self) -> Iterator[Sample]:  # type: ignore[override]
@@ -41,12 +49,17 @@ class TrainLoader(DataLoader[Sample]):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the epoch, the images of it that this process was given, and what their order depends on."""
-        return {"epoch": self.sampler.epoch, "images": self._given * (self.batch_size or 1), "order": self._order}
+        epoch = self.sampler.epoch
+        order = self._always | self._order_at(epoch) if self._order_at else self._always
+        return {"epoch": epoch, "images": self._given * (self.batch_size or 1), "order": order}
 
     def changed(self, state: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
         """Return name -> (before, now) of what the order depends on, where it is not what it was."""
-        order = state["order"].items()
-        return {name: (before, self._order.get(name)) for name, before in order if self._order.get(name) != before}
+        before: Order = state["order"]
+        more = self._order_at(int(state["epoch"])) if self._order_at else {}
+        now = self._always | more
+        names = [*before, *(name for name in more if name not in before)]  # another key is newer than the checkpoint
+        return {name: (before.get(name), now.get(name)) for name in names if before.get(name) != now.get(name)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Make the next pass the rest of an epoch; of a finished epoch, the next one.

@@ -1,7 +1,7 @@
 """The order of the images: a function of (seed, epoch, rank), yielded as (epoch, index)."""
 
-from collections.abc import Iterator
-from typing import Literal, Protocol
+from collections.abc import Callable, Iterator
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +43,17 @@ def image_weights(
     return weights
 
 
+class Draw(NamedTuple):
+    """What the images of an epoch are drawn from.
+
+    balance: see `image_weights`.
+    rows: (M,) positions of the images that are drawn, or None for all.
+    """
+
+    balance: Balance = "uniform"
+    rows: npt.NDArray[np.int64] | None = None
+
+
 class EpochSampler(Protocol):
     """What a `TrainLoader` asks of its sampler.
 
@@ -64,12 +75,16 @@ class EpochSampler(Protocol):
 
 
 class TrainSampler(Sampler[tuple[int, int]]):
-    """A new order each epoch, the same number of images on every rank.
+    """A new order each epoch, the same number of images on every rank and in every epoch.
+
+    An epoch has as many images as there are, also where it is drawn from fewer: these then come several times, each as
+    often as another or once more. So the number of steps, and with it the learning rate, is known before the training.
 
     Args:
         labels: (N,) node ids of the training images.
         balance: see `image_weights`; anything but `uniform` draws with replacement.
         seed, rank, world_size: with the epoch, all that the order depends on.
+        draw: epoch -> what it is drawn from, in place of `balance` and all images.
         beta: of the effective number, see `image_weights`.
     """
 
@@ -80,10 +95,13 @@ class TrainSampler(Sampler[tuple[int, int]]):
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
+        draw: Callable[[int], Draw] | None = None,
         beta: float = BETA,
     ) -> None:
-        self._size = len(labels)
-        self._weights = image_weights(labels, balance, beta=beta)
+        self._labels = labels
+        self._always = Draw(balance)
+        self._draw = draw
+        self._beta = beta
         self._seed, self._rank, self._world_size = seed, rank, world_size
         self.epoch = 0
         self.skip = 0
@@ -94,18 +112,26 @@ class TrainSampler(Sampler[tuple[int, int]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self._size // self._world_size
+        return len(self._labels) // self._world_size
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        generator = np.random.default_rng([self._seed, self.epoch])
-        if self._weights is None:
-            order = generator.permutation(self._size)
-        else:
-            order = generator.choice(self._size, self._size, p=self._weights)
+        order = self._order(self._draw(self.epoch) if self._draw else self._always)
         mine = order[self._rank :: self._world_size][self.skip : len(self)]
         self.skip = 0
         epoch = self.epoch  # of this pass, whatever set_epoch says while it lasts
         return ((epoch, int(index)) for index in mine)
+
+    def _order(self, draw: Draw) -> npt.NDArray[np.int64]:
+        """Return (N,) positions, the same on every rank."""
+        generator, size = np.random.default_rng([self._seed, self.epoch]), len(self._labels)
+        labels = self._labels if draw.rows is None else self._labels[draw.rows]
+        weights = image_weights(labels, draw.balance, beta=self._beta)
+        if weights is None:
+            passes = [generator.permutation(len(labels)) for _ in range(-(-size // max(1, len(labels))))]
+            order = np.concatenate([*passes, np.zeros(0, dtype=np.int64)])[:size]
+        else:
+            order = generator.choice(len(labels), size, p=weights)
+        return order if draw.rows is None else draw.rows[order]
 
 
 class EvalSampler(Sampler[tuple[int, int]]):

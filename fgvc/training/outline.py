@@ -62,6 +62,8 @@ def _steps(datamodule: Any, trainer: Any) -> str:
     epochs = f"{counted(trainer.max_epochs, 'epoch')} of " if (trainer.max_epochs or -1) > 0 else "an epoch is "
     most = f"at most {trainer.max_steps} steps, " if (trainer.max_steps or -1) > 0 else ""
     line = f"training: {most}{epochs}{counted(math.ceil(batches / together), 'step')} of {whole}"
+    if datamodule.draws_by_phase:
+        return f"{line}; phases say which images are drawn, of as many steps each epoch"
     if datamodule.balance != "uniform":
         return f"{line}; images are drawn {datamodule.balance}, so an epoch has some twice and others not at all"
     rest, cut = images - loaded * batch * world, (loaded - batches) * batch * world

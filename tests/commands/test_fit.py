@@ -16,6 +16,7 @@ from fakes.tiny_run import BACKBONE, CPU, NET, data_flags, make_new_classes, mak
 from safetensors.torch import save_file
 
 from fgvc.__main__ import main
+from fgvc.data.stages import STAGES
 from fgvc.training.module import FineGrainedModule
 
 PLAIN = ["--save_every_minutes", "0", "--trainer.max_epochs", "3", "--trainer.log_every_n_steps", "1"]
@@ -25,7 +26,12 @@ KINDS = {
     "averaged": ["--ema", "0.9", "--model.mixup", "0.4", "--trainer.gradient_clip_val", "1"],
     "accumulated": ["--trainer.accumulate_grad_batches", "2", "--data.balance", "class_balanced"],
     "phases": ["--phases", "[{name: head, epochs: 1, lr: 0.01}, {name: all, epochs: 1}]", "--cycle_phases", "true"],
-}
+    "drawn": [
+        "--data.stages", "stages.csv", "--phases",
+        "[{name: all, epochs: 1, subsets: [clean], balance: sqrt}, {name: all, epochs: 1, subsets: 2}, "
+        "{name: all, epochs: 1}]",
+    ],
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +40,14 @@ def photos(tmp_path_factory):
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(tmp_path, monkeypatch, photos):
+    """An empty folder to work in, but for a table that calls a third of the photographs clean."""
     monkeypatch.chdir(tmp_path)
+    rows = [
+        f"{path.relative_to(photos)},{path.parts[-3]} > {path.parts[-2]},{STAGES[i % 3]}"
+        for i, path in enumerate(sorted((photos / "train").rglob("*.png")))
+    ]
+    Path("stages.csv").write_text("\n".join(["path,label,stage", *rows]), encoding="utf-8")
     return tmp_path
 
 

@@ -19,6 +19,7 @@ from fgvc.data.sources.base import Annotations
 from fgvc.data.sources.cub import CUB
 from fgvc.data.sources.image_folder import ImageFolder
 from fgvc.data.sources.table import Table
+from fgvc.data.stages import Drawn, Stages
 from fgvc.data.transforms import Augmentation
 from fgvc.errors import UsageError
 
@@ -431,3 +432,55 @@ def test_without_augmentation_training_sees_what_evaluation_sees(source):
     assert not data.is_random and make(source).is_random
     shown = next(iter(data.whole_split("train", batch.index.tolist())))
     assert torch.equal(batch.image, shown.image) and torch.equal(batch.view, shown.view)
+
+
+def test_phases_decide_what_the_loader_draws_and_never_how_much(source, tmp_path):
+    plain = make(source, val_fraction=0)
+    records = plain.records("train")
+    stages = ["clean" if i % 4 else "noisy" for i in range(len(records))]
+    rows = [[records.relative_path(i), records.relative_path(i).split("/")[-2], stages[i]] for i in range(len(records))]
+    with (tmp_path / "stages.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([["path", "label", "stage"], *rows])
+    data = make(source, val_fraction=0, stages=str(tmp_path / "stages.csv"))
+    assert [batch.index.tolist() for batch in one_epoch(data.train_dataloader())] == [
+        batch.index.tolist() for batch in one_epoch(plain.train_dataloader())
+    ]  # a table alone changes nothing
+    data.follow([Drawn(["noisy"]), Drawn(None, "class_balanced"), Drawn()].__getitem__)
+    loader = data.train_dataloader()
+    assert len(loader) == len(plain.train_dataloader()) == 5
+    drawn = [torch.cat([batch.index for batch in one_epoch(loader, epoch)]) for epoch in range(3)]
+    assert {stages[i] for i in drawn[0].tolist()} == {"noisy"}
+    assert sorted(drawn[2].tolist()) == list(range(40)) and len(set(drawn[1].tolist())) < 40
+    orders = []
+    for epoch in range(3):
+        loader.sampler.set_epoch(epoch)
+        orders.append(loader.state_dict()["order"])
+    assert [order["data.balance"] for order in orders] == ["uniform", "class_balanced", "uniform"]
+    assert [order.get("drawn from", "")[:8] for order in orders] == ["10 noisy", "", ""]
+
+
+def test_a_loader_of_other_stages_knows_that_the_order_has_changed(source, tmp_path):
+    def loader(first):
+        data = make(source, val_fraction=0)
+        data._stages = Stages(np.array([i < first for i in range(40)], dtype=np.int8), "stages.csv")
+        data.follow([Drawn(1), Drawn(2)].__getitem__)
+        return data.train_dataloader()
+
+    before = loader(10).state_dict()
+    assert loader(10).changed(before) == {}
+    assert loader(12).changed(before).keys() == {"drawn from"}
+    plain = make(source, val_fraction=0).train_dataloader().state_dict()
+    assert loader(10).changed(plain).keys() == {"drawn from"}  # nothing was said of it before
+
+
+@pytest.mark.parametrize(
+    ("drawn", "said"),
+    [
+        (Drawn(["clean"]), "^subsets: data.stages names no table of stages; fgvc curriculum writes one$"),
+        (Drawn(2), "^subsets: data.stages names no"),
+    ],
+)
+def test_stages_are_not_drawn_without_a_table(source, drawn, said):
+    with pytest.raises(UsageError, match=said):
+        make(source).check_drawn(drawn)
+    make(source).check_drawn(Drawn(None, "sqrt"))

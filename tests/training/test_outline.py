@@ -10,7 +10,18 @@ from fgvc.training.outline import _steps, limited, outline
 TREE = Taxonomy(["genus", "species"], [["Larus", "canus"], ["Larus", "fuscus"], ["Sterna", "hirundo"]])
 
 
-def told(images=100, batch=8, world=1, limit=1.0, together=1, balance="uniform", epochs=3, steps=-1, thinned_from=0):
+def told(
+    images=100,
+    batch=8,
+    world=1,
+    limit=1.0,
+    together=1,
+    balance="uniform",
+    epochs=3,
+    steps=-1,
+    by_phase=False,
+    thinned_from=0,
+):
     """Return the lines about made-up data; the loader holds what one process gets in whole batches."""
     sizes = {"train": images, "test": 1234, "val": 20}
 
@@ -28,6 +39,7 @@ def told(images=100, batch=8, world=1, limit=1.0, together=1, balance="uniform",
         splits=tuple(sizes),
         records=lambda split: Sized(sizes[split]),
         balance=balance,
+        draws_by_phase=by_phase,
         batch_size=batch,
         episodes=None,
         long_tail=None,
@@ -96,6 +108,10 @@ def test_the_lines_tell_images_classes_network_and_steps():
         (
             {"balance": "sqrt"},
             "3 epochs of 12 steps of 8 images; images are drawn sqrt, so an epoch has some twice and others not at all",
+        ),
+        (
+            {"by_phase": True},
+            "3 epochs of 12 steps of 8 images; phases say which images are drawn, of as many steps each epoch",
         ),
     ],
 )  # fmt: skip

@@ -1,12 +1,15 @@
-"""Staged recipes: which part trains, for how long, at what rate."""
+"""Staged recipes: which part trains, for how long, at what rate, on which images."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
 
+from fgvc.data.samplers import Balance
+from fgvc.data.stages import Drawn
 from fgvc.errors import UsageError
 
 
@@ -19,12 +22,21 @@ class Phase:
         epochs: how long it lasts.
         lr: learning rate in place of the module's, or None.
         weight_decay: in place of the module's, or None.
+        subsets: the stages of `data.stages` that are drawn, by name or as a number from the cleanest on; None for all.
+        balance: in place of `data.balance`, or None.
     """
 
     name: str
     epochs: int
     lr: float | None = None
     weight_decay: float | None = None
+    subsets: list[str] | int | None = None
+    balance: Balance | None = None
+
+    @property
+    def drawn(self) -> Drawn:
+        """What the phase says of the images that are drawn."""
+        return Drawn(self.subsets, self.balance)
 
 
 def phase_at(phases: Sequence[Phase], epoch: int, cycle: bool) -> Phase:
@@ -46,8 +58,40 @@ def last_phase_start(phases: Sequence[Phase] | None) -> int:
     return sum(phase.epochs for phase in (phases or [])[:-1])
 
 
+def drawn_at(phases: Sequence[Phase], cycle: bool, epoch: int) -> Drawn:
+    """Return what an epoch draws."""
+    return phase_at(phases, epoch, cycle).drawn
+
+
+def tell_data(datamodule: Any, phases: Sequence[Phase], cycle: bool) -> None:
+    """Tell the data what every epoch will draw, where a phase says anything of it.
+
+    An epoch has the same number of images in every phase, so that the steps of the training are known beforehand.
+
+    Args:
+        datamodule: a FineGrainedData, or None.
+        phases, cycle: see `PhaseSchedule`.
+
+    Raises:
+        UsageError: a phase that the data cannot follow.
+    """
+    if all(phase.drawn == Drawn() for phase in phases):
+        return
+    for phase in phases:
+        try:
+            if datamodule is None and phase.drawn != Drawn():
+                raise UsageError("subsets and balance need data.* of a config")
+            if datamodule is not None:
+                datamodule.check_drawn(phase.drawn)
+        except UsageError as error:
+            raise UsageError(f"phases: {phase.name}: {error}") from None
+    datamodule.follow(partial(drawn_at, phases, cycle))
+
+
 class PhaseSchedule(pl.Callback):
     """Enter the phase of each training epoch on module and datamodule.
+
+    What a phase draws (`subsets`, `balance`) is a function of the epoch, which the datamodule is told before it loads.
 
     Args:
         phases: the stages, in order.
@@ -68,10 +112,11 @@ class PhaseSchedule(pl.Callback):
         self.cycle = cycle
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Refuse unknown phase names before any work is done."""
+        """Refuse unknown phase names before any work is done, and tell the datamodule what will be drawn."""
         known: Any = pl_module
         for phase in self.phases:
             known.check_phase(phase.name)
+        tell_data(getattr(trainer, "datamodule", None), self.phases, self.cycle)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Enter the phase of an epoch that is resumed in its middle: Lightning does not start it again."""

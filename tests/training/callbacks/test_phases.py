@@ -1,9 +1,11 @@
+import pickle
 from types import SimpleNamespace
 
 import pytest
 
+from fgvc.data.stages import Drawn
 from fgvc.errors import UsageError
-from fgvc.training.callbacks.phases import Phase, PhaseSchedule, phase_at
+from fgvc.training.callbacks.phases import Phase, PhaseSchedule, phase_at, tell_data
 
 PHASES = [Phase("attend", 2), Phase("recognise", 1, lr=0.1, weight_decay=0.2), Phase("all", 3)]
 
@@ -65,3 +67,46 @@ def test_an_unknown_phase_is_refused_before_the_work():
 def test_a_rate_that_is_none_is_refused(key, value):
     with pytest.raises(UsageError, match=rf"^phases: all: {key} {value}; it must be a number of at least 0$"):
         PhaseSchedule([Phase("head", 1, lr=0.0), Phase("all", 1, **{key: value})])
+
+
+class Data(Listener):
+    """Knows one stage, and keeps the plan that it is told."""
+
+    plan = None
+
+    def check_drawn(self, drawn):
+        if drawn.subsets not in (None, 1, ["clean"]):
+            raise UsageError(f"subsets: no stage {drawn.subsets}")
+
+    def follow(self, plan):
+        self.plan = plan
+
+
+DRAWN = [Phase("all", 2, subsets=["clean"], balance="sqrt"), Phase("all", 1, subsets=1), Phase("all", 1)]
+
+
+def test_the_data_are_told_before_the_training_what_each_epoch_draws():
+    for cycle, fifth in ((False, Drawn()), (True, Drawn(["clean"], "sqrt"))):
+        data = Data()
+        PhaseSchedule(DRAWN, cycle).setup(SimpleNamespace(datamodule=data), Listener(), "fit")
+        first = Drawn(["clean"], "sqrt")
+        assert [data.plan(epoch) for epoch in range(5)] == [first, first, Drawn(1), Drawn(), fifth]
+
+
+def test_a_plan_travels_to_other_processes():
+    data = Data()
+    tell_data(data, DRAWN, cycle=True)
+    assert pickle.loads(pickle.dumps(data.plan))(6) == Drawn(1)  # noqa: S301 - our own
+
+
+def test_phases_that_say_nothing_of_the_data_tell_them_nothing():
+    data = Data()
+    tell_data(data, PHASES, cycle=False)
+    assert data.plan is None
+
+
+def test_what_the_data_cannot_draw_is_refused_with_the_phase():
+    with pytest.raises(UsageError, match=r"^phases: all: subsets: no stage 7$"):
+        tell_data(Data(), [*DRAWN, Phase("all", 1, subsets=7)], cycle=False)
+    with pytest.raises(UsageError, match=r"^phases: all: subsets and balance need"):
+        tell_data(None, DRAWN, cycle=False)
