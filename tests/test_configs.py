@@ -200,6 +200,7 @@ def test_no_config_names_a_machine_or_the_network():
 
 
 BY_DEFAULT = {"EnrolledRecognizer", "Backbone", "AveragePooling", "BAPPooling", "SCDAPooling", "ClassMeanPooling"}
+BY_DEFAULT |= {"CrossEntropy"}
 """Parts that no YAML names: what `fgvc few-shot enroll` and `fgvc probe` make, defaults, WS-DAN's own pooling, and the
 pooling beside `SCDABox` of scda.yaml."""
 
@@ -207,7 +208,7 @@ pooling beside `SCDABox` of scda.yaml."""
 def test_every_class_of_a_slot_is_named_by_a_config():
     text = "\n".join(path.read_text(encoding="utf-8") for path in (*METHODS, *DATA, *FEW_SHOT, *WHOLE))
     named = set(re.findall(r"class_path: *(\w+)", text)) | set(
-        re.findall(r"(?:head|attention|pooling): *(\w+)$", text, re.M)
+        re.findall(r"(?:head|attention|pooling|loss): *(\w+)$", text, re.M)
     )
     sources = {
         source.__name__ for source in named_sources().values() if source.__module__.startswith("fgvc.data.sources.")

@@ -22,7 +22,7 @@ FLOORS = {
     "__init__": 9, "__main__": 9,
 }  # fmt: skip
 MOST_FOLDERS, MOST_MODULES = 14, 4
-SLOTS = ("pooling", "heads", "attention", "recognizers", "few_shot")
+SLOTS = ("pooling", "heads", "losses", "attention", "recognizers", "few_shot")
 DEFAULTS = {"fgvc.methods.pooling.native", "fgvc.methods.heads.linear"}  # what the slots above them take by default
 LIGHTNING = {"pytorch_lightning", "lightning", "lightning_fabric"}
 LONGEST = 60  # lines of code in a function

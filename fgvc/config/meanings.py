@@ -12,6 +12,7 @@ MEANT: Mapping[str, Sequence[str]] = {
     "model.recognizer.backbone.model_args": ("drop_path", "drop_path_rate", "model_kwargs"),
     "model.recognizer.head.dropout": ("dropout", "drop", "drop_rate", "dropout_rate"),
     "model.recognizer.head.label_smoothing": ("label_smoothing", "smoothing"),
+    "model.recognizer.head.loss": ("loss", "criterion", "loss_fn", "loss_function", "train_loss"),
     "model.lr": ("learning_rate", "base_lr", "lr0", "rate"),
     "model.weight_decay": ("wd", "l2", "decay"),
     "model.optimizer": ("opt", "optim", "solver"),
@@ -65,7 +66,6 @@ NO_KEY: Mapping[str, Sequence[str]] = {
     "the rate rises over model.warmup_epochs and falls along a cosine; leave it out": ("scheduler", "sched",
         "lr_scheduler", "lr_schedule"),
     "a method is a config: --config hse; fgvc configs lists them": ("method", "recognizer", "head", "task"),
-    "a loss belongs to the method's head; --config METHOD chooses it": ("loss", "criterion", "loss_fn"),
     "--config linear_probe trains the head alone": ("freeze", "freeze_backbone", "frozen"),
     "FGVC_DEBUG=1 shows the trace of an error": ("debug", "verbose", "v"),
 }  # fmt: skip

@@ -108,7 +108,7 @@ class FineGrainedModule(pl.LightningModule):
         self.taxonomy = taxonomy
         self.recognizer = recognizer(taxonomy, image_size)
         if class_counts is not None:
-            self._tell_class_counts(class_counts)
+            self.recognizer.set_class_counts(class_counts)
         if channels_last:
             self.recognizer.to(memory_format=torch.channels_last)
         if compile:
@@ -160,7 +160,8 @@ class FineGrainedModule(pl.LightningModule):
         return self._evaluation_step(sample, "test")
 
     def on_train_batch_start(self, batch: Sample, batch_idx: int) -> None:
-        """Seed torch and set the learning rates: both are functions of the step, so a resumed run needs no state."""
+        """Seed torch, set the rates, tell the epoch: all functions of the step, so a resumed run needs no state."""
+        self.recognizer.begin_epoch(self.current_epoch)
         place = (self.hparams["seed"], self.current_epoch, batch_idx, self.global_rank)
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
         steps, accumulated = int(self.trainer.estimated_stepping_batches), self.trainer.accumulate_grad_batches
@@ -269,10 +270,6 @@ class FineGrainedModule(pl.LightningModule):
 
     def _log_metrics(self, stage: Stage) -> None:
         self.log_dict(dict(self.scoreboard.result(stage, self.device)), sync_dist=True)
-
-    def _tell_class_counts(self, counts: Tensor) -> None:
-        for head in self.recognizer.all_heads():
-            head.set_class_counts(counts)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Make the one optimizer of the run; its rates are set before each step.

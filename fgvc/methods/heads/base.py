@@ -8,49 +8,18 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from fgvc.datatypes import Prediction
 from fgvc.methods.backbone import Backbone
 from fgvc.methods.features import Features
+from fgvc.methods.losses.base import ClassLoss, LossFactory, make_losses
+from fgvc.methods.losses.cross_entropy import CrossEntropy
+from fgvc.methods.module_list import ModuleListOf
 from fgvc.methods.pooling.base import Pooling
-from fgvc.methods.targets import mean_of_known
-from fgvc.taxonomy.relatives import below
+from fgvc.taxonomy.relatives import leaf_ancestors
 from fgvc.taxonomy.tree import Taxonomy
 
 PoolingFactory = Callable[[int], Pooling]
-
-
-def class_loss(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Return the mean cross-entropy over the images whose class is known; 0 where none is.
-
-    Args:
-        logits: (N, C).
-        targets: (N,) int64; -1 is unknown.
-        label_smoothing: share of the target spread evenly over all classes, 0 .. 1.
-    """
-    total = cross_entropy(logits, targets, ignore_index=-1, label_smoothing=label_smoothing, reduction="sum")
-    return total / (targets >= 0).sum().clamp_min(1)
-
-
-def node_loss(logits: Tensor, labels: Tensor, taxonomy: Taxonomy, label_smoothing: float = 0.0) -> Tensor:
-    """Return the mean of -log p(any leaf below the label) over the images with a label; 0 where none has one.
-
-    For a leaf this is the cross-entropy. If only the genus is known, the probability of the whole genus counts.
-
-    Args:
-        logits: (N, K) of the leaves.
-        labels: (N,) int64 node ids, leaves or inner nodes; -1 is unknown.
-        taxonomy: the classes.
-        label_smoothing: share of the target spread evenly over all leaves, 0 .. 1.
-    """
-    if len(taxonomy.levels) == 1:
-        return class_loss(logits, labels, label_smoothing)
-    log_p = logits.float().log_softmax(dim=1)
-    inside = below(taxonomy, labels)
-    named = log_p.masked_fill(~inside, -torch.inf).logsumexp(dim=1)
-    smoothed = (1 - label_smoothing) * named + label_smoothing * log_p.mean(dim=1)
-    return -mean_of_known(smoothed, labels >= 0)
 
 
 class Head(nn.Module, ABC):
@@ -60,13 +29,15 @@ class Head(nn.Module, ABC):
         taxonomy: the classes.
         backbone: publishes the number of channels.
         pooling: makes the pooling from the number of channels; by default the network's own.
-        label_smoothing: see `class_loss`.
+        label_smoothing: share of the target spread evenly over all classes of a level, 0 .. 1.
         prior_strength: tau of the logit adjustment: while training, tau * log(share of the class in the training
             images) is added to the leaf logits, so that rare classes are learnt too (Aditya Krishna Menon and others,
             "Long-tail learning via logit adjustment", ICLR 2021). 0 switches it off.
+        loss: makes the loss of a level from the number of its classes.
 
     Attributes:
         embedding_size: D.
+        losses: of each level, coarse to fine.
         phase: the name of the training phase, set by the recognizer; see `Recognizer`.
     """
 
@@ -80,6 +51,7 @@ class Head(nn.Module, ABC):
         pooling: PoolingFactory,
         label_smoothing: float = 0.0,
         prior_strength: float = 0.0,
+        loss: LossFactory = CrossEntropy,
     ) -> None:
         super().__init__()
         self.phase = "all"
@@ -88,34 +60,44 @@ class Head(nn.Module, ABC):
         self.embedding_size: int = self.pooling.out_features
         self.label_smoothing = label_smoothing
         self.prior_strength = prior_strength
+        sizes = [taxonomy.size(level) for level in taxonomy.levels]
+        self.losses: ModuleListOf[ClassLoss] = ModuleListOf(
+            make_losses(loss, sizes, label_smoothing, type(self).__name__)
+        )
         self.register_buffer("log_prior", torch.zeros(taxonomy.num_classes), persistent=False)
         self.log_prior: Tensor
 
     def set_class_counts(self, counts: Tensor) -> None:
-        """Set the number of training images per leaf, (K,), for the logit adjustment."""
+        """Set the number of training images per leaf, (K,), for the logit adjustment and the losses."""
         share = counts.clamp_min(1).float() / counts.clamp_min(1).sum()
         self.log_prior.copy_(share.log() * self.prior_strength)
+        for level, loss in zip(self.taxonomy.levels, self.losses, strict=True):
+            above = leaf_ancestors(self.taxonomy, level).to(counts.device)
+            loss.set_class_counts(counts.new_zeros(self.taxonomy.size(level)).index_add(0, above, counts))
 
     @abstractmethod
     def forward(self, features: Features) -> Prediction:
         """Features of N images -> Prediction; never needs labels."""
 
     def loss(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
-        """Return the named terms, to be summed: here `classes`, see `node_loss`.
+        """Return the named terms, to be summed: here `classes`, see `leaf_loss`.
 
         Args:
             prediction: the answer of `forward`.
             labels: (N,) int64 node ids; for an inner node any of its leaves is right, -1 leaves the image out.
         """
-        logits = self.adjusted(prediction.logits[self.taxonomy.leaf_level])
-        return {"classes": node_loss(logits, labels, self.taxonomy, self.label_smoothing)}
+        return {"classes": self.leaf_loss(self.adjusted(prediction.logits[self.taxonomy.leaf_level]), labels)}
 
     def frozen(self, phase: str, backbone: Backbone) -> Iterator[nn.Module]:
         """Iterate over the modules of head and backbone that stand still in one of the head's own phases."""
         return iter(())
 
+    def leaf_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the mean loss () of leaf logits (N, K) for labels (N,) int64, see `ClassLoss.of_nodes`."""
+        return self.losses[-1].of_nodes(logits, labels, self.taxonomy, self.label_smoothing)
+
     def level_loss(self, logits: Tensor, labels: Tensor, level: str) -> Tensor:
-        """Return the mean cross-entropy () of one level's own logits.
+        """Return the mean loss () of one level's own logits.
 
         Args:
             logits: (N, C) of the level.
@@ -124,7 +106,8 @@ class Head(nn.Module, ABC):
         """
         if level == self.taxonomy.leaf_level:
             logits = self.adjusted(logits)
-        return class_loss(logits, self.taxonomy.targets(labels, level), self.label_smoothing)
+        loss = self.losses[self.taxonomy.levels.index(level)]
+        return loss.of_targets(logits, self.taxonomy.targets(labels, level), self.label_smoothing)
 
     def adjusted(self, leaf_logits: Tensor) -> Tensor:
         """Return leaf logits (N, K); while training, the logit adjustment is added."""
@@ -135,7 +118,7 @@ class LevelHead(Head):
     """Pooling, dropout, one linear classifier per level.
 
     Args:
-        taxonomy, backbone, pooling, label_smoothing, prior_strength: see Head.
+        taxonomy, backbone, pooling, label_smoothing, prior_strength, loss: see Head.
         dropout: share of the embedding's entries dropped while training.
     """
 
@@ -147,8 +130,9 @@ class LevelHead(Head):
         label_smoothing: float = 0.0,
         prior_strength: float = 0.0,
         dropout: float = 0.0,
+        loss: LossFactory = CrossEntropy,
     ) -> None:
-        super().__init__(taxonomy, backbone, pooling, label_smoothing, prior_strength)
+        super().__init__(taxonomy, backbone, pooling, label_smoothing, prior_strength, loss)
         self.dropout = nn.Dropout(dropout)
         layers = [nn.Linear(self.pooling.out_features, taxonomy.size(level)) for level in taxonomy.levels]
         for layer in layers:
@@ -168,5 +152,5 @@ class LevelHead(Head):
         """Return the named terms, to be summed; labels (N,) int64 node ids."""
 
     def level_losses(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
-        """Return the cross-entropy () of each level by the level's name; see `level_loss`."""
+        """Return the loss () of each level by the level's name; see `level_loss`."""
         return {level: self.level_loss(prediction.logits[level], labels, level) for level in self.taxonomy.levels}

@@ -11,6 +11,8 @@ from fgvc.datatypes import Prediction
 from fgvc.methods.backbone import Backbone
 from fgvc.methods.features import Features
 from fgvc.methods.heads.base import Head, PoolingFactory
+from fgvc.methods.losses.base import LossFactory
+from fgvc.methods.losses.cross_entropy import CrossEntropy
 from fgvc.methods.pooling.native import NativePooling
 from fgvc.taxonomy.tree import Taxonomy
 
@@ -21,7 +23,7 @@ class CosineHead(Head):
     Spyros Gidaris, Nikos Komodakis, "Dynamic Few-Shot Visual Learning without Forgetting", CVPR 2018.
 
     Args:
-        taxonomy, backbone, pooling, label_smoothing, prior_strength: see Head.
+        taxonomy, backbone, pooling, label_smoothing, prior_strength, loss: see Head.
         scale: the factor on the cosine at the start of training.
         learn_scale: whether the factor is trained.
     """
@@ -35,8 +37,9 @@ class CosineHead(Head):
         prior_strength: float = 0.0,
         scale: float = 16.0,
         learn_scale: bool = True,
+        loss: LossFactory = CrossEntropy,
     ) -> None:
-        super().__init__(taxonomy, backbone, pooling, label_smoothing, prior_strength)
+        super().__init__(taxonomy, backbone, pooling, label_smoothing, prior_strength, loss=loss)
         self.weight = nn.Parameter(torch.empty(taxonomy.num_classes, self.pooling.out_features))
         nn.init.normal_(self.weight, std=0.01)
         self.scale = nn.Parameter(torch.tensor(float(scale)), requires_grad=learn_scale)

@@ -14,6 +14,8 @@ from fgvc.errors import UsageError
 from fgvc.methods.backbone import Backbone
 from fgvc.methods.features import Features
 from fgvc.methods.heads.base import Head, PoolingFactory
+from fgvc.methods.losses.base import LossFactory
+from fgvc.methods.losses.cross_entropy import CrossEntropy
 from fgvc.methods.pooling.native import NativePooling
 from fgvc.taxonomy.tree import Taxonomy
 
@@ -42,7 +44,7 @@ class FGNHead(Head):
     A training batch needs two images or more.
 
     Args:
-        taxonomy, backbone, pooling, label_smoothing, prior_strength: see Head; smoothing acts at every level.
+        taxonomy, backbone, pooling, label_smoothing, prior_strength, loss: see Head; smoothing acts at every level.
         width: W, numbers per level.
 
     Attributes:
@@ -60,8 +62,9 @@ class FGNHead(Head):
         label_smoothing: float = 0.0,
         prior_strength: float = 0.0,
         width: int = 200,
+        loss: LossFactory = CrossEntropy,
     ) -> None:
-        super().__init__(taxonomy, backbone, pooling, label_smoothing, prior_strength)
+        super().__init__(taxonomy, backbone, pooling, label_smoothing, prior_strength, loss=loss)
         if width < 1:
             raise UsageError(f"FGNHead: width {width}; give 1 or more numbers per level (usual: 200)")
         levels, pooled = taxonomy.levels, self.pooling.out_features

@@ -17,6 +17,8 @@ from fgvc.errors import UsageError
 from fgvc.methods.backbone import Backbone
 from fgvc.methods.features import Features
 from fgvc.methods.heads.base import Head, PoolingFactory
+from fgvc.methods.losses.base import LossFactory
+from fgvc.methods.losses.cross_entropy import CrossEntropy
 from fgvc.methods.pooling.native import NativePooling
 from fgvc.methods.targets import mean_of_known
 from fgvc.taxonomy.relatives import log_marginal, parents
@@ -83,7 +85,7 @@ class HAFHead(Head):
     tieredImageNet; its pairs are neighbours of the shuffled batch, repeated until there are 256.
 
     Args:
-        taxonomy, backbone, pooling, label_smoothing, prior_strength: see Head.
+        taxonomy, backbone, pooling, label_smoothing, prior_strength, loss: see Head.
         width: D.
         margin: divergence from which on two images of different coarse classes cost nothing.
         consistency_weight: of `disagreement`, summed over the levels above the leaves; needs no label.
@@ -109,8 +111,9 @@ class HAFHead(Head):
         consistency_weight: float = 1.0,
         margin_weight: float = 1.0,
         geometry_weight: float = 1.0,
+        loss: LossFactory = CrossEntropy,
     ) -> None:
-        super().__init__(taxonomy, backbone, pooling, label_smoothing, prior_strength)
+        super().__init__(taxonomy, backbone, pooling, label_smoothing, prior_strength, loss=loss)
         if width < 1:
             raise UsageError(f"HAFHead: width {width}; give 1 or more (usual: 600)")
         weights = {"consistency": consistency_weight, "margin": margin_weight, "geometry": geometry_weight}

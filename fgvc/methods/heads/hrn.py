@@ -19,6 +19,8 @@ from fgvc.errors import UsageError
 from fgvc.methods.backbone import Backbone
 from fgvc.methods.features import Features
 from fgvc.methods.heads.base import Head, PoolingFactory
+from fgvc.methods.losses.base import LossFactory
+from fgvc.methods.losses.cross_entropy import CrossEntropy
 from fgvc.methods.pooling.average import AveragePooling
 from fgvc.methods.targets import mean_of_known, scores_of
 from fgvc.taxonomy.relatives import log_marginal, parents
@@ -82,7 +84,7 @@ class HRNHead(Head):
     with one node is a state of the tree like any other ("a bird, but of no order"), so it changes the probabilities.
 
     Args:
-        taxonomy, backbone, pooling, label_smoothing, prior_strength: see Head; both act on the softmax classifier.
+        taxonomy, backbone, pooling, label_smoothing, prior_strength, loss: see Head; of the softmax classifier.
         width: channels and features between the layers of a branch.
         embedding_width: D, the width of a branch's output.
         sigmoid_scores: squeeze the scores into 0 .. 1 before the tree, as the published code does. Then the best score
@@ -109,8 +111,9 @@ class HRNHead(Head):
         width: int = 256,
         embedding_width: int = 512,
         sigmoid_scores: bool = False,
+        loss: LossFactory = CrossEntropy,
     ) -> None:
-        super().__init__(taxonomy, backbone, pooling, label_smoothing, prior_strength)
+        super().__init__(taxonomy, backbone, pooling, label_smoothing, prior_strength, loss=loss)
         for name, number in (("width", width), ("embedding_width", embedding_width)):
             if number < 1:
                 raise UsageError(f"HRNHead: {name} {number}; give 1 or more (usual: 256 to 512)")

@@ -16,6 +16,8 @@ from fgvc.errors import UsageError
 from fgvc.methods.backbone import Backbone
 from fgvc.methods.features import Features
 from fgvc.methods.heads.base import Head, PoolingFactory
+from fgvc.methods.losses.base import LossFactory
+from fgvc.methods.losses.cross_entropy import CrossEntropy
 from fgvc.methods.module_list import ModuleListOf
 from fgvc.methods.pooling.base import Pooling
 from fgvc.methods.pooling.native import NativePooling
@@ -124,7 +126,7 @@ class HSEHead(Head):
     still; the trunk learns in `level1`.
 
     Args:
-        taxonomy, backbone, label_smoothing, prior_strength: see Head.
+        taxonomy, backbone, label_smoothing, prior_strength, loss: see Head.
         pooling: of each branch.
         embedding_width: E; 1024 in the paper's code.
         guide_width: width of the hidden layer between map and attention; 1024 in the paper's code.
@@ -150,8 +152,9 @@ class HSEHead(Head):
         use_parents: bool = True,
         regularisation: float = 1.0,
         temperature: float = 4.0,
+        loss: LossFactory = CrossEntropy,
     ) -> None:
-        super().__init__(taxonomy, backbone, pooling, label_smoothing, prior_strength)
+        super().__init__(taxonomy, backbone, pooling, label_smoothing, prior_strength, loss=loss)
         if min(embedding_width, guide_width) < 1 or regularisation < 0 or temperature <= 0:
             raise UsageError(
                 f"HSEHead: embedding_width {embedding_width} and guide_width {guide_width} must be 1 or more, "

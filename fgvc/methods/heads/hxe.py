@@ -62,7 +62,7 @@ class HXEHead(LinearHead):
 
     Args:
         taxonomy, backbone, pooling, prior_strength: see Head.
-        label_smoothing: share of the plain cross-entropy against the uniform distribution, as in `node_loss`.
+        label_smoothing: share of the plain cross-entropy against the uniform distribution, as in `Head`.
         dropout: see LinearHead.
         alpha: how fast the weight falls with the depth; published runs use 0.1 to 0.5.
 

@@ -9,6 +9,8 @@ from fgvc.datatypes import Prediction
 from fgvc.methods.backbone import Backbone
 from fgvc.methods.features import Features
 from fgvc.methods.heads.base import Head, PoolingFactory
+from fgvc.methods.losses.base import LossFactory
+from fgvc.methods.losses.cross_entropy import CrossEntropy
 from fgvc.methods.pooling.native import NativePooling
 from fgvc.taxonomy.tree import Taxonomy
 
@@ -17,7 +19,7 @@ class LinearHead(Head):
     """Pooling, dropout, one linear layer over the leaves.
 
     Args:
-        taxonomy, backbone, pooling, label_smoothing, prior_strength: see Head.
+        taxonomy, backbone, pooling, label_smoothing, prior_strength, loss: see Head.
         dropout: share of the embedding's entries dropped while training.
     """
 
@@ -29,8 +31,9 @@ class LinearHead(Head):
         label_smoothing: float = 0.0,
         prior_strength: float = 0.0,
         dropout: float = 0.0,
+        loss: LossFactory = CrossEntropy,
     ) -> None:
-        super().__init__(taxonomy, backbone, pooling, label_smoothing, prior_strength)
+        super().__init__(taxonomy, backbone, pooling, label_smoothing, prior_strength, loss=loss)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(self.pooling.out_features, taxonomy.num_classes)
         nn.init.normal_(self.classifier.weight, std=0.01)

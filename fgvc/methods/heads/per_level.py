@@ -6,6 +6,8 @@ from fgvc.datatypes import Prediction
 from fgvc.errors import UsageError
 from fgvc.methods.backbone import Backbone
 from fgvc.methods.heads.base import LevelHead, PoolingFactory
+from fgvc.methods.losses.base import LossFactory
+from fgvc.methods.losses.cross_entropy import CrossEntropy
 from fgvc.methods.pooling.native import NativePooling
 from fgvc.taxonomy.tree import Taxonomy
 
@@ -17,7 +19,7 @@ class PerLevelHead(LevelHead):
     level it is LinearHead.
 
     Args:
-        taxonomy, backbone, pooling, label_smoothing, prior_strength: see Head; the last acts on the leaf level.
+        taxonomy, backbone, pooling, label_smoothing, prior_strength, loss: see Head; the last acts on the leaf level.
         dropout: share of the embedding's entries dropped while training.
         level_weights: L factors on the levels' losses, coarse to fine; None for 1 each.
 
@@ -34,8 +36,9 @@ class PerLevelHead(LevelHead):
         prior_strength: float = 0.0,
         dropout: float = 0.0,
         level_weights: list[float] | None = None,
+        loss: LossFactory = CrossEntropy,
     ) -> None:
-        super().__init__(taxonomy, backbone, pooling, label_smoothing, prior_strength, dropout)
+        super().__init__(taxonomy, backbone, pooling, label_smoothing, prior_strength, dropout, loss=loss)
         weights = [1.0] * len(taxonomy.levels) if level_weights is None else level_weights
         if len(weights) != len(taxonomy.levels) or min(weights) < 0:
             raise UsageError(

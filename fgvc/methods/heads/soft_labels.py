@@ -9,8 +9,9 @@ from torch.nn.functional import cross_entropy
 from fgvc.datatypes import Prediction
 from fgvc.errors import UsageError
 from fgvc.methods.backbone import Backbone
-from fgvc.methods.heads.base import PoolingFactory, node_loss
+from fgvc.methods.heads.base import PoolingFactory
 from fgvc.methods.heads.linear import LinearHead
+from fgvc.methods.losses.cross_entropy import node_loss
 from fgvc.methods.pooling.native import NativePooling
 from fgvc.taxonomy.relatives import heights
 from fgvc.taxonomy.tree import Taxonomy

@@ -10,6 +10,8 @@ from fgvc.datatypes import Prediction
 from fgvc.errors import UsageError
 from fgvc.methods.backbone import Backbone
 from fgvc.methods.heads.base import LevelHead, PoolingFactory
+from fgvc.methods.losses.base import LossFactory
+from fgvc.methods.losses.cross_entropy import CrossEntropy
 from fgvc.methods.pooling.native import NativePooling
 from fgvc.taxonomy.tree import Taxonomy
 
@@ -46,7 +48,7 @@ class TreePathHead(LevelHead):
 
     Args:
         taxonomy, backbone, pooling, prior_strength: see Head; the last acts on the leaf level.
-        label_smoothing: of the levels' cross-entropies; the target of the path is not smoothed.
+        label_smoothing, loss: of the levels; the target of the path is not smoothed, and its loss is the KL.
         dropout: share of the embedding's entries dropped while training.
         path_weight: factor on the tree-path KL; 0 gives PerLevelHead.
 
@@ -63,8 +65,9 @@ class TreePathHead(LevelHead):
         prior_strength: float = 0.0,
         dropout: float = 0.0,
         path_weight: float = 1.0,
+        loss: LossFactory = CrossEntropy,
     ) -> None:
-        super().__init__(taxonomy, backbone, pooling, label_smoothing, prior_strength, dropout)
+        super().__init__(taxonomy, backbone, pooling, label_smoothing, prior_strength, dropout, loss=loss)
         if not path_weight >= 0:
             raise UsageError(f"TreePathHead: path_weight {path_weight}; it must not be negative (usual: 1)")
         self.path_weight = path_weight

@@ -14,6 +14,7 @@ from fgvc.errors import UsageError, did_you_mean
 from fgvc.methods.backbone import Backbone
 from fgvc.methods.heads.base import Head
 from fgvc.methods.last_stage import LastStage
+from fgvc.methods.losses.base import ClassLoss
 from fgvc.methods.own_head import OwnHead
 from fgvc.taxonomy.tree import Taxonomy
 
@@ -141,6 +142,19 @@ class Recognizer(nn.Module, ABC):
             parameter.requires_grad_(False)
         self.train(self.training)
 
+    def begin_epoch(self, epoch: int) -> None:
+        """Tell the losses how many epochs of the training are over; called before each batch, after a stop too."""
+        for loss in self.losses():
+            loss.epoch = epoch
+
+    def set_class_counts(self, counts: Tensor) -> None:
+        """Tell heads and losses the number of training images per leaf, (K,)."""
+        for head in self.all_heads():
+            head.set_class_counts(counts)
+        for part in self.children():
+            if isinstance(part, ClassLoss):
+                part.set_class_counts(counts)
+
     def check_phase(self, phase: str) -> None:
         """Raise UsageError for a phase that neither the recognizer nor one of its heads knows."""
         phases = [*self.phases, *dict.fromkeys(own for head in self.all_heads() for own in head.phases)]
@@ -168,6 +182,10 @@ class Recognizer(nn.Module, ABC):
         yield from self.last_stages()
         heads = (module.net for module in self.modules() if isinstance(module, OwnHead))
         yield from (head for head in heads if any(True for _ in head.parameters()))
+
+    def losses(self) -> Iterator[ClassLoss]:
+        """Iterate over the losses inside, of heads and of its own."""
+        return (module for module in self.modules() if isinstance(module, ClassLoss))
 
     def all_heads(self) -> Iterator[Head]:
         """Iterate over the heads inside."""

@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 from fgvc.datatypes import Prediction
 from fgvc.errors import UsageError
 from fgvc.methods.few_shot.base import ClassifierFactory, Episode
-from fgvc.methods.heads.base import node_loss
+from fgvc.methods.losses.cross_entropy import node_loss
 from fgvc.methods.recognizers.base import Recognizer
 from fgvc.taxonomy.tree import Taxonomy
 

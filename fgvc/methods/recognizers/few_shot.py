@@ -15,7 +15,8 @@ from fgvc.images.regions import downscale
 from fgvc.methods.backbone import Backbone
 from fgvc.methods.few_shot.base import ClassifierFactory, Episode
 from fgvc.methods.few_shot.prototypes import PrototypeClassifier
-from fgvc.methods.heads.base import PoolingFactory, node_loss
+from fgvc.methods.heads.base import PoolingFactory
+from fgvc.methods.losses.cross_entropy import node_loss
 from fgvc.methods.pooling.base import Pooling
 from fgvc.methods.pooling.native import NativePooling
 from fgvc.methods.recognizers.base import BackboneFactory, Recognizer

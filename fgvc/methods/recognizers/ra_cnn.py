@@ -19,7 +19,7 @@ from fgvc.methods.attention.apn import APN
 from fgvc.methods.attention.base import Attention, AttentionFactory
 from fgvc.methods.attention.objectives import evidence, ranking_loss
 from fgvc.methods.backbone import Backbone
-from fgvc.methods.heads.base import Head, node_loss
+from fgvc.methods.heads.base import Head
 from fgvc.methods.heads.linear import LinearHead
 from fgvc.methods.module_list import ModuleListOf
 from fgvc.methods.recognizers.base import (
@@ -270,7 +270,7 @@ class RACNN(Recognizer):
             head, logits = self.scales[0].head, prediction.views["fused"].logits[self.taxonomy.leaf_level]
             # Not head.adjusted: the first scale may stand still while the fusion learns.
             logits = logits + head.log_prior if self.training else logits
-            terms["fused_classes"] = node_loss(logits, labels, self.taxonomy, head.label_smoothing)
+            terms["fused_classes"] = head.leaf_loss(logits, labels)
         return terms
 
     def _rank_terms(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:

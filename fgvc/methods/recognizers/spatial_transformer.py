@@ -16,7 +16,9 @@ from fgvc.datatypes import Prediction
 from fgvc.errors import UsageError
 from fgvc.images.regions import bounded_boxes, crop_and_resize, downscale
 from fgvc.methods.backbone import Backbone
-from fgvc.methods.heads.base import PoolingFactory, node_loss
+from fgvc.methods.heads.base import PoolingFactory
+from fgvc.methods.losses.base import LossFactory, make_losses
+from fgvc.methods.losses.cross_entropy import CrossEntropy
 from fgvc.methods.module_list import ModuleListOf
 from fgvc.methods.pooling.base import Pooling
 from fgvc.methods.pooling.native import NativePooling
@@ -95,7 +97,7 @@ class SpatialTransformer(Recognizer):
         share_backbone: whether one backbone reads all crops, or each has its own, as published.
         share_localiser: whether the localiser reads the map of the first crop's backbone, or has its own, as published.
         localiser_lr_ratio: see above.
-        label_smoothing: see `class_loss`.
+        label_smoothing, loss: see Head.
 
     Raises:
         UsageError: sides or positions that do not fit.
@@ -123,6 +125,7 @@ class SpatialTransformer(Recognizer):
         share_localiser: bool = False,
         localiser_lr_ratio: float = 0.01,
         label_smoothing: float = 0.0,
+        loss: LossFactory = CrossEntropy,
     ) -> None:
         super().__init__(taxonomy, image_size)
         _check_sides(num_crops, side, (side_min, side_max) if learn_scale else None, localiser_lr_ratio)
@@ -132,6 +135,7 @@ class SpatialTransformer(Recognizer):
         self.crop_size, self.ratio, self.label_smoothing = crop_size or image_size, localiser_lr_ratio, label_smoothing
         self.register_buffer("start", raw_boxes(centres, side, self.side_min, self.side_max))
         self.start: Tensor
+        (self.class_loss,) = make_losses(loss, [taxonomy.num_classes], label_smoothing, type(self).__name__)
         self.trunks: ModuleListOf[Backbone] = ModuleListOf(
             backbone(self.crop_size) for _ in range(1 if share_backbone else num_crops)
         )
@@ -155,9 +159,9 @@ class SpatialTransformer(Recognizer):
         return Prediction({self.taxonomy.leaf_level: self.classifier(embedding)}, embedding, boxes)
 
     def loss(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
-        """Return the cross-entropy; labels (N,) int64 node ids."""
+        """Return the loss of the classes; labels (N,) int64 node ids."""
         logits = prediction.logits[self.taxonomy.leaf_level]
-        return {"classes": node_loss(logits, labels, self.taxonomy, self.label_smoothing)}
+        return {"classes": self.class_loss.of_nodes(logits, labels, self.taxonomy, self.label_smoothing)}
 
     def measures(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
         """Return `moved` (): the mean distance of the centres from their start, in sides of the image."""

@@ -14,7 +14,8 @@ from fgvc.datatypes import Prediction
 from fgvc.errors import UsageError
 from fgvc.images.regions import boxes_of_masks, crop_and_resize, downscale, whole
 from fgvc.methods.backbone import Backbone
-from fgvc.methods.heads.base import node_loss
+from fgvc.methods.losses.base import LossFactory, make_losses
+from fgvc.methods.losses.cross_entropy import CrossEntropy
 from fgvc.methods.pooling.bap import BAPPooling, bilinear_attention
 from fgvc.methods.recognizers.base import BackboneFactory, Recognizer, mean_probability
 from fgvc.methods.targets import mean_of_known
@@ -122,7 +123,7 @@ class WSDAN(Recognizer):
         counterfactual: also classify by the difference to random attention.
         centre_weight: weight of the squared distance between the image's embedding and the centre of its class.
         centre_rate: beta, see `move_centres`.
-        label_smoothing: see `node_loss`.
+        label_smoothing, loss: see Head; they act on each view and on the effect.
 
     Raises:
         UsageError: a threshold outside 0 <= low <= high < 1, a negative setting, no attention map.
@@ -144,6 +145,7 @@ class WSDAN(Recognizer):
         centre_weight: float = 1.0,
         centre_rate: float = 0.05,
         label_smoothing: float = 0.0,
+        loss: LossFactory = CrossEntropy,
     ) -> None:
         super().__init__(taxonomy, image_size)
         _check_threshold("crop_threshold", *crop_threshold)
@@ -156,6 +158,7 @@ class WSDAN(Recognizer):
         self.answer_threshold, self.answer_padding = answer_threshold, answer_padding
         self.counterfactual, self.label_smoothing = counterfactual, label_smoothing
         self.centre_weight, self.centre_rate = centre_weight, centre_rate
+        (self.class_loss,) = make_losses(loss, [taxonomy.num_classes], label_smoothing, type(self).__name__)
         self.backbone = backbone(image_size)
         self.pooling = BAPPooling(self.backbone.channels, num_attentions)
         self.classifier = nn.Linear(self.pooling.out_features, taxonomy.num_classes, bias=False)
@@ -183,7 +186,7 @@ class WSDAN(Recognizer):
         targets = self.taxonomy.targets(labels, level)
 
         def cost(logits: Tensor) -> Tensor:
-            return node_loss(logits, labels, self.taxonomy, self.label_smoothing) / len(views)
+            return self.class_loss.of_nodes(logits, labels, self.taxonomy, self.label_smoothing) / len(views)
 
         terms = {name: cost(view.logits[level]) for name, view in views.items()}
         effects = [view.effect for view in views.values() if isinstance(view, Attended) and view.effect is not None]

@@ -5,8 +5,8 @@ import torch
 from fakes.tiny_model import TAXONOMY
 
 from fgvc.datatypes import Prediction
-from fgvc.methods.heads.base import class_loss, node_loss
 from fgvc.methods.heads.linear import LinearHead
+from fgvc.methods.losses.cross_entropy import class_loss, node_loss
 from tests.fakes.plain_trunk import Channels
 
 
