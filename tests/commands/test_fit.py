@@ -26,6 +26,15 @@ KINDS = {
     "averaged": ["--ema", "0.9", "--model.mixup", "0.4", "--trainer.gradient_clip_val", "1"],
     "accumulated": ["--trainer.accumulate_grad_batches", "2", "--data.balance", "class_balanced"],
     "phases": ["--phases", "[{name: head, epochs: 1, lr: 0.01}, {name: all, epochs: 1}]", "--cycle_phases", "true"],
+    "retrained": [
+        "--phases",
+        "[{name: all, epochs: 1}, {name: head, epochs: 2, balance: effective_number, new_classifiers: true}]",
+    ],
+    "reweighted": [
+        "--model.recognizer.init_args.head", "LinearHead", "--model.recognizer.init_args.head.init_args.loss", "LDAM",
+        "--phases", "[{name: all, epochs: 2}, {name: all, epochs: 1, reweight: true}]",
+        "--data.long_tail", "{most: 7, least: 6}",
+    ],
     "drawn": [
         "--data.stages", "stages.csv", "--phases",
         "[{name: all, epochs: 1, subsets: [clean], balance: sqrt}, {name: all, epochs: 1, subsets: 2}, "
