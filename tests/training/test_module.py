@@ -638,7 +638,7 @@ def test_new_classifiers_are_those_of_a_start_and_the_optimizer_forgets_the_old_
     module.start_classifiers()
     first = head.weight.detach().clone()
     assert head.bias.eq(0).all() and torch.equal(other.weight, before)
-    assert abs(float(first.std()) - 0.01) < 0.002 and abs(float(first.mean())) < 0.001
+    assert abs(float(first.std()) - 0.01) < 0.002 and abs(float(first.mean())) < 0.003
     assert head.weight not in optimizer.state and head.bias not in optimizer.state and other.weight in optimizer.state
     module.start_classifiers()
     assert torch.equal(head.weight, first)  # a function of seed and epoch
