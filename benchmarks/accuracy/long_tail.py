@@ -2,9 +2,9 @@
 
 The training photographs of CUB are thinned to an exponential profile, for each seed to another one: which class is how
 frequent is drawn. A linear classifier (a cosine classifier for LDAM) of the features that `fgvc embed` computed is
-trained by the training module of `fgvc fit`, as any run whose network stands still. The rate of either classifier, and
-the beta of each method, are chosen on the held-out photographs, of which all classes have equally many; what is chosen
-is scored on the test split.
+trained in a plain loop with the samplers, heads, losses and rates of `fgvc fit`. The rate of either classifier, and the
+beta of each method, are chosen on the held-out photographs, of which all classes have equally many; what is chosen is
+scored on the test split.
 
     python -m benchmarks.accuracy.long_tail --features features/cub --root $CUB
 """
@@ -17,28 +17,26 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
 from benchmarks.machine import hardware
-from fgvc.config import quiet
 from fgvc.data.datamodule import FineGrainedData
 from fgvc.data.long_tail import LongTail
-from fgvc.data.samplers import Balance
+from fgvc.data.samplers import Balance, TrainSampler
 from fgvc.data.sources.base import DataSource
 from fgvc.data.sources.cub import CUB
 from fgvc.data.transforms import Augmentation
 from fgvc.features.folder import FeatureFolder, open_features
 from fgvc.methods.backbone import Backbone
+from fgvc.methods.heads.base import start_rows
 from fgvc.methods.heads.cosine import CosineHead
 from fgvc.methods.heads.linear import LinearHead
 from fgvc.methods.losses.ldam import LDAM
 from fgvc.methods.losses.weighted_cross_entropy import WeightedCrossEntropy
 from fgvc.methods.recognizers.whole_image import WholeImage
-from fgvc.training.callbacks.phases import Phase, PhaseSchedule
 from fgvc.training.metrics.accuracy import HierarchyMetrics
-from fgvc.training.module import FineGrainedModule
+from fgvc.training.optimizers import warmup_cosine
 from fgvc.training.tau_norm import best_tau, leaf_rows, rescale, try_taus
 
 MEASURES = ("top1", "many", "medium", "few")
@@ -121,10 +119,11 @@ class Reached(NamedTuple):
 class Tail:
     """Thinned data, and what the network says of them.
 
-    data: knows the vectors of train and val; val, test: the vectors and labels.
+    train, val, test: vectors and labels; counts: (K,) training photographs of each class.
     """
 
     data: FineGrainedData
+    train: Vectors
     val: Vectors
     test: Vectors
     counts: Tensor = field(init=False)
@@ -140,20 +139,20 @@ def by_path(folder: FeatureFolder) -> dict[str, np.ndarray[Any, Any]]:
     return {path: row for part in parts for path, row in zip(part.paths, part.features, strict=True)}
 
 
-def tail_of(source: DataSource, known: Mapping[str, Any], plan: LongTail, balance: Balance, beta: float) -> Tail:
+def tail_of(
+    source: DataSource, known: Mapping[str, Any], plan: LongTail, balance: Balance, beta: float, batch_size: int = 64
+) -> Tail:
     """Return the data of a plan; its seed also orders the batches, and cuts off the photographs that choose."""
     data = FineGrainedData(
-        source, batch_size=64, num_workers=0, balance=balance, balance_beta=beta, augmentation=Augmentation(off=True),
-        long_tail=plan, seed=plan.seed, split_seed=plan.seed,
+        source, batch_size=batch_size, num_workers=0, balance=balance, balance_beta=beta, long_tail=plan,
+        augmentation=Augmentation(off=True), seed=plan.seed, split_seed=plan.seed,
     )  # fmt: skip
     found = {}
     for split in ("train", "val", "test"):
         records = data.records(split)
         rows = np.stack([known[records.relative_path(i)] for i in range(len(records))]).astype(np.float32)
         found[split] = Vectors(torch.from_numpy(rows), torch.from_numpy(records.labels).long())
-    for split in ("train", "val"):
-        data.remember(split, found[split].features)
-    return Tail(data, found["val"], found["test"])
+    return Tail(data, **found)
 
 
 def given(backbone: Backbone, _: int) -> Backbone:
@@ -161,47 +160,64 @@ def given(backbone: Backbone, _: int) -> Backbone:
     return backbone
 
 
-def train(tail: Tail, backbone: Backbone, method: Method, beta: float, rate: float, epochs: int) -> Any:
-    """Train a head on the vectors, and return the training module; the backbone is never asked."""
-    seed, last = tail.data.seed, method.last
-    torch.manual_seed(seed)
-    recognizer = partial(WholeImage, backbone=partial(given, backbone), head=method.head(beta))
-    module = FineGrainedModule(
-        recognizer, tail.data.taxonomy, tail.counts, lr=rate, head_lr_ratio=1.0, channels_last=False, seed=seed
-    )
-    second = round(LAST * epochs) if last is not None else 0
-    phases = [Phase("head", epochs - second)]
-    if last is not None:
-        phases.append(Phase("head", second, lr=rate * method.faster, **last))
-    trainer = pl.Trainer(
-        max_epochs=epochs, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, limit_val_batches=0, use_distributed_sampler=False,
-        callbacks=[PhaseSchedule(phases)],
-    )  # fmt: skip
-    trainer.fit(module, datamodule=tail.data)
-    return module.eval()
+def train(tail: Tail, backbone: Backbone, method: Method, beta: float, rate: float, epochs: int) -> WholeImage:
+    """Train a head on the vectors; the backbone is never asked."""
+    data, last = tail.data, method.last or {}
+    torch.manual_seed(data.seed)
+    recognizer = WholeImage(data.taxonomy, 224, partial(given, backbone), method.head(beta))
+    recognizer.set_class_counts(tail.counts)
+    recognizer.enter("head")
+    recognizer.train()
+    samplers = [
+        TrainSampler(tail.train.labels.int().numpy(), balance, data.seed, beta=beta)
+        for balance in (data.balance, last.get("balance", data.balance))
+    ]
+    per_epoch = len(samplers[0]) // data.batch_size
+    first = epochs - (round(LAST * epochs) if method.last else 0)
+    parameters = [one for one in recognizer.parameters() if one.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, weight_decay=0.05)
+    for epoch in range(epochs):
+        is_last = epoch >= first
+        if is_last and last.get("reweight"):
+            recognizer.reweight(True)
+        if epoch == first and last.get("new_classifiers"):
+            for weight, bias in recognizer.classifiers():
+                start_rows(weight, bias)
+            optimizer = torch.optim.AdamW(parameters, weight_decay=0.05)
+        samplers[is_last].set_epoch(epoch)
+        order = torch.tensor([index for _, index in samplers[is_last]])
+        for step, rows in enumerate(order.split(data.batch_size)[:per_epoch]):
+            factor = warmup_cosine(epoch * per_epoch + step, epochs * per_epoch, per_epoch)
+            optimizer.param_groups[0]["lr"] = rate * factor * (method.faster if is_last else 1)
+            prediction = recognizer(tail.train.features[rows])
+            loss = sum(recognizer.loss(prediction, tail.train.labels[rows]).values())
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[union-attr]
+            optimizer.step()
+    recognizer.eval()
+    return recognizer
 
 
 @torch.inference_mode()
-def scores(module: Any, vectors: Vectors, counts: Tensor) -> dict[str, float]:
+def scores(recognizer: WholeImage, vectors: Vectors, counts: Tensor) -> dict[str, float]:
     """Return the measures of the finest level."""
-    taxonomy = module.taxonomy
+    taxonomy = recognizer.taxonomy
     metrics = HierarchyMetrics(taxonomy, class_counts=counts)
-    metrics.update(taxonomy.complete(module.recognizer(vectors.features).logits), vectors.labels)
+    metrics.update(taxonomy.complete(recognizer(vectors.features).logits), vectors.labels)
     found = metrics.compute()
     return {name: float(found[f"{taxonomy.leaf_level}/{name}"]) for name in MEASURES}
 
 
 def reach(method: Method, tail: Tail, backbone: Backbone, beta: float, rate: float, epochs: int) -> Reached:
     """Train with one rate and beta, and score."""
-    module = train(tail, backbone, method, beta, rate, epochs)
+    recognizer = train(tail, backbone, method, beta, rate, epochs)
     tau = None
     if method.tau:
         with torch.inference_mode():
-            logits = module.recognizer(tail.val.features).logits[tail.data.taxonomy.leaf_level]
-        tau = best_tau(try_taus(logits, tail.val.labels, *leaf_rows(module.recognizer))).tau
-        rescale(module.recognizer, tau)
-    return Reached(scores(module, tail.val, tail.counts)["top1"], scores(module, tail.test, tail.counts), tau)
+            logits = recognizer(tail.val.features).logits[tail.data.taxonomy.leaf_level]
+        tau = best_tau(try_taus(logits, tail.val.labels, *leaf_rows(recognizer))).tau
+        rescale(recognizer, tau)
+    return Reached(scores(recognizer, tail.val, tail.counts)["top1"], scores(recognizer, tail.test, tail.counts), tau)
 
 
 def compare(
@@ -214,8 +230,8 @@ def compare(
         mine = [rates[method.control]] if method.control in rates else options.rates
         for beta, rate in itertools.product(method.betas, mine):
             tails = (
-                tail_of(source, known, LongTail(options.most, options.least, seed), method.balance, beta)
-                for seed in options.seeds
+                tail_of(source, known, plan, method.balance, beta, options.batch_size)
+                for plan in (LongTail(options.most, options.least, seed) for seed in options.seeds)
             )
             reached = [reach(method, tail, backbone, beta, rate, options.epochs) for tail in tails]
             val = float(np.mean([one.val for one in reached]))
@@ -252,16 +268,16 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--least", type=int, default=2)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--rates", type=float, nargs="+", default=[0.001, 0.003, 0.01])
+    parser.add_argument("--batch_size", type=int, default=64)
     parser.add_argument("--epochs", type=int, default=20)
     options = parser.parse_args(words)
-    quiet.libraries()
     torch.set_num_threads(1)
     folder = open_features(options.features)
     print("| method | all | many | medium | few | all, over plain | few, over plain | chosen on val |")
     print("|---|---|---|---|---|---|---|---|")
     backbone = Backbone(224, folder.description["model"], "none")
     plain: list[Reached] = []
-    for method, reached, rate, beta in compare(CUB(options.root), by_path(folder), backbone, options):
+    for method, reached, rate, beta in compare(CUB(options.root, tree="flat"), by_path(folder), backbone, options):
         plain = plain or reached
         print(row(method, reached, rate, beta, plain), flush=True)
     print(hardware())
