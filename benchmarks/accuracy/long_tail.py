@@ -267,7 +267,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--most", type=int, default=20)
     parser.add_argument("--least", type=int, default=2)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--rates", type=float, nargs="+", default=[0.001, 0.003, 0.01])
+    parser.add_argument("--rates", type=float, nargs="+", default=[0.0003, 0.001, 0.003, 0.01, 0.03])
     parser.add_argument("--batch_size", type=int, default=64)
     parser.add_argument("--epochs", type=int, default=20)
     options = parser.parse_args(words)
