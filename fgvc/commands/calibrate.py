@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from fgvc.confidence.intervals import precision_interval
@@ -13,11 +15,14 @@ from fgvc.config.words import of_run
 from fgvc.errors import UsageError
 from fgvc.files import run_folder
 from fgvc.files.lines import tell
-from fgvc.model_file.model import load, save
+from fgvc.model_file.model import Model, load, save
 from fgvc.taxonomy.readouts import lineage_log_probs
 from fgvc.taxonomy.relatives import lineage_correct, lineage_scores
 from fgvc.taxonomy.tree import Taxonomy
 from fgvc.training.calibration import calibrate, calibrate_model, collected, halves
+from fgvc.training.checkpoints import load_weights
+from fgvc.training.tau_norm import best_tau, leaf_rows, rescale, try_taus
+from fgvc.training.tau_norm import told as tau_told
 
 HEADER = f"{'asked':>6} {'needs':>7} {'answered':>9} {'depth':>11} {'right':>8}   95 % interval"
 
@@ -48,6 +53,8 @@ def main(argv: list[str]) -> int:
         raise UsageError(f"{run}: the model knows other classes than the data; calibrate it on data with its classes")
     cli.build_trainer()
     device = cli.trainer.strategy.root_device
+    if asked.tau_norm:
+        _normalise(model, cli.datamodule, asked.split, run, device)
     tell(calibrate_model(model, cli.datamodule, asked.split, device).rstrip("\n"))
     assert model.vouching is not None
     path = save(model, run / run_folder.MODEL)
@@ -66,6 +73,23 @@ def main(argv: list[str]) -> int:
         print(line)
     tell(f"model: {path}")
     return 0
+
+
+def _normalise(model: Model, datamodule: Any, split: str, run: Path, device: torch.device) -> None:
+    """Rescale the rows of the classifier as the run has trained it, by the tau that is best on a split.
+
+    Raises:
+        UsageError: a model that has no such classifier, or whose rows were rescaled and whose checkpoint is gone.
+    """
+    if "tau_norm" in model.provenance:  # rescaled before: begin with what was trained
+        load_weights(model.recognizer, run_folder.checkpoint(run))
+    weight, bias = leaf_rows(model.recognizer)
+    logits, labels = collected(model.recognizer, datamodule, split, device)
+    tried = try_taus(logits[model.taxonomy.leaf_level], labels, weight, bias)
+    best = best_tau(tried)
+    rescale(model.recognizer, best.tau)
+    model.provenance["tau_norm"] = {"tau": best.tau, "split": split, "tried": [list(one) for one in tried]}
+    tell(tau_told(tried, len(labels), split))
 
 
 def table(
@@ -121,6 +145,12 @@ def _parser() -> OneLineParser:
     )
     parser.add_argument("run", metavar="RUN", type=Path, help="a run folder")
     parser.add_argument("--split", default="val", help="the images to calibrate on (default: val)")
+    parser.add_argument(
+        "--tau_norm",
+        action="store_true",
+        help="before that, shorten the long rows of the classifier, which frequent classes have, by a power of their "
+        "length that is chosen by the mean accuracy of the classes",
+    )
     parser.add_argument(
         "--precision", type=float, nargs="+", default=list(PRECISIONS), help="shares of right answers to show"
     )

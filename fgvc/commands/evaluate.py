@@ -2,6 +2,9 @@
 
 import json
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from fgvc.config.other_data import asked_for
 from fgvc.config.run_cli import RunCLI
@@ -106,6 +109,19 @@ def _tell(cli: RunCLI, command: str, values: dict[str, float], folder: Path | No
     print_summary(f"{title}, {episodes.kind(split)}" if episodes else title, values, f"{split}/")
 
 
+def _training_images(data: Any) -> dict[str, list[int]]:
+    """Return level -> training images of its classes; empty where the data have none, as data to test on."""
+    counts, taxonomy = data.class_counts, data.taxonomy
+    if not bool(counts.any()):
+        return {}
+    leaves = torch.arange(taxonomy.num_classes)
+    places = ((level, taxonomy.targets(leaves, level)) for level in taxonomy.levels)
+    return {
+        level: torch.zeros(taxonomy.size(level), dtype=counts.dtype).index_add(0, place, counts).tolist()
+        for level, place in places
+    }
+
+
 def _tell_tables(cli: RunCLI, answers: Answers, folder: Path, of_run: bool) -> None:
     """Write the tables of classes and the report, and say where they lie and which classes were not tested."""
     taxonomy = cli.datamodule.taxonomy
@@ -116,7 +132,7 @@ def _tell_tables(cli: RunCLI, answers: Answers, folder: Path, of_run: bool) -> N
         leaf = f"{len(missing)} of {taxonomy.num_classes} classes of level {taxonomy.leaf_level}"
         tell(f"{leaf} have no test image and count in no mean over classes: {names}")
     tell(f"every answer: {folder / run_folder.ANSWERS}")
-    per_class, pairs = write_tables(folder, answers, classes)
+    per_class, pairs = write_tables(folder, answers, classes, _training_images(cli.datamodule))
     tell(f"every class:  {per_class} (precision, recall, F1), {pairs} (confusion matrix)")
     if of_run:
         tell(f"to look at:   {write_page(folder)}")

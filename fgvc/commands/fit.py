@@ -8,6 +8,7 @@ from fgvc.config.own_data import ON_CPU, Start, from_data
 from fgvc.config.run_cli import RunCLI
 from fgvc.config.words import fit_words
 from fgvc.data.datamodule import FineGrainedData
+from fgvc.data.long_tail import write_kept
 from fgvc.errors import FgvcError, UsageError
 from fgvc.files import run_folder
 from fgvc.files.lines import counted, quoted, tell
@@ -134,6 +135,8 @@ def build(cli: RunCLI, run: Run) -> None:
     )
     if processes.is_first() and not run.resumes:
         run_folder.create(run.folder, cli.plain_config())
+        if data.long_tail:
+            write_kept(run.folder / run_folder.LONG_TAIL, data.records("train"), data.taxonomy)
 
 
 def _validates(cli: RunCLI) -> bool:

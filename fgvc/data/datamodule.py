@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from fgvc.confidence.effective_number import check_beta
 from fgvc.data.dataset import OnBadImage, PhotoDataset, Transform, VectorDataset
 from fgvc.data.episode_batches import (
     EpisodePhotos,
@@ -24,8 +25,9 @@ from fgvc.data.episode_batches import (
     positions,
 )
 from fgvc.data.loaders import EvalLoader, Order, TrainLoader, collate, collate_vectors
+from fgvc.data.long_tail import LongTail, thinned
 from fgvc.data.records import Records
-from fgvc.data.samplers import Balance, Draw, EvalSampler, TrainSampler
+from fgvc.data.samplers import BETA, Balance, Draw, EvalSampler, TrainSampler
 from fgvc.data.sources.base import Annotations, DataSource
 from fgvc.data.splitting import stratified_folds, stratified_split
 from fgvc.data.stages import Drawn, Stages, check_weights, read_stages
@@ -54,6 +56,7 @@ class FineGrainedData(pl.LightningDataModule):
         interpolation: filter of the evaluation resize, see `EvalResize`; `area` by default.
         augmentation: what training changes at random.
         balance: how often the images of a class are drawn.
+        balance_beta: of the balance `effective_number`: from 0, as `uniform`, to 1, as `class_balanced`.
         num_workers: processes that decode; by default one less than there are cores, at most 8, at least 1.
         seed: decides order and augmentation.
         split_seed: decides which training images are held out; apart from `seed`, so that seeds can be compared.
@@ -70,6 +73,7 @@ class FineGrainedData(pl.LightningDataModule):
             taken to be (`fgvc curriculum` writes one); a phase may then draw from some stages, see `PhaseSchedule`.
         stage_weights: what the loss of an image counts in each stage, clean, noisy, highly noisy, e.g. [1, 0.5, 0.5];
             by default all count the same.
+        long_tail: thins the training images to a long tail, for experiments; what is held out stays as it is.
 
     Raises:
         UsageError: a setting outside its range.
@@ -87,6 +91,7 @@ class FineGrainedData(pl.LightningDataModule):
         interpolation: Literal["area", "bilinear", "bicubic"] | None = None,
         augmentation: Augmentation = Augmentation(),  # noqa: B008 - frozen
         balance: Balance = "uniform",
+        balance_beta: float = BETA,
         num_workers: int | None = None,
         seed: int = 0,
         split_seed: int = 0,
@@ -97,6 +102,7 @@ class FineGrainedData(pl.LightningDataModule):
         episodes: EpisodePlan | None = None,
         stages: str | None = None,
         stage_weights: list[float] | None = None,
+        long_tail: LongTail | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= val_fraction < 1:
@@ -126,6 +132,8 @@ class FineGrainedData(pl.LightningDataModule):
         self.batch_size = batch_size
         self.num_workers = default_workers() if num_workers is None else num_workers
         self.balance = balance
+        check_beta("data.balance_beta", balance_beta)
+        self.balance_beta = balance_beta
         self.seed = seed
         self._eval_transform = EvalTransform(self.resize)
         self.is_random = not augmentation.off
@@ -139,19 +147,18 @@ class FineGrainedData(pl.LightningDataModule):
         if folds and not 1 <= fold <= folds:
             raise UsageError(f"data.fold: {fold}; there are the folds 1 to {folds}")
         self.episodes = episodes and episodes.check()
-        if episodes and folds:
-            raise UsageError(
-                f"data.folds: {folds}; folds share every class out, but episodes are tested on new classes"
-            )
-        if episodes and balance != "uniform":
-            raise UsageError(f"data.balance: {balance}; episodes draw all classes equally often; leave it out")
-        if episodes and stages:
-            raise UsageError(f"data.stages: {stages}; episodes draw all images of a class equally often; leave it out")
+        if episodes:
+            _check_alone(folds, balance, stages, long_tail)
         self._stages_path, self._stage_weights = stages, check_weights(stage_weights, stages)
         self._stages: Stages | None = None
         self._plan: Callable[[int], Drawn] | None = None
         self._split_seed = split_seed
         self._positions = _positions(source, val_fraction, split_seed, folds, fold, by_class=episodes is not None)
+        self.long_tail = long_tail and long_tail.check()
+        self.thinned_from = 0
+        """How many training images there were before `long_tail` thinned them; 0 where it did not."""
+        if self.long_tail and "train" in self._positions:
+            self._thin(self.long_tail)
 
     @property
     def taxonomy(self) -> Taxonomy:
@@ -247,17 +254,19 @@ class FineGrainedData(pl.LightningDataModule):
         records = self.records("train")
         rank, world_size = self._place()
         draw = self._draw if self._plan else None
-        sampler = TrainSampler(records.labels, self.balance, self.seed, rank, world_size, draw)
+        sampler = TrainSampler(records.labels, self.balance, self.seed, rank, world_size, draw, self.balance_beta)
         if len(sampler) < self.batch_size:
             available = f"{len(sampler)} training images" + (" per process" if world_size > 1 else "")
             raise UsageError(f"data.batch_size: {self.batch_size}, but there are only {available}")
         order: Order = {
             "data.batch_size": self.batch_size,
             "data.seed": self.seed,
-            "data.balance": self.balance,
+            **self._balance_order(self.balance),
             "training images": len(records),
             "processes": world_size,
         }
+        if self.long_tail:
+            order["data.long_tail"] = str(self.long_tail)
         dataset = self._vectors("train") or self._dataset("train", self._train_transform, self.seed, "replace")
         at, loading = self._order_at if self._plan else None, self._loading("train")
         return TrainLoader(dataset, sampler=sampler, order=order, order_at=at, drop_last=True, **loading)
@@ -278,6 +287,13 @@ class FineGrainedData(pl.LightningDataModule):
         """Batches of a split, or of some of its images, for this process alone, however many processes train."""
         return self._eval_loader(split, (0, 1), rows)
 
+    def _thin(self, plan: LongTail) -> None:
+        name, left = self._positions["train"]
+        labels = self.source.records(name).labels
+        left = np.arange(len(labels)) if left is None else left
+        self.thinned_from = len(left)
+        self._positions["train"] = (name, left[thinned(labels[left], self.taxonomy.num_classes, plan)])
+
     def _drawn(self, epoch: int) -> Drawn:
         return self._plan(epoch) if self._plan else Drawn()
 
@@ -286,9 +302,13 @@ class FineGrainedData(pl.LightningDataModule):
         subsets, balance = self._drawn(epoch)
         return Draw(balance or self.balance, None if subsets is None or not self.stages else self.stages.rows(subsets))
 
+    def _balance_order(self, balance: Balance) -> Order:
+        beta: Order = {"data.balance_beta": str(self.balance_beta)} if balance == "effective_number" else {}
+        return {"data.balance": balance, **beta}
+
     def _order_at(self, epoch: int) -> Order:
         subsets, balance = self._drawn(epoch)
-        order: Order = {"data.balance": balance or self.balance}
+        order = self._balance_order(balance or self.balance)
         return order if subsets is None or not self.stages else order | {"drawn from": self.stages.told(subsets)}
 
     def _read_from(self, split: str) -> tuple[str, Any]:
@@ -368,6 +388,18 @@ def default_workers() -> int:
 def most_workers() -> int:
     """Return how many processes may decode: each costs half a gigabyte, so a slip of the keyboard stops a machine."""
     return max(64, 4 * (os.cpu_count() or 1))
+
+
+def _check_alone(folds: int, balance: Balance, stages: str | None, long_tail: LongTail | None) -> None:
+    """Raise UsageError for a setting that has nothing to say where training is on episodes."""
+    if folds:
+        raise UsageError(f"data.folds: {folds}; folds share every class out, but episodes are tested on new classes")
+    if balance != "uniform":
+        raise UsageError(f"data.balance: {balance}; episodes draw all classes equally often; leave it out")
+    if stages:
+        raise UsageError(f"data.stages: {stages}; episodes draw all images of a class equally often; leave it out")
+    if long_tail:
+        raise UsageError("data.long_tail: episodes draw all classes equally often; leave it out")
 
 
 def _alone(worker: int) -> None:

@@ -7,28 +7,36 @@ import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Sampler
 
-Balance = Literal["uniform", "sqrt", "class_balanced", "repeat_factor"]
+from fgvc.confidence.effective_number import effective_number
+
+Balance = Literal["uniform", "sqrt", "class_balanced", "repeat_factor", "effective_number"]
+BETA = 0.999
+"""Of the effective number, where nobody gives another."""
 
 
 def image_weights(
-    labels: npt.NDArray[np.int32], balance: Balance, threshold: float = 1e-3
+    labels: npt.NDArray[np.int32], balance: Balance, threshold: float = 1e-3, beta: float = BETA
 ) -> npt.NDArray[np.float64] | None:
     """Return how often each image should be drawn, (N,) summing to 1, or None when all are drawn once.
 
     Args:
         labels: (N,) node ids.
         balance: a class of n images is drawn in proportion to sqrt(n) (`sqrt`) or 1 (`class_balanced`); `repeat_factor`
-            repeats classes rarer than `threshold` (Gupta, Dollar, Girshick, "LVIS", CVPR 2019).
+            repeats classes rarer than `threshold` (Gupta, Dollar, Girshick, "LVIS", CVPR 2019); `effective_number`
+            draws in proportion to n / (its effective number), between `uniform` (beta 0) and `class_balanced` (beta 1).
         threshold: share of the images below which a class counts as rare.
+        beta: see `fgvc.confidence.effective_number`.
     """
     if balance == "uniform":
         return None
     nodes = labels - labels.min()  # counted, not sorted: there may be millions
-    share = np.bincount(nodes).clip(min=1) / len(labels)
+    counts = np.bincount(nodes).clip(min=1)
+    share = counts / len(labels)
     per_class = {
         "sqrt": share**-0.5,
         "class_balanced": 1 / share,
         "repeat_factor": np.maximum(1, np.sqrt(threshold / share)),
+        "effective_number": 1 / effective_number(counts, beta),
     }[balance]
     weights: npt.NDArray[np.float64] = per_class[nodes]
     weights /= weights.sum()
@@ -77,6 +85,7 @@ class TrainSampler(Sampler[tuple[int, int]]):
         balance: see `image_weights`; anything but `uniform` draws with replacement.
         seed, rank, world_size: with the epoch, all that the order depends on.
         draw: epoch -> what it is drawn from, in place of `balance` and all images.
+        beta: of the effective number, see `image_weights`.
     """
 
     def __init__(
@@ -87,10 +96,12 @@ class TrainSampler(Sampler[tuple[int, int]]):
         rank: int = 0,
         world_size: int = 1,
         draw: Callable[[int], Draw] | None = None,
+        beta: float = BETA,
     ) -> None:
         self._labels = labels
         self._always = Draw(balance)
         self._draw = draw
+        self._beta = beta
         self._seed, self._rank, self._world_size = seed, rank, world_size
         self.epoch = 0
         self.skip = 0
@@ -114,7 +125,7 @@ class TrainSampler(Sampler[tuple[int, int]]):
         """Return (N,) positions, the same on every rank."""
         generator, size = np.random.default_rng([self._seed, self.epoch]), len(self._labels)
         labels = self._labels if draw.rows is None else self._labels[draw.rows]
-        weights = image_weights(labels, draw.balance)
+        weights = image_weights(labels, draw.balance, beta=self._beta)
         if weights is None:
             passes = [generator.permutation(len(labels)) for _ in range(-(-size // max(1, len(labels))))]
             order = np.concatenate([*passes, np.zeros(0, dtype=np.int64)])[:size]

@@ -11,6 +11,8 @@ from fgvc.files.whole_files import write_text
 CONFIG, ENVIRONMENT, CHECKPOINTS, MODEL = "config.yaml", "environment.json", "checkpoints", "model"
 CURVES, ANSWERS, FINAL = "metrics.csv", "predictions_test.csv", "test.json"
 CLASSES, CONFUSION = "classes_test.csv", "confusion_test.csv"
+LONG_TAIL = "long_tail.csv"
+"""The training images that `data.long_tail` kept."""
 PHOTOGRAPHS = "photographs"
 """The key of `test.json` under which the folder stands that the paths of `predictions_test.csv` start at."""
 READOUT = "readout"

@@ -16,22 +16,26 @@ Classes = Mapping[str, Sequence[str]]
 """Level -> the names of its classes, in the order of the tables."""
 
 
-def write_tables(folder: Path, answers: Answers, classes: Classes) -> tuple[Path, Path]:
+def write_tables(
+    folder: Path, answers: Answers, classes: Classes, training: Mapping[str, Sequence[int]] | None = None
+) -> tuple[Path, Path]:
     """Write `classes_test.csv` and `confusion_test.csv` and return their paths.
 
-    The first has a row for each class of each level: images, answers, right answers, precision, recall and F1, with
-    empty cells where there is nothing to divide by. The second has a row for each pair of true and answered class that
-    occurs, right answers included: the confusion matrix without its zeros.
+    The first has a row for each class of each level: images, answers, right answers, precision, recall, F1 and
+    training images, with empty cells where there is nothing to divide by and where the training is not known. The
+    second has a row for each pair of true and answered class that occurs, right answers included: the confusion matrix
+    without its zeros.
 
     Args:
         folder: to write into.
         answers: of the test.
         classes: all that the model knows.
+        training: level -> training images of its classes, or None.
 
     Raises:
         FgvcError: a file cannot be written.
     """
-    tables = ((CLASSES, _class_rows(answers, classes)), (CONFUSION, _confusion_rows(answers, classes)))
+    tables = ((CLASSES, _class_rows(answers, classes, training or {})), (CONFUSION, _confusion_rows(answers, classes)))
     for name, rows in tables:
         with open_whole(folder / name) as file:
             csv.writer(file).writerows(rows)
@@ -55,14 +59,17 @@ def absent(answers: Answers, classes: Classes) -> list[str]:
     return [name for name in classes[answers.levels[-1]] if name not in seen]
 
 
-def _class_rows(answers: Answers, classes: Classes) -> Iterator[Sequence[object]]:
-    yield "level", "class", "images", "answered", "right", "precision", "recall", "f1"
+def _class_rows(
+    answers: Answers, classes: Classes, training: Mapping[str, Sequence[int]]
+) -> Iterator[Sequence[object]]:
+    yield "level", "class", "images", "answered", "right", "precision", "recall", "f1", "training_images"
     for level, (truth, answer) in _recoded(answers, classes):
         found = class_scores(truth, answer, len(classes[level]))
         counts = np.stack([found.images, found.answered, found.right], axis=1).tolist()
         shares = np.stack([found.precision, found.recall, found.f1], axis=1).tolist()
-        for name, numbers, parts in zip(classes[level], counts, shares, strict=True):
-            yield level, name, *numbers, *("" if math.isnan(part) else f"{part:.6f}" for part in parts)
+        trained: Sequence[object] = training.get(level) or [""] * len(classes[level])
+        for name, numbers, parts, learnt in zip(classes[level], counts, shares, trained, strict=True):
+            yield level, name, *numbers, *("" if math.isnan(part) else f"{part:.6f}" for part in parts), learnt
 
 
 def _confusion_rows(answers: Answers, classes: Classes) -> Iterator[Sequence[object]]:

@@ -9,6 +9,11 @@ LEVEL = {
     "no more classes than k.",
     "mean_per_class": "The accuracy of each class, averaged over the classes that have images: a rare class "
     "counts as much as a frequent one. It is the macro recall.",
+    "many": "The accuracy of the classes with many training images, averaged over these classes. More than 100 are "
+    "many, fewer than 20 few; where that leaves a group empty, the span of the numbers is cut into thirds of its "
+    "logarithm. Told where the most frequent class has at least ten times the training images of the rarest.",
+    "medium": "The same of the classes between many and few.",
+    "few": "The same of the classes with few training images.",
     "macro_precision": "The precision of each class (of the images that were given its name, the share that "
     "bears it rightly), averaged over the classes that have images; 0 for a class that was never the answer.",
     "macro_f1": "The F1 of each class (the harmonic mean of its precision and its recall), averaged over the "

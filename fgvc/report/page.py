@@ -106,7 +106,8 @@ def page(report: Report, pictures: Pictures, notes: Sequence[str] = ()) -> str:
         matrix=_matrix(report.matrix) if report.matrix else None,
         looks=[_look(report.answers, pictures, row) for row in report.looks] if report.answers else [],
         final=_final(report.final),
-        class_heads=_class_heads(),
+        shots=_shots(report),
+        class_heads=_class_heads(bool(report.shots)),
         words=_words(report),
         classes=_classes(report),
         most=CLASSES,
@@ -331,11 +332,30 @@ def _classes(report: Report) -> list[Row]:
             (tenths(row.precision), row.precision),
             (tenths(row.f1), row.f1),
             f"{row.mistake} ({row.times})" if row.mistake else "",
+            *([_count(report.training.get(row.share.name))] if report.shots else []),
         )
         for row in report.classes[:CLASSES]
     ]
 
 
-def _class_heads() -> list[str | Word]:
+def _class_heads(knows_training: bool) -> list[str | Word]:
     shares = (Word(name, glossary.WORDS[name]) for name in ("recall", "precision", "F1"))
-    return ["class", "images", *shares, "most frequent mistake"]
+    return ["class", "images", *shares, "most frequent mistake", *(["training images"] if knows_training else [])]
+
+
+def _count(number: int | None) -> tuple[str, float]:
+    return ("–", math.nan) if number is None else (f"{number:,}", number)
+
+
+def _shots(report: Report) -> list[Row]:
+    """Return a row per group of classes: training images, classes, their mean accuracy, test images."""
+    return [
+        (
+            _measure(row.name),
+            (f"{row.least:,}" if row.least == row.most else f"{row.least:,} to {row.most:,}", row.least),
+            (f"{row.tested:,}" if row.tested == row.classes else f"{row.tested:,} of {row.classes:,}", row.tested),
+            (tenths(row.accuracy), row.accuracy),
+            _count(row.images),
+        )
+        for row in report.shots
+    ]

@@ -21,8 +21,9 @@ from fgvc.confidence.reliability import Reliability, RiskCoverage, reliability, 
 from fgvc.errors import UsageError
 from fgvc.files.answer_table import Answers, read_answers
 from fgvc.files.lines import quoted
-from fgvc.files.run_folder import ANSWERS, CONFIG, CURVES, FINAL, PHOTOGRAPHS, READOUT
+from fgvc.files.run_folder import ANSWERS, CLASSES, CONFIG, CURVES, FINAL, PHOTOGRAPHS, READOUT
 from fgvc.report.mistakes import ClassRow, Matrix, Pair, class_rows, confused_pairs, lineage_of, matrix
+from fgvc.report.shots import ShotRow, shot_rows, training_images
 from fgvc.report.vouched import Calibrated, Vouched, calibrated, vouched
 
 Curve = list[tuple[int, float]]
@@ -48,6 +49,7 @@ class Report:
     heights: (L,) mistakes by the height of the lowest common ancestor of truth and answer, from 1.
     reliability: BEFORE and AFTER calibration, or the first alone.
     classes: those that have test images, the worst first; looks: rows that have boxes.
+    training: class -> its training images; shots: the groups of many, medium and few, where these numbers differ.
     matrix: the confusion matrix of the finest level that has few classes.
     calibrated: what calibration left in the model; vouched: what comes of it on the test images.
     """
@@ -67,6 +69,8 @@ class Report:
     reliability: dict[str, Reliability] = field(default_factory=dict)
     risk: RiskCoverage | None = None
     classes: list[ClassRow] = field(default_factory=list)
+    training: dict[str, int] = field(default_factory=dict)
+    shots: list[ShotRow] = field(default_factory=list)
     looks: list[int] = field(default_factory=list)
     matrix: Matrix | None = None
     calibrated: Calibrated = Calibrated(None, {})  # noqa: RUF009 - frozen
@@ -94,6 +98,7 @@ def read(run: Path) -> Report:
     judged = judge(read_answers(run / ANSWERS)) if run / ANSWERS in tables else {}
     stored = calibrated(home)
     counts = stored.vouching
+    training = training_images(run / CLASSES, judged["answers"].levels[-1]) if judged else {}
     return Report(
         name=run.resolve().name if home == run else f"{home.resolve().name}, {run.name}",
         day=date.fromtimestamp(max(path.stat().st_mtime for path in tables)).isoformat(),
@@ -102,6 +107,8 @@ def read(run: Path) -> Report:
         answered=answer_words(readout, judged["answers"].levels) if judged and str(readout) in READOUTS else "",
         final=final,
         curves=read_curves(home / CURVES) if (home / CURVES).is_file() else {},
+        training=training,
+        shots=shot_rows(judged.get("classes", []), training),
         calibrated=stored,
         vouched=vouched(counts, judged["answers"]) if counts is not None and judged else [],
         **judged,

@@ -15,6 +15,7 @@ from torch import Tensor
 from fgvc.datatypes import Prediction, Sample
 from fgvc.errors import UsageError
 from fgvc.images.sides import DEFAULT_SIDE, check_side
+from fgvc.methods.heads.base import start_rows
 from fgvc.methods.recognizers.base import Recognizer
 from fgvc.taxonomy.readouts import OWN, READOUTS, ancestor, lineage_log_probs
 from fgvc.taxonomy.readouts import check as check_readouts
@@ -52,7 +53,8 @@ class FineGrainedModule(pl.LightningModule):
     Args:
         recognizer: makes the recognizer from the taxonomy and the image size.
         taxonomy: the classes; linked to the data.
-        class_counts: (K,) training images per leaf, for the logit adjustment; linked to the data.
+        class_counts: (K,) training images per leaf, for losses and metrics that know of rare classes; linked to the
+            data.
         image_size: side, in pixels, at which the whole image is seen.
         optimizer: a name of timm's optimizer factory.
         lr: learning rate of the backbone for the whole batch over all processes.
@@ -116,7 +118,7 @@ class FineGrainedModule(pl.LightningModule):
             self.recognizer.to(memory_format=torch.channels_last)
         if compile:
             self.recognizer.compile()
-        self.scoreboard = Scoreboard(taxonomy)
+        self.scoreboard = Scoreboard(taxonomy, class_counts)
         self.rates = Rates(lr, weight_decay)
         self.temperatures: dict[str, float] = {}
         """Level -> what its logits are divided by for calibrated probabilities; 1 where it is not named."""
@@ -209,6 +211,25 @@ class FineGrainedModule(pl.LightningModule):
         self.recognizer.enter(phase)
         self.rates.lr = hparams.lr if lr is None else lr
         self.rates.weight_decay = hparams.weight_decay if weight_decay is None else weight_decay
+
+    def reweight(self, on: bool) -> None:
+        """Let the class weights of losses that defer them act, or wait; raises UsageError where none defers them."""
+        self.recognizer.reweight(on)
+
+    def check_new_classifiers(self) -> None:
+        """Raise UsageError for a recognizer whose classifiers cannot be made anew."""
+        for _ in self.recognizer.classifiers():
+            pass
+
+    def start_classifiers(self) -> None:
+        """Make the classifiers anew, and forget what the optimizer knows of them: a function of seed and epoch."""
+        drawn = np.random.SeedSequence((self.hparams["seed"], self.current_epoch)).generate_state(1)
+        generator = torch.Generator().manual_seed(int(drawn[0]))
+        optimizer: Any = self.optimizers()
+        for weight, bias in self.recognizer.classifiers():
+            start_rows(weight, bias, generator)
+            for parameter in (weight, bias):
+                optimizer.state.pop(parameter, None)
 
     def _evaluation_step(self, sample: Sample, stage: Stage) -> Answered:
         prediction = self(sample.image)

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from fgvc.data.long_tail import told as tail_told
 from fgvc.files.lines import counted
 
 
@@ -27,7 +28,11 @@ def outline(datamodule: Any, model: Any, trainer: Any) -> list[str]:
     levels = ", ".join(f"{level} {taxonomy.size(level):,}" for level in taxonomy.levels)
     images = f"images: {', '.join(counts)}, in {datamodule.records('train').root}"
     classes = f"classes: {levels if len(taxonomy.levels) > 1 else f'{taxonomy.num_classes:,}'}"
-    return [images, classes, _network(datamodule, model, trainer), _steps(datamodule, trainer)]
+    tail = []
+    if datamodule.thinned_from:
+        kept = len(datamodule.records("train"))
+        tail = [tail_told(datamodule.class_counts.numpy(), datamodule.thinned_from, kept)]
+    return [images, *tail, classes, _network(datamodule, model, trainer), _steps(datamodule, trainer)]
 
 
 _VERB = {"train": "train", "val": "validate", "test": "test"}

@@ -8,6 +8,7 @@ import pytest
 import torch
 from fakes.tiny_model import TAXONOMY
 from fakes.tiny_run import CPU, NET, TREE, data_flags, make_photos, read_csv
+from safetensors.torch import load_file
 from scipy.stats import binomtest
 
 from fgvc.__main__ import main as fgvc
@@ -235,3 +236,25 @@ def test_no_answer_at_all_is_no_error():
     line = list(table(logits, torch.arange(6) % 5, {}, "own", counts, TAXONOMY, [0.9], 0.1))[1]
     coverage, depth, levels, precision, low, high = shares(line)[2:8]
     assert (coverage, levels, precision, low, high) == (0, 3, 0, 0, 100) and math.isnan(depth)
+
+
+def rows_of_classifier(run):
+    return load_file(run / "model/model.safetensors")["head.classifier.weight"].double()
+
+
+def test_tau_normalisation_changes_the_rows_once_however_often_it_is_asked_for(run, capsys):
+    trained = rows_of_classifier(run)
+    for _ in range(2):
+        assert main([str(run), "--tau_norm"]) == 0
+        err = capsys.readouterr().err
+        told = stored(run)["provenance"]["tau_norm"]
+        assert f"tau-normalisation: tau {told['tau']:g} of 0 to 1, chosen on 60 val images: " in err
+        assert told["split"] == "val" and len(told["tried"]) == 21
+        lengths = trained.norm(dim=1)
+        wanted = trained * ((lengths.log().mean().exp() / lengths) ** told["tau"])[:, None]
+        assert torch.allclose(rows_of_classifier(run), wanted, rtol=1e-5)
+    # the accuracy that chose it is what a validation of the model finds
+    assert fgvc(["validate", str(run)]) == 0
+    best = max(mean for _, mean, _ in told["tried"])
+    scores = json.loads((run / "validate.json").read_text())
+    assert scores["val/species/mean_per_class"] == pytest.approx(best, abs=1e-6)

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,15 @@ KINDS = {
     "averaged": ["--ema", "0.9", "--model.mixup", "0.4", "--trainer.gradient_clip_val", "1"],
     "accumulated": ["--trainer.accumulate_grad_batches", "2", "--data.balance", "class_balanced"],
     "phases": ["--phases", "[{name: head, epochs: 1, lr: 0.01}, {name: all, epochs: 1}]", "--cycle_phases", "true"],
+    "retrained": [
+        "--phases",
+        "[{name: all, epochs: 1}, {name: head, epochs: 2, balance: effective_number, new_classifiers: true}]",
+    ],
+    "reweighted": [
+        "--model.recognizer.init_args.head", "LinearHead", "--model.recognizer.init_args.head.init_args.loss", "LDAM",
+        "--phases", "[{name: all, epochs: 2}, {name: all, epochs: 1, reweight: true}]",
+        "--data.long_tail", "{most: 7, least: 6}",
+    ],
     "drawn": [
         "--data.stages", "stages.csv", "--data.stage_weights", "[1, 0.5, 0.25]", "--model.mixup", "0.4", "--phases",
         "[{name: all, epochs: 1, subsets: [clean], balance: sqrt}, {name: all, epochs: 1, subsets: 2}, "
@@ -386,3 +396,28 @@ def test_a_val_split_of_new_classes_chooses_and_calibrates_nothing(tmp_path, mon
     assert "not calibrated: none of the classes of val is trained on" in told and "vouched" not in told
     stored = json.loads(Path("runs/birds/model/fgvc.json").read_text())
     assert stored["vouching"] is None and stored["temperatures"] == {}
+
+
+def test_a_long_tail_is_told_kept_and_judged_by_its_rare_classes(folder, capsys):
+    photos = make_photos(folder / "photos", train=20, val=3, test=3, noise=200)
+    tail = ["--data.long_tail.most", "20", "--data.long_tail.least", "2"]
+    assert fit(photos, "tail", *tail, "--trainer.max_epochs", "1") == 0
+    err = capsys.readouterr().err
+    # 20, 20 * sqrt(0.1) = 6.3, 2
+    assert "long tail: 28 of 60 training images are kept, 20 to 2 per class (data.long_tail)\n" in err
+    kept = read_csv(Path("runs/tail/long_tail.csv"))
+    assert sorted(Counter(row["class"] for row in kept).values()) == [2, 6, 20]
+    assert all((photos / row["path"]).is_file() and f"/{row['class']}/" in row["path"] for row in kept)
+    curves = [row for row in read_csv(Path("runs/tail/metrics.csv")) if row["val/species/few"]]
+    assert len(curves) == 1 and set(curves[0]) >= {"val/species/many", "val/species/medium", "val/species/few"}
+    assert main(["test", "runs/tail"]) == 0
+    scores = json.loads(Path("runs/tail/test.json").read_text())
+    counts = Counter(row["class"] for row in kept)
+    rows = [row for row in read_csv(Path("runs/tail/classes_test.csv")) if row["level"] == "species"]
+    assert {row["class"]: int(row["training_images"]) for row in rows} == counts
+    recall = {row["training_images"]: float(row["recall"]) for row in rows}
+    told = [scores[f"test/species/{name}"] for name in ("many", "medium", "few")]
+    assert told == pytest.approx([recall["20"], recall["6"], recall["2"]], abs=1e-6)
+    # the same photographs for another training
+    assert main(["fit", "runs/tail", *TINY, "--trainer.max_epochs", "1", "--name", "again"]) == 0
+    assert Path("runs/again/long_tail.csv").read_text() == Path("runs/tail/long_tail.csv").read_text()

@@ -13,6 +13,8 @@ from fakes.tiny_run import make_photos
 from PIL import Image
 
 from fgvc.data.datamodule import FineGrainedData, default_workers
+from fgvc.data.episode_batches import EpisodePlan
+from fgvc.data.long_tail import LongTail
 from fgvc.data.sources.base import Annotations
 from fgvc.data.sources.cub import CUB
 from fgvc.data.sources.image_folder import ImageFolder
@@ -314,6 +316,34 @@ def test_balance_reaches_the_sampler(source):
     assert all(210 < count < 325 for count in np.bincount(drawn).tolist())
 
 
+def test_the_beta_of_effective_numbers_reaches_the_sampler(source):
+    shares = {}
+    for beta in (0.0, 1.0):
+        data = make(source, val_fraction=0, balance="effective_number", balance_beta=beta)
+        sampler, labels = data.train_dataloader().sampler, data.records("train").labels
+        drawn = []
+        for epoch in range(20):
+            sampler.set_epoch(epoch)
+            drawn += [labels[index] for _, index in sampler]
+        shares[beta] = np.bincount(drawn)[0] / len(drawn)  # of ash, which has half of the images
+    # 800 draws: one standard deviation is 0.018
+    assert shares[0.0] == pytest.approx(1 / 2, abs=0.07) and shares[1.0] == pytest.approx(1 / 3, abs=0.07)
+
+
+def test_a_long_tail_thins_what_is_trained_on_and_nothing_else(source):
+    plain, data = (make(source, val_fraction=0.2, long_tail=tail) for tail in (None, LongTail(8, 2)))
+    assert sorted(data.class_counts.tolist()) == [2, 4, 8]
+    assert (plain.thinned_from, data.thinned_from) == (0, 32)
+    for split in ("val", "test"):
+        assert names(data.records(split)) == names(plain.records(split))
+    assert set(names(data.records("train"))) < set(names(plain.records("train")))
+    again = make(source, val_fraction=0.2, long_tail=LongTail(8, 2), seed=5)  # the seed of the training is another
+    assert names(again.records("train")) == names(data.records("train"))
+    before = make(source, val_fraction=0.2, long_tail=LongTail(8, 2), batch_size=4).train_dataloader().state_dict()
+    other = make(source, val_fraction=0.2, long_tail=LongTail(8, 2, seed=1), batch_size=4).train_dataloader()
+    assert list(other.changed(before)) == ["data.long_tail"]
+
+
 def test_there_is_at_least_one_worker_and_not_too_many(monkeypatch):
     for cores, workers in ((None, 1), (1, 1), (2, 1), (6, 5), (64, 8)):
         monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
@@ -326,6 +356,9 @@ def test_there_is_at_least_one_worker_and_not_too_many(monkeypatch):
         ({"val_fraction": 1.0}, "data.val_fraction: 1.0"),
         ({"val_fraction": -0.1}, "data.val_fraction: -0.1"),
         ({"batch_size": 0}, "data.batch_size: 0"),
+        ({"balance_beta": 1.5}, "data.balance_beta: 1.5"),
+        ({"long_tail": LongTail(2, 3)}, "data.long_tail: most 2, least 3"),
+        ({"long_tail": LongTail(3, 2), "episodes": EpisodePlan()}, "data.long_tail: episodes draw"),
         ({"seed": -1}, "data.seed: -1"),
         ({"fit": "stretch"}, "fit: 'stretch'"),
         ({"split_seed": -1}, "data.split_seed: -1"),

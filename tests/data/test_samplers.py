@@ -8,7 +8,7 @@ from scipy.stats import chisquare
 from fgvc.data.samplers import EvalSampler, TrainSampler, image_weights
 
 LONG_TAIL = np.repeat(np.array([0, 3, 5, -1], dtype=np.int32), [60, 25, 12, 3])
-BALANCES = ["uniform", "sqrt", "class_balanced", "repeat_factor"]
+BALANCES = ["uniform", "sqrt", "class_balanced", "repeat_factor", "effective_number"]
 
 
 def indices(sampler, epoch=0):
@@ -16,8 +16,8 @@ def indices(sampler, epoch=0):
     return [index for _, index in sampler]
 
 
-def slow_weights(labels, balance, threshold=1e-3):
-    """One image after the other, from the words of the docstring; LVIS: r(c) = max(1, sqrt(t / f(c)))."""
+def slow_weights(labels, balance, threshold=1e-3, beta=0.999):
+    """One image after the other. LVIS: r(c) = max(1, sqrt(t / f(c))). Cui: 1 over 1 + beta + ... + beta^(n - 1)."""
     weights = []
     for label in labels:
         n = sum(other == label for other in labels)
@@ -25,6 +25,7 @@ def slow_weights(labels, balance, threshold=1e-3):
             "sqrt": math.sqrt(n),
             "class_balanced": 1.0,
             "repeat_factor": n * max(1.0, math.sqrt(threshold / (n / len(labels)))),
+            "effective_number": n / sum(beta**j for j in range(n)),
         }[balance]
         weights.append(class_share / n)
     return np.array(weights) / sum(weights)
@@ -37,6 +38,29 @@ def test_weights_agree_with_a_slow_loop(balance, threshold):
     weights = image_weights(shuffled, balance, threshold)
     np.testing.assert_allclose(weights, slow_weights(shuffled, balance, threshold), rtol=1e-12)
     assert weights.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5, 0.9, 0.99])
+def test_effective_numbers_lie_between_uniform_and_class_balanced(beta):
+    weights = image_weights(LONG_TAIL, "effective_number", beta=beta)
+    np.testing.assert_allclose(weights, slow_weights(LONG_TAIL, "effective_number", beta=beta), rtol=1e-12)
+    if beta == 0:
+        np.testing.assert_allclose(weights, 1 / len(LONG_TAIL))
+    balanced = image_weights(LONG_TAIL, "effective_number", beta=1.0)
+    np.testing.assert_allclose(balanced, image_weights(LONG_TAIL, "class_balanced"), rtol=1e-12)
+
+
+def test_beta_reaches_the_draws():
+    drawn = {}
+    for beta in (0.5, 0.99):
+        sampler = TrainSampler(LONG_TAIL, "effective_number", seed=1, beta=beta)
+        labels = LONG_TAIL[np.concatenate([indices(sampler, epoch) for epoch in range(60)])]
+        weights = slow_weights(LONG_TAIL, "effective_number", beta=beta)
+        classes = np.unique(LONG_TAIL)
+        drawn[beta] = [np.count_nonzero(labels == label) for label in classes]
+        expected = [len(labels) * weights[label == LONG_TAIL].sum() for label in classes]
+        assert chisquare(drawn[beta], expected).pvalue > 1e-3
+    assert drawn[0.99][0] > 1.5 * drawn[0.5][0]  # -1, the rarest class
 
 
 def test_weights_by_hand():

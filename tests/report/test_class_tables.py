@@ -33,6 +33,15 @@ def test_every_class_of_every_level_has_a_row_in_the_order_of_the_tree(tmp_path)
         assert row["f1"] == (f"{2 * right / (images + answered):.6f}" if images + answered else "")
 
 
+def test_the_training_images_of_each_class_stand_beside_it_where_they_are_known(tmp_path):
+    answers, rows, _ = written(tmp_path)
+    assert {row["training_images"] for row in rows} == {""}
+    training = {"family": [33, 60], "genus": [33, 50, 10], "species": [30, 3, 20, 30, 10]}
+    rows = read_csv(write_tables(tmp_path, answers, CLASSES, training)[0])
+    found = {level: [int(row["training_images"]) for row in rows if row["level"] == level] for level in LEVELS}
+    assert found == training
+
+
 def test_the_confusion_matrix_has_a_row_for_each_pair_that_occurs(tmp_path):
     _, _, rows = written(tmp_path)
     for level in LEVELS:

@@ -7,8 +7,10 @@ from fakes.tiny_model import certified, saved, tiny_model
 from scipy.stats import binomtest
 
 from fgvc.confidence.vouching import GRID, Vouching
+from fgvc.files.answer_table import read_answers
 from fgvc.model_file.model import save
 from fgvc.report import glossary
+from fgvc.report.class_tables import write_tables
 from fgvc.report.page import CLASSES, page
 from fgvc.report.run import read
 
@@ -96,6 +98,25 @@ def test_every_class_and_its_most_frequent_mistake(tmp_path):
         ["common gull", "2", "50.0\u00a0%", tenths(1 / 3), "40.0\u00a0%", "kittiwake (1)"],
         ["house crow", "1", "100.0\u00a0%", "50.0\u00a0%", tenths(2 / 3), ""],
     ]
+
+
+def test_classes_of_many_and_few_training_images_have_a_table(tmp_path):
+    answers = read_answers(write(tmp_path, rows_of()) / "predictions_test.csv")
+    species = ["house crow", "raven", "common gull", "herring gull", "kittiwake"]
+    classes = {"family": ["crows", "gulls"], "genus": ["Corvus", "Larus", "Rissa"], "species": species}
+    training = {"species": [30, 3, 12, 28, 2]}
+    write_tables(tmp_path, answers, classes, training)
+    found = Reader(page(read(tmp_path), {}))
+    assert found.tables["training images"][1:] == [
+        # thirds of the logarithm of 2 .. 30: up to 4.93, from 12.16 on
+        ["many", "28 to 30", "2", "75.0\u00a0%", "5"],
+        ["medium", "12", "1", "50.0\u00a0%", "2"],
+        ["few", "2 to 3", "1 of 2", "0.0\u00a0%", "1"],  # no raven is tested
+    ]
+    assert [row[-1] for row in found.tables["class"]] == ["training images", "2", "28", "12", "30"]
+    write_tables(tmp_path, answers, classes, {"species": [20, 3, 12, 20, 4]})
+    found = Reader(page(read(tmp_path), {}))
+    assert "training images" not in found.tables and found.tables["class"][0][-1] == "most frequent mistake"
 
 
 def test_confused_classes_with_their_kinship_and_pictures(tmp_path):

@@ -53,9 +53,17 @@ def in_both_ways(photos, monkeypatch, *words):
         [HEAD, "CosineHead", "--ema", "0.9"],
         [f"{HEAD}", "LinearHead", f"{HEAD}.pooling", "AveragePooling", f"{HEAD}.dropout", "0.5"],
         [HEAD, "LinearHead", f"{HEAD}.loss", "SymmetricCrossEntropy"],
+        [
+            "--phases",
+            "[{name: head, epochs: 1}, {name: head, epochs: 1, balance: class_balanced, new_classifiers: true}]",
+        ],
+        [
+            *(HEAD, "CosineHead", f"{HEAD}.loss", "LDAM", f"{HEAD}.scale", "30"),
+            *("--phases", "[{name: head, epochs: 1}, {name: head, epochs: 1, reweight: true}]"),
+        ],
         [HEAD, "HAFHead", "--model.optimizer", "sgd"],  # Adam's first steps turn a rounding of 0 into a step of lr
     ],
-    ids=["linear", "cosine", "average and dropout", "robust loss", "haf"],
+    ids=["linear", "cosine", "average and dropout", "robust loss", "re-trained", "re-weighted", "haf"],
 )
 def test_a_head_learns_the_same_from_vectors_as_from_images(photos, monkeypatch, capsys, words):
     read, shown = in_both_ways(photos, monkeypatch, *STILL, *words)

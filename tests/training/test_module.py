@@ -2,6 +2,7 @@ import math
 import resource
 import sys
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -663,6 +664,29 @@ def test_logit_adjustment_learns_the_class_counts():
     expected = [2 * math.log(count / 8) for count in (1, 3, 4)]
     assert module.recognizer.head.log_prior.tolist() == pytest.approx(expected)
     assert make_module(head={"prior_strength": 2.0}).recognizer.head.log_prior.tolist() == [0, 0, 0]
+
+
+def test_new_classifiers_are_those_of_a_start_and_the_optimizer_forgets_the_old_ones():
+    module = make_module(seed=5)
+    head, other = module.recognizer.head.classifier, module.recognizer.backbone.net.conv1[0]
+    optimizer = torch.optim.AdamW([*module.recognizer.parameters()])
+    module.recognizer(batch_of(4).image.float()).embedding.sum().backward()
+    head.weight.grad, head.bias.grad = torch.ones_like(head.weight), torch.ones_like(head.bias)
+    optimizer.step()
+    before = other.weight.clone()
+    module.optimizers = lambda: optimizer
+    module.trainer = SimpleNamespace(current_epoch=3)
+    module.check_new_classifiers()
+    module.start_classifiers()
+    first = head.weight.detach().clone()
+    assert head.bias.eq(0).all() and torch.equal(other.weight, before)
+    assert abs(float(first.std()) - 0.01) < 0.002 and abs(float(first.mean())) < 0.003
+    assert head.weight not in optimizer.state and head.bias not in optimizer.state and other.weight in optimizer.state
+    module.start_classifiers()
+    assert torch.equal(head.weight, first)  # a function of seed and epoch
+    module.trainer.current_epoch = 4
+    module.start_classifiers()
+    assert not torch.equal(head.weight, first)
 
 
 def test_ten_thousand_classes_stay_small(monkeypatch):

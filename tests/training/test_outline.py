@@ -10,7 +10,18 @@ from fgvc.training.outline import _steps, limited, outline
 TREE = Taxonomy(["genus", "species"], [["Larus", "canus"], ["Larus", "fuscus"], ["Sterna", "hirundo"]])
 
 
-def told(images=100, batch=8, world=1, limit=1.0, together=1, balance="uniform", epochs=3, steps=-1, by_phase=False):
+def told(
+    images=100,
+    batch=8,
+    world=1,
+    limit=1.0,
+    together=1,
+    balance="uniform",
+    epochs=3,
+    steps=-1,
+    by_phase=False,
+    thinned_from=0,
+):
     """Return the lines about made-up data; the loader holds what one process gets in whole batches."""
     sizes = {"train": images, "test": 1234, "val": 20}
 
@@ -31,6 +42,9 @@ def told(images=100, batch=8, world=1, limit=1.0, together=1, balance="uniform",
         draws_by_phase=by_phase,
         batch_size=batch,
         episodes=None,
+        long_tail=None,
+        thinned_from=thinned_from,
+        class_counts=torch.tensor([60, 34, 6]),
         train_dataloader=lambda: range(images // world // batch),
         resize=SimpleNamespace(size=160),
     )
@@ -58,6 +72,12 @@ def test_episodes_are_told_in_place_of_images():
         trainer = SimpleNamespace(max_epochs=3, limit_train_batches=limit)
         expected = f"training: 3 epochs of {number} episodes, 20-way 1-shot, 15 queries per class"
         assert _steps(data, trainer) == expected
+
+
+def test_a_tail_is_told_after_the_images():
+    lines = told(thinned_from=180)
+    assert lines[0].startswith("images: 100 to train") and lines[2].startswith("classes: ")
+    assert lines[1] == "long tail: 100 of 180 training images are kept, 60 to 6 per class (data.long_tail)"
 
 
 def test_the_lines_tell_images_classes_network_and_steps():

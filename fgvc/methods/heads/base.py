@@ -22,6 +22,21 @@ from fgvc.taxonomy.tree import Taxonomy
 PoolingFactory = Callable[[int], Pooling]
 
 
+def start_rows(weight: Tensor, bias: Tensor | None, generator: torch.Generator | None = None) -> None:
+    """Fill a classifier as it is at the start of a training.
+
+    Args:
+        weight: (C, D), filled with normal numbers of deviation 0.01.
+        bias: (C,), filled with zeros; or None.
+        generator: of the CPU; by default torch's own of the device.
+    """
+    with torch.no_grad():
+        drawn = weight if generator is None else torch.empty(weight.shape, dtype=weight.dtype)
+        weight.copy_(nn.init.normal_(drawn, std=0.01, generator=generator))
+        if bias is not None:
+            bias.zero_()
+
+
 class Head(nn.Module, ABC):
     """Features -> Prediction, and the loss of that prediction.
 
@@ -92,6 +107,13 @@ class Head(nn.Module, ABC):
         """Iterate over the modules of head and backbone that stand still in one of the head's own phases."""
         return iter(())
 
+    def rows(self) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Iterate over the classifiers that have a row per class: weights (C, D), biases (C,) or None; the leaves last.
+
+        These are what `new_classifiers` of a phase makes anew. A head of another kind has none.
+        """
+        return iter(())
+
     def leaf_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the mean loss () of leaf logits (N, K) for labels (N,) int64, see `ClassLoss.of_nodes`."""
         return self.losses[-1].of_nodes(logits, labels, self.taxonomy, self.label_smoothing)
@@ -136,8 +158,7 @@ class LevelHead(Head):
         self.dropout = nn.Dropout(dropout)
         layers = [nn.Linear(self.pooling.out_features, taxonomy.size(level)) for level in taxonomy.levels]
         for layer in layers:
-            nn.init.normal_(layer.weight, std=0.01)
-            nn.init.zeros_(layer.bias)
+            start_rows(layer.weight, layer.bias)
         self.classifiers = nn.ModuleList(layers)  # a ModuleDict refuses level names such as "type" or "sub.species"
 
     def forward(self, features: Features) -> Prediction:
@@ -146,6 +167,10 @@ class LevelHead(Head):
         kept = self.dropout(embedding)
         pairs = zip(self.taxonomy.levels, self.classifiers, strict=True)
         return Prediction({level: classifier(kept) for level, classifier in pairs}, embedding)
+
+    def rows(self) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Iterate over weights (C, D) and biases (C,) of the levels' classifiers, coarse to fine."""
+        return ((layer.weight, layer.bias) for layer in self.classifiers if isinstance(layer, nn.Linear))
 
     @abstractmethod
     def loss(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:

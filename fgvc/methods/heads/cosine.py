@@ -3,14 +3,16 @@
 Shape letters: N images, C channels, h, w grid.
 """
 
+from collections.abc import Iterator
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import linear, normalize
 
 from fgvc.datatypes import Prediction
 from fgvc.methods.backbone import Backbone
 from fgvc.methods.features import Features
-from fgvc.methods.heads.base import Head, PoolingFactory
+from fgvc.methods.heads.base import Head, PoolingFactory, start_rows
 from fgvc.methods.losses.base import LossFactory
 from fgvc.methods.losses.cross_entropy import CrossEntropy
 from fgvc.methods.pooling.native import NativePooling
@@ -41,8 +43,12 @@ class CosineHead(Head):
     ) -> None:
         super().__init__(taxonomy, backbone, pooling, label_smoothing, prior_strength, loss=loss)
         self.weight = nn.Parameter(torch.empty(taxonomy.num_classes, self.pooling.out_features))
-        nn.init.normal_(self.weight, std=0.01)
+        start_rows(self.weight, None)
         self.scale = nn.Parameter(torch.tensor(float(scale)), requires_grad=learn_scale)
+
+    def rows(self) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Iterate over the one classifier: weights (K, D), whose lengths say nothing."""
+        yield self.weight, None
 
     def forward(self, features: Features) -> Prediction:
         """Features (map (N, C, h, w)) -> Prediction with the leaf level."""

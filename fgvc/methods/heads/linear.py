@@ -3,12 +3,14 @@
 Shape letters: N images, C channels, h, w grid.
 """
 
-from torch import nn
+from collections.abc import Iterator
+
+from torch import Tensor, nn
 
 from fgvc.datatypes import Prediction
 from fgvc.methods.backbone import Backbone
 from fgvc.methods.features import Features
-from fgvc.methods.heads.base import Head, PoolingFactory
+from fgvc.methods.heads.base import Head, PoolingFactory, start_rows
 from fgvc.methods.losses.base import LossFactory
 from fgvc.methods.losses.cross_entropy import CrossEntropy
 from fgvc.methods.pooling.native import NativePooling
@@ -36,8 +38,11 @@ class LinearHead(Head):
         super().__init__(taxonomy, backbone, pooling, label_smoothing, prior_strength, loss=loss)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(self.pooling.out_features, taxonomy.num_classes)
-        nn.init.normal_(self.classifier.weight, std=0.01)
-        nn.init.zeros_(self.classifier.bias)
+        start_rows(self.classifier.weight, self.classifier.bias)
+
+    def rows(self) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Iterate over the one classifier: weights (K, D) and biases (K,)."""
+        yield self.classifier.weight, self.classifier.bias
 
     def forward(self, features: Features) -> Prediction:
         """Features (map (N, C, h, w)) -> Prediction with the leaf level."""

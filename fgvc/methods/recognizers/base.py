@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from fgvc.datatypes import Prediction
 from fgvc.errors import UsageError, did_you_mean
 from fgvc.methods.backbone import Backbone
+from fgvc.methods.class_weights import ClassWeights
 from fgvc.methods.heads.base import Head
 from fgvc.methods.last_stage import LastStage
 from fgvc.methods.losses.base import ClassLoss
@@ -149,6 +150,33 @@ class Recognizer(nn.Module, ABC):
         """Tell the losses how many epochs of the training are over; called before each batch, after a stop too."""
         for loss in self.losses():
             loss.epoch = epoch
+
+    def reweight(self, on: bool) -> None:
+        """Let the class weights of losses that defer them act, or wait; see `ClassWeights`.
+
+        Raises:
+            UsageError: no loss defers its weights.
+        """
+        deferred = [one for one in self.modules() if isinstance(one, ClassWeights) and one.deferred]
+        if not deferred:
+            raise UsageError(
+                "reweight: no loss of this model defers class weights; give e.g. head.loss LDAM, or "
+                "WeightedCrossEntropy with deferred true"
+            )
+        for weights in deferred:
+            weights.waits = not on
+
+    def classifiers(self) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Iterate over weights (C, D) and biases (C,) of the heads' classifiers, see `Head.rows`.
+
+        Raises:
+            UsageError: a head that has none.
+        """
+        for head in self.all_heads():
+            rows = list(head.rows())
+            if not rows:
+                raise UsageError(f"{type(head).__name__} has no classifier of a row per class")
+            yield from rows
 
     def set_class_counts(self, counts: Tensor) -> None:
         """Tell heads and losses the number of training images per leaf, (K,)."""

@@ -24,6 +24,10 @@ class Phase:
         weight_decay: in place of the module's, or None.
         subsets: the stages of `data.stages` that are drawn, by name or as a number from the cleanest on; None for all.
         balance: in place of `data.balance`, or None.
+        new_classifiers: whether the heads' classifiers are made anew as the phase begins, as for re-training them on
+            balanced features (Bingyi Kang and others, "Decoupling Representation and Classifier for Long-Tailed
+            Recognition", ICLR 2020).
+        reweight: whether class weights act that a loss defers, see `ClassWeights`.
     """
 
     name: str
@@ -32,6 +36,8 @@ class Phase:
     weight_decay: float | None = None
     subsets: list[str] | int | None = None
     balance: Balance | None = None
+    new_classifiers: bool = False
+    reweight: bool = False
 
     @property
     def drawn(self) -> Drawn:
@@ -51,6 +57,13 @@ def phase_at(phases: Sequence[Phase], epoch: int, cycle: bool) -> Phase:
             return phase
         position -= phase.epochs
     return phases[-1]
+
+
+def begins_at(phases: Sequence[Phase], epoch: int, cycle: bool) -> bool:
+    """Whether a phase begins with this epoch; the last phase, which goes on, begins once."""
+    total = sum(phase.epochs for phase in phases)
+    starts = {sum(phase.epochs for phase in phases[:i]) for i in range(len(phases))}
+    return (epoch % total if cycle else epoch) in starts
 
 
 def last_phase_start(phases: Sequence[Phase] | None) -> int:
@@ -116,17 +129,32 @@ class PhaseSchedule(pl.Callback):
         known: Any = pl_module
         for phase in self.phases:
             known.check_phase(phase.name)
+            try:
+                if phase.reweight:
+                    known.reweight(False)
+                if phase.new_classifiers:
+                    known.check_new_classifiers()
+            except UsageError as error:
+                raise UsageError(f"phases: {phase.name}: {error}") from None
         tell_data(getattr(trainer, "datamodule", None), self.phases, self.cycle)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Enter the phase of an epoch that is resumed in its middle: Lightning does not start it again."""
-        self.on_train_epoch_start(trainer, pl_module)
+        self._enter(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Tell module and datamodule what the epoch trains."""
-        phase = phase_at(self.phases, trainer.current_epoch, self.cycle)
+        """Tell module and datamodule what the epoch trains; a phase that begins may begin with new classifiers."""
         module: Any = pl_module
+        phase = self._enter(trainer, module)
+        if phase.new_classifiers and begins_at(self.phases, trainer.current_epoch, self.cycle):
+            module.start_classifiers()
+
+    def _enter(self, trainer: pl.Trainer, module: Any) -> Phase:
+        phase = phase_at(self.phases, trainer.current_epoch, self.cycle)
         module.enter(phase.name, phase.lr, phase.weight_decay)
+        if any(one.reweight for one in self.phases):
+            module.reweight(phase.reweight)
         datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
         if datamodule is not None:
             datamodule.enter(phase.name)
+        return phase

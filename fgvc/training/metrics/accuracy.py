@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from fgvc.confidence.reliability import BINS
+from fgvc.confidence.shot_groups import shot_groups
 from fgvc.taxonomy.tree import Taxonomy
 from fgvc.training.metrics.tree import TreeMetrics
 
@@ -95,6 +96,7 @@ class LevelAccuracy(Metric):
     Args:
         num_classes: C, the number of classes of the level.
         top_k: k of the second accuracy; where there are no more classes than that it says nothing and is left out.
+        groups: name -> mask (C,) bool of its classes, whose mean accuracy is told too.
     """
 
     full_state_update = False
@@ -105,9 +107,10 @@ class LevelAccuracy(Metric):
     top1_correct: Tensor
     topk_correct: Tensor
 
-    def __init__(self, num_classes: int, top_k: int = 5) -> None:
+    def __init__(self, num_classes: int, top_k: int = 5, groups: Mapping[str, Tensor] | None = None) -> None:
         super().__init__()
         self.top_k = top_k
+        self.groups = dict(groups or {})
         for name in ("seen", "top1_correct", "topk_correct"):
             self.add_state(name, torch.zeros(num_classes, dtype=torch.int64), dist_reduce_fx="sum")
 
@@ -130,12 +133,15 @@ class LevelAccuracy(Metric):
     def compute(self) -> dict[str, Tensor]:
         """Return `top1`, `top<k>` and `mean_per_class` (over the classes that occur) as () float32 fractions.
 
-        NaN where no image had a known class.
+        NaN where no image had a known class. Also, by the name of each group of which images occur, the mean accuracy
+        of its classes.
         """
         total = self.seen.sum()
         recall = self.top1_correct / self.seen
         of_k = {f"top{self.top_k}": self.topk_correct.sum() / total} if len(self.seen) > self.top_k else {}
-        return {"top1": self.top1_correct.sum() / total, **of_k, "mean_per_class": recall.nanmean()}
+        means = {name: recall[mask.to(recall.device)].nanmean() for name, mask in self.groups.items()}
+        of_groups = {name: mean for name, mean in means.items() if not mean.isnan()}
+        return {"top1": self.top1_correct.sum() / total, **of_k, "mean_per_class": recall.nanmean(), **of_groups}
 
 
 class HierarchyMetrics(nn.Module):
@@ -144,13 +150,19 @@ class HierarchyMetrics(nn.Module):
     Args:
         taxonomy: gives the levels and the target of each.
         top_k: k of the second accuracy.
+        class_counts: (K,) training images per leaf: where they differ tenfold, the accuracy of the leaves of `many`,
+            `medium` and `few` of them is told too, see `shot_groups`.
     """
 
-    def __init__(self, taxonomy: Taxonomy, top_k: int = 5) -> None:
+    def __init__(self, taxonomy: Taxonomy, top_k: int = 5, class_counts: Tensor | None = None) -> None:
         super().__init__()
         self.taxonomy = taxonomy
+        masks = {} if class_counts is None else shot_groups(class_counts.cpu().numpy())
+        groups = {taxonomy.leaf_level: {name: torch.from_numpy(mask) for name, mask in masks.items()}}
         # A list, because a ModuleDict refuses level names such as "type" or "sub.species".
-        self.levels = nn.ModuleList(LevelAccuracy(taxonomy.size(level), top_k) for level in taxonomy.levels)
+        self.levels = nn.ModuleList(
+            LevelAccuracy(taxonomy.size(level), top_k, groups.get(level)) for level in taxonomy.levels
+        )
         self.tree = TreeMetrics(taxonomy) if len(taxonomy.levels) > 1 else None
 
     def _items(self) -> list[tuple[str, LevelAccuracy]]:
@@ -170,7 +182,7 @@ class HierarchyMetrics(nn.Module):
             self.tree.update(scores, labels)
 
     def compute(self) -> dict[str, Tensor]:
-        """Return `<level>/top1`, `<level>/top<k>` and `<level>/mean_per_class`, each () float32; see `LevelAccuracy`.
+        """Return `<level>/top1`, `<level>/top<k>`, `<level>/mean_per_class` ..., each () float32; see `LevelAccuracy`.
 
         More than one level: also what `TreeMetrics.compute` returns.
         """

@@ -22,11 +22,13 @@ class Scoreboard(nn.Module):
 
     Args:
         taxonomy: the classes.
+        class_counts: (K,) training images per leaf, or None; see `HierarchyMetrics`.
     """
 
-    def __init__(self, taxonomy: Taxonomy) -> None:
+    def __init__(self, taxonomy: Taxonomy, class_counts: Tensor | None = None) -> None:
         super().__init__()
         self.taxonomy = taxonomy
+        self.class_counts = class_counts
         self.answers, self.means, self.errors = nn.ModuleDict(), nn.ModuleDict(), nn.ModuleDict()
 
     def count(self, name: str, scores: Mapping[str, Tensor], labels: Tensor) -> None:
@@ -35,7 +37,7 @@ class Scoreboard(nn.Module):
 
     def expect(self, name: str, device: torch.device) -> HierarchyMetrics:
         """Return the metrics of a name; a process without images calls this, so that it takes part in the sum."""
-        return _get(self.answers, name, device, lambda: HierarchyMetrics(self.taxonomy))  # type: ignore[no-any-return]
+        return _get(self.answers, name, device, self._hierarchy)  # type: ignore[no-any-return]
 
     def average(self, name: str, value: Tensor, size: int) -> None:
         """Take the mean () over a batch of `size` images."""
@@ -74,6 +76,9 @@ class Scoreboard(nn.Module):
         for group, expect in groups.items():
             for key in sorted({key for one in known for key in one[group]}):
                 expect(_name(key), device)
+
+    def _hierarchy(self) -> HierarchyMetrics:
+        return HierarchyMetrics(self.taxonomy, class_counts=self.class_counts)
 
     def _expect_error(self, name: str, device: torch.device) -> CalibrationError:
         return _get(self.errors, name, device, CalibrationError)  # type: ignore[no-any-return]

@@ -91,6 +91,20 @@ def test_logit_adjustment_is_the_papers_loss():
     assert float(scored) == pytest.approx(sum(plain) / 2, rel=1e-5)  # the prior belongs to training alone
 
 
+def test_the_balanced_softmax_is_the_logit_adjustment_of_strength_one():
+    """Ren et al. 2020, equation 3: -log(n_y e^f_y / sum over k of n_k e^f_k), of counts, not of shares."""
+    head = LinearHead(TAXONOMY, Channels, prior_strength=1.0)
+    counts = torch.tensor([100, 10, 1, 50, 3])
+    head.set_class_counts(counts)
+    logits = torch.randn(3, 5, generator=torch.Generator().manual_seed(4))
+    labels = torch.tensor([2, 0, TAXONOMY.find("Owls")])
+    found = head.loss(Prediction({"species": logits}, torch.zeros(3, 6)), labels)["classes"]
+    parts = [[n * math.exp(f) for n, f in zip(counts.tolist(), row, strict=True)] for row in logits.tolist()]
+    named = [parts[0][2], parts[1][0], parts[2][3] + parts[2][4]]
+    wanted = sum(-math.log(one / sum(row)) for one, row in zip(named, parts, strict=True)) / 3
+    assert float(found) == pytest.approx(wanted, rel=1e-5)
+
+
 def test_a_class_without_images_keeps_a_finite_prior_which_stays_out_of_the_weights():
     head = LinearHead(TAXONOMY, Channels, prior_strength=1.0)
     head.set_class_counts(torch.tensor([0, 0, 5, 5, 0]))

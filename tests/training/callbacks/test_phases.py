@@ -5,7 +5,7 @@ import pytest
 
 from fgvc.data.stages import Drawn
 from fgvc.errors import UsageError
-from fgvc.training.callbacks.phases import Phase, PhaseSchedule, phase_at, tell_data
+from fgvc.training.callbacks.phases import Phase, PhaseSchedule, begins_at, phase_at, tell_data
 
 PHASES = [Phase("attend", 2), Phase("recognise", 1, lr=0.1, weight_decay=0.2), Phase("all", 3)]
 
@@ -110,3 +110,61 @@ def test_what_the_data_cannot_draw_is_refused_with_the_phase():
         tell_data(Data(), [*DRAWN, Phase("all", 1, subsets=7)], cycle=False)
     with pytest.raises(UsageError, match=r"^phases: all: subsets and balance need"):
         tell_data(None, DRAWN, cycle=False)
+
+
+@pytest.mark.parametrize(("cycle", "starts"), [(False, [0, 2, 3]), (True, [0, 2, 3, 6, 8, 9])])
+def test_a_phase_begins_once_and_the_last_one_goes_on(cycle, starts):
+    assert [epoch for epoch in range(10) if begins_at(PHASES, epoch, cycle)] == starts
+    assert [epoch for epoch in range(4) if begins_at([Phase("head", 1)], epoch, cycle)] == (
+        [0, 1, 2, 3] if cycle else [0]
+    )
+
+
+class Told(Listener):
+    """Also keeps what it is told of classifiers and weights; knows neither if it is asked to refuse."""
+
+    def __init__(self, refuses=False):
+        super().__init__()
+        self.refuses, self.done = refuses, []
+
+    def reweight(self, on):
+        if self.refuses:
+            raise UsageError("reweight: no loss of this model defers class weights")
+        self.done.append(on)
+
+    def check_new_classifiers(self):
+        if self.refuses:
+            raise UsageError("HSEHead has no classifier of a row per class")
+
+    def start_classifiers(self):
+        self.done.append("new")
+
+
+TWO = [Phase("all", 1), Phase("head", 2, new_classifiers=True)]
+WEIGHED = [Phase("all", 1), Phase("all", 1, reweight=True), Phase("all", 1)]
+
+
+def test_classifiers_are_made_anew_as_their_phase_begins_and_not_where_an_epoch_goes_on():
+    module, schedule = Told(), PhaseSchedule(TWO)
+    for epoch in range(4):
+        trainer = SimpleNamespace(current_epoch=epoch, datamodule=None)
+        schedule.on_train_start(trainer, module)  # an epoch that a resumed run goes on with begins no phase
+        assert module.done == ["new"] * (epoch > 1)
+        schedule.on_train_epoch_start(trainer, module)
+        assert module.done == ["new"] * (epoch > 0)
+
+
+def test_weights_wait_but_in_the_phases_that_ask_for_them():
+    module, schedule = Told(), PhaseSchedule(WEIGHED)
+    for epoch in range(3):
+        schedule.on_train_epoch_start(SimpleNamespace(current_epoch=epoch, datamodule=None), module)
+    schedule.on_train_start(SimpleNamespace(current_epoch=1, datamodule=None), module)
+    assert module.done == [False, True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("phases", "message"), [(TWO, "phases: head: HSEHead has no"), (WEIGHED, "phases: all: reweight")]
+)
+def test_what_a_model_cannot_do_is_refused_before_the_work(phases, message):
+    with pytest.raises(UsageError, match=f"^{message}"):
+        PhaseSchedule(phases).setup(SimpleNamespace(), Told(refuses=True), "fit")

@@ -214,6 +214,36 @@ def test_a_flat_taxonomy_has_one_level_and_metrics_add_nothing_to_a_checkpoint()
     assert set(metrics.compute()) == {"class/top1", "class/mean_per_class"}
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_many_medium_and_few_shot_classes_are_those_of_a_slow_loop(seed):
+    generator = torch.Generator().manual_seed(seed)
+    counts = [300, 150, 100, 20, 19, 1, 0]
+    tree = Taxonomy.flat([f"class {i}" for i in range(7)])
+    scores = torch.randint(6, (90, 7), generator=generator).float()
+    targets = torch.randint(-1, 7, (90,), generator=generator)
+    metrics = HierarchyMetrics(tree, top_k=3, class_counts=torch.tensor(counts))
+    for part in range(0, 90, 40):
+        metrics.update({"class": scores[part : part + 40]}, targets[part : part + 40])
+    found = as_floats(metrics.compute())
+    for name, members in {"many": (0, 1), "medium": (2, 3), "few": (4, 5)}.items():
+        mine = torch.tensor([target in members for target in targets.tolist()])
+        wanted = slow_accuracies(scores[mine], targets[mine], 3)["mean_per_class"]
+        assert found[f"class/{name}"] == pytest.approx(wanted, abs=1e-6)
+
+
+def test_groups_are_told_at_the_finest_level_only_where_counts_differ_and_images_occur():
+    def keys(counts, leaves):
+        metrics = HierarchyMetrics(TREE, class_counts=torch.tensor(counts))
+        labels = torch.tensor(leaves)
+        metrics.update(TREE.complete({"s": torch.eye(6)[labels]}), labels)
+        return {key for key in metrics.compute() if key.endswith(("many", "medium", "few"))}
+
+    assert keys([30, 30, 10, 10, 3, 3], [0, 2, 5]) == {"s/many", "s/medium", "s/few"}
+    assert keys([30, 30, 10, 10, 3, 3], [0, 5]) == {"s/many", "s/few"}
+    assert keys([30, 30, 10, 10, 4, 4], [0, 2, 5]) == set()
+    assert keys([0] * 6, [0, 2, 5]) == set()
+
+
 def test_a_mean_weighs_batches_by_their_images():
     mean = Mean()
     with pytest.warns(UserWarning, match="before the ``update`` method"):
