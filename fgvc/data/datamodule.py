@@ -1,5 +1,6 @@
 """One datamodule over all sources: Records -> batches of Samples."""
 
+import copy
 import os
 import signal
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from fgvc.data.amended import Amended, amended
 from fgvc.data.dataset import OnBadImage, PhotoDataset, Transform, VectorDataset
 from fgvc.data.episode_batches import (
     EpisodePhotos,
@@ -24,6 +26,7 @@ from fgvc.data.episode_batches import (
     positions,
 )
 from fgvc.data.loaders import EvalLoader, Order, TrainLoader, collate, collate_vectors
+from fgvc.data.noise import Noise
 from fgvc.data.records import Records
 from fgvc.data.samplers import Balance, EvalSampler, TrainSampler
 from fgvc.data.sources.base import Annotations, DataSource
@@ -65,6 +68,11 @@ class FineGrainedData(pl.LightningDataModule):
             test then have no class in common; where the source has no val split, `val_fraction` is the share of the
             training classes that is held out, and groups are not regarded. An image that cannot be read is replaced by
             another of its class. One process trains.
+        noise: training labels that are made wrong on purpose, for experiments.
+        exclude: a table, such as `fgvc data audit` writes, whose column `path` names photographs of train and val that
+            are left out.
+        relabel: a table that names another class for photographs of train and val, in the column `likely_label` or
+            `true_label`; one without a class there is left out.
 
     Raises:
         UsageError: a setting outside its range.
@@ -90,6 +98,9 @@ class FineGrainedData(pl.LightningDataModule):
         on_bad_image: Literal["error", "skip"] = "error",
         limits: Limits = Limits(),  # noqa: B008 - frozen
         episodes: EpisodePlan | None = None,
+        noise: Noise | None = None,
+        exclude: str | None = None,
+        relabel: str | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= val_fraction < 1:
@@ -140,6 +151,7 @@ class FineGrainedData(pl.LightningDataModule):
             raise UsageError(f"data.balance: {balance}; episodes draw all classes equally often; leave it out")
         self._split_seed = split_seed
         self._positions = _positions(source, val_fraction, split_seed, folds, fold, by_class=episodes is not None)
+        self.amended = self._amend(noise, exclude, relabel) if noise or exclude or relabel else None
 
     @property
     def taxonomy(self) -> Taxonomy:
@@ -168,11 +180,27 @@ class FineGrainedData(pl.LightningDataModule):
 
     def records(self, split: str) -> Records:
         """Return the files and labels of train, val or test."""
+        self._read_from(split)
+        if self.amended is not None:
+            return self.amended.records[split]
+        return self.records_of_source(split)
+
+    def records_of_source(self, split: str) -> Records:
+        """Return the files and labels of a split before noise, exclude and relabel."""
         name, positions = self._read_from(split)
         if split not in self._records:  # at millions of records a subset takes seconds
             records = self.source.records(name)
             self._records[split] = records if positions is None else records.subset(positions)
         return self._records[split]
+
+    def of_source(self) -> "FineGrainedData":
+        """Return the same photographs before noise, exclude and relabel, to which none is added."""
+        added = self.amended is not None and any(bool((of < 0).any()) for of in self.amended.places.values())
+        if self.amended is None or added:
+            return self
+        other = copy.copy(self)
+        other.amended, other._unreadable = None, {}
+        return other
 
     def unreadable(self, split: str) -> list[int]:
         """Return which records of a split this process or its workers found unreadable and went on without."""
@@ -181,7 +209,10 @@ class FineGrainedData(pl.LightningDataModule):
     def annotations(self, split: str, index: int) -> Annotations:
         """Return what the source knows about one record of a split."""
         name, positions = self._read_from(split)
-        return self.source.annotations(name, index if positions is None else int(positions[index]))
+        place = index if self.amended is None else int(self.amended.places[split][index])
+        if place < 0:
+            return Annotations()
+        return self.source.annotations(name, place if positions is None else int(positions[place]))
 
     def remember(self, split: str, vectors: Tensor) -> None:
         """Give the training vectors (R, D) of its own in place of the R images of train or val, see `VectorDataset`."""
@@ -227,6 +258,10 @@ class FineGrainedData(pl.LightningDataModule):
     def whole_split(self, split: str, rows: Sequence[int] | None = None) -> DataLoader[Sample]:
         """Batches of a split, or of some of its images, for this process alone, however many processes train."""
         return self._eval_loader(split, (0, 1), rows)
+
+    def _amend(self, noise: Noise | None, exclude: str | None, relabel: str | None) -> Amended:
+        before = {split: self.records_of_source(split) for split in self.splits}
+        return amended(before, self.taxonomy, noise, exclude, relabel)
 
     def _read_from(self, split: str) -> tuple[str, Any]:
         if split not in self._positions:

@@ -10,7 +10,7 @@ from fgvc.training.outline import _steps, limited, outline
 TREE = Taxonomy(["genus", "species"], [["Larus", "canus"], ["Larus", "fuscus"], ["Sterna", "hirundo"]])
 
 
-def told(images=100, batch=8, world=1, limit=1.0, together=1, balance="uniform", epochs=3, steps=-1):
+def told(images=100, batch=8, world=1, limit=1.0, together=1, balance="uniform", epochs=3, steps=-1, amended=None):
     """Return the lines about made-up data; the loader holds what one process gets in whole batches."""
     sizes = {"train": images, "test": 1234, "val": 20}
 
@@ -30,6 +30,7 @@ def told(images=100, batch=8, world=1, limit=1.0, together=1, balance="uniform",
         balance=balance,
         batch_size=batch,
         episodes=None,
+        amended=amended,
         train_dataloader=lambda: range(images // world // batch),
         resize=SimpleNamespace(size=160),
     )
@@ -97,3 +98,10 @@ def test_every_image_that_an_epoch_leaves_out_is_counted(given, said):
 @pytest.mark.parametrize(("limit", "left"), [(None, 10), (1.0, 10), (0.25, 2), (1, 1), (20, 10), (3.0, 3), (0.05, 0)])
 def test_a_limit_is_a_share_or_a_number_of_batches(limit, left):
     assert limited(10, limit) == left
+
+
+def test_what_was_done_to_the_labels_stands_below_the_images():
+    lines = told(amended=SimpleNamespace(told=["noise: uniform, 3 of 100", "left out by x.csv: 1 photograph"]))
+    assert lines[0].startswith("images: ")
+    assert lines[1:3] == ["noise: uniform, 3 of 100", "left out by x.csv: 1 photograph"]
+    assert lines[3].startswith("classes: ")
