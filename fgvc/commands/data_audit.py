@@ -35,7 +35,7 @@ TYPICAL = 2
 
 
 class Audit(NamedTuple):
-    """What was found of features. images: all of the split; found: places of the suspects are those of `answered.rows`."""
+    """What was found of features. images: of the split. found: the suspects; their places are in `answered.rows`."""
 
     folder: FeatureFolder
     images: Images
@@ -131,9 +131,9 @@ def _told(audit: Audit, options: argparse.Namespace) -> list[str]:
                      "or the only photograph of its class")  # fmt: skip
     at_random = 100 * confident.share_at_random(judged, labels)
     by_joint = 100 * confident.share_of_joint(*confident.joint(judged, labels))
-    lines.append(f"about {at_random:.1f} % of {total:,} labels look wrong: they say nothing of their photograph")
+    lines.append(f"about {at_random:.1f} % of {total:,} labels look wrong: they say nothing of the photograph")
     lines.append(
-        f"about {by_joint:.1f} % by the confident joint, which counts wrong relatives too, and what the features confuse"
+        f"about {by_joint:.1f} % by the confident joint: wrong relatives count too, and what the features confuse"
     )
     number = len(audit.found)
     more = f", the first {options.most:,} of them" if number > options.most else ""
@@ -162,8 +162,8 @@ def _draw(audit: Audit, options: argparse.Namespace, facts: Sequence[str]) -> No
         label, likely = names[one.label], names[one.likely]
         title = f"{label}?" if one.kind == "stranger" else f"{label}, or {likely}?"
         note = (
-            f"{one.kind}: {suspects.KINDS[one.kind]}. Probability of {label} {100 * one.probability:.1f} %, of {likely} "
-            f"{100 * one.likely_probability:.1f} %; common ancestor: {one.ancestor or 'the root'}"
+            f"{one.kind}: {suspects.KINDS[one.kind]}. Probability of {label} {100 * one.probability:.1f} %, of "
+            f"{likely} {100 * one.likely_probability:.1f} %; common ancestor: {one.ancestor or 'the root'}"
         )
         rows.append(label_page.Row(audit.path(one.place), title, note, label, likely, of_label, of_likely))
     if options.page:
@@ -188,7 +188,9 @@ def _of_answers(options: argparse.Namespace) -> int:
     known = int(answers.known.sum())
     write_rows(options.output, rows[: options.most + 1])
     share = 100 * (len(rows) - 1) / max(1, known)
-    tell(f"{len(rows) - 1} of {counted(known, 'label')} ({share:.1f} %) are confidently contradicted -> {options.output}")
+    tell(
+        f"{len(rows) - 1} of {counted(known, 'label')} ({share:.1f} %) are confidently contradicted -> {options.output}"
+    )
     print_lines(_kinds(rows[: options.most + 1]))
     _next(options.output)
     return 0

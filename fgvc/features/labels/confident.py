@@ -64,7 +64,7 @@ def share_of_joint(pairs: Ints, numbers: npt.NDArray[np.float64]) -> float:
 
 
 def prune_by_class(probabilities: Probabilities, labels: Ints) -> Flags:
-    """Return (N,) bool: of each label, as many as the joint has off its diagonal, those of the least self-confidence."""
+    """Return (N,) bool: of each label as many as the joint has off its diagonal, those of the least self-confidence."""
     pairs, numbers = joint(probabilities, labels)
     off = pairs[:, 0] != pairs[:, 1]
     wrong = np.bincount(pairs[off, 0], weights=numbers[off], minlength=probabilities.shape[1])
@@ -77,7 +77,7 @@ def prune_by_class(probabilities: Probabilities, labels: Ints) -> Flags:
 
 
 def prune_by_noise_rate(probabilities: Probabilities, labels: Ints) -> Flags:
-    """Return (N,) bool: for each label and other class, as many as the joint says, by the margin of their probabilities.
+    """Return (N,) bool: for each label and other class as many as the joint says, those of the largest margin.
 
     The margin is the probability of the other class less that of the label.
     """
@@ -127,7 +127,8 @@ def likely_class(probabilities: Probabilities, labels: Ints) -> Ints:
     """Return (N,) the most probable class beside the label."""
     others = probabilities.copy()
     others[np.arange(len(labels)), labels] = -1.0
-    return others.argmax(axis=1)
+    likely: Ints = others.argmax(axis=1)
+    return likely
 
 
 RULES = {"class": prune_by_class, "noise_rate": prune_by_noise_rate, "both": both, "random": at_random}

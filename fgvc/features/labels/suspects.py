@@ -65,7 +65,7 @@ def suspects(probabilities: Probabilities, labels: Ints, taxonomy: Taxonomy, rul
         return []
     trusted = ~flags
     reach = thresholds(probabilities[trusted], labels[trusted]) if trusted.any() else np.full(len(probabilities.T), 0)
-    strange = ~(probabilities[rows] >= reach).any(axis=1)
+    strange = (probabilities[rows] >= reach).sum(axis=1) == 0
     likely = likely_class(probabilities[rows], labels[rows])
     own, other = (of_label(probabilities[rows], of) for of in (labels[rows], likely))
     tiny = np.finfo(np.float32).tiny
