@@ -50,6 +50,11 @@ COMMANDS = {
         "decode every photograph; what is wrong with it",
     ),
     "data stats": ("data_stats:main", "DATA [--output stats.json]", "images per split, level and class; sizes"),
+    "data audit": (
+        "data_audit:main",
+        "FEATURES --output audit.csv [--page audit.html]",
+        "which labels are probably wrong",
+    ),
     "data download": (
         "data_download:main",
         "[WHAT] [--to FOLDER]",

@@ -13,6 +13,7 @@ from fgvc.errors import FgvcError, UsageError
 from fgvc.files import run_folder
 from fgvc.files.lines import counted, quoted, tell
 from fgvc.files.origin import environment
+from fgvc.files.whole_files import write_rows
 from fgvc.model_file.architecture import to_plain
 from fgvc.model_file.model import Model, save
 from fgvc.training import callback_list, checkpoints, frozen, metrics_file, processes, resuming
@@ -137,6 +138,9 @@ def build(cli: RunCLI, run: Run) -> None:
         run_folder.create(run.folder, cli.plain_config())
         if data.long_tail:
             write_kept(run.folder / run_folder.LONG_TAIL, data.records("train"), data.taxonomy)
+    if processes.is_first() and data.amended:
+        for name, rows in data.amended.tables.items():
+            write_rows(run.folder / name, rows)
 
 
 def _validates(cli: RunCLI) -> bool:

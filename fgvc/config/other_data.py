@@ -78,6 +78,8 @@ def asked_for(command: str, words: Sequence[str]) -> tuple[OtherData | None, lis
 
 def _keys(run: Path, path: str) -> Iterator[str]:
     """Yield the keys of the data; what belongs to the run's own photographs is taken back."""
+    for key in ("noise", "exclude", "relabel"):
+        yield from (f"--data.{key}", "null")
     flags = flags_of_data(path)
     yield from flags
     if SOURCE not in flags:

@@ -22,7 +22,10 @@ ON_CPU, ON_GPU = "small", "whole_image"
 """The recipes: stems of shipped configs."""
 LENGTH = ("trainer.max_epochs", "trainer.max_steps", "trainer.max_time")
 """Keys that say how long a training lasts."""
-SAME_DATA = ("source", "val_fraction", "split_seed", "on_bad_image", "limits", "long_tail")
+SAME_DATA = (
+    *("source", "val_fraction", "split_seed", "on_bad_image", "limits"),
+    *("long_tail", "noise", "exclude", "relabel"),
+)
 """Keys of `data` that say which photographs a run had; the others belong to its method."""
 
 

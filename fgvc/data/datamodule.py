@@ -1,5 +1,6 @@
 """One datamodule over all sources: Records -> batches of Samples."""
 
+import copy
 import os
 import signal
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from fgvc.data.amended import Amended, amended
 from fgvc.confidence.effective_number import check_beta
 from fgvc.data.dataset import OnBadImage, PhotoDataset, Transform, VectorDataset
 from fgvc.data.episode_batches import (
@@ -26,6 +28,7 @@ from fgvc.data.episode_batches import (
 )
 from fgvc.data.loaders import EvalLoader, Order, TrainLoader, collate, collate_vectors
 from fgvc.data.long_tail import LongTail, thinned
+from fgvc.data.noise import Noise
 from fgvc.data.records import Records
 from fgvc.data.samplers import BETA, Balance, Draw, EvalSampler, TrainSampler
 from fgvc.data.sources.base import Annotations, DataSource
@@ -74,6 +77,11 @@ class FineGrainedData(pl.LightningDataModule):
         stage_weights: what the loss of an image counts in each stage, clean, noisy, highly noisy, e.g. [1, 0.5, 0.5];
             by default all count the same.
         long_tail: thins the training images to a long tail, for experiments; what is held out stays as it is.
+        noise: training labels that are made wrong on purpose, for experiments.
+        exclude: a table, such as `fgvc data audit` writes, whose column `path` names photographs of train and val that
+            are left out.
+        relabel: a table that names another class for photographs of train and val, in the column `likely_label` or
+            `true_label`; one without a class there is left out.
 
     Raises:
         UsageError: a setting outside its range.
@@ -103,6 +111,9 @@ class FineGrainedData(pl.LightningDataModule):
         stages: str | None = None,
         stage_weights: list[float] | None = None,
         long_tail: LongTail | None = None,
+        noise: Noise | None = None,
+        exclude: str | None = None,
+        relabel: str | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= val_fraction < 1:
@@ -159,6 +170,7 @@ class FineGrainedData(pl.LightningDataModule):
         """How many training images there were before `long_tail` thinned them; 0 where it did not."""
         if self.long_tail and "train" in self._positions:
             self._thin(self.long_tail)
+        self.amended = self._amend(noise, exclude, relabel) if noise or exclude or relabel else None
 
     @property
     def taxonomy(self) -> Taxonomy:
@@ -187,11 +199,27 @@ class FineGrainedData(pl.LightningDataModule):
 
     def records(self, split: str) -> Records:
         """Return the files and labels of train, val or test."""
+        self._read_from(split)
+        if self.amended is not None:
+            return self.amended.records[split]
+        return self.records_of_source(split)
+
+    def records_of_source(self, split: str) -> Records:
+        """Return the files and labels of a split before noise, exclude and relabel."""
         name, positions = self._read_from(split)
         if split not in self._records:  # at millions of records a subset takes seconds
             records = self.source.records(name)
             self._records[split] = records if positions is None else records.subset(positions)
         return self._records[split]
+
+    def of_source(self) -> "FineGrainedData":
+        """Return the same photographs before noise, exclude and relabel, to which none is added."""
+        added = self.amended is not None and any(bool((of < 0).any()) for of in self.amended.places.values())
+        if self.amended is None or added:
+            return self
+        other = copy.copy(self)
+        other.amended, other._unreadable = None, {}
+        return other
 
     def unreadable(self, split: str) -> list[int]:
         """Return which records of a split this process or its workers found unreadable and went on without."""
@@ -200,7 +228,10 @@ class FineGrainedData(pl.LightningDataModule):
     def annotations(self, split: str, index: int) -> Annotations:
         """Return what the source knows about one record of a split."""
         name, positions = self._read_from(split)
-        return self.source.annotations(name, index if positions is None else int(positions[index]))
+        place = index if self.amended is None else int(self.amended.places[split][index])
+        if place < 0:
+            return Annotations()
+        return self.source.annotations(name, place if positions is None else int(positions[place]))
 
     def remember(self, split: str, vectors: Tensor) -> None:
         """Give the training vectors (R, D) of its own in place of the R images of train or val, see `VectorDataset`."""
@@ -310,6 +341,10 @@ class FineGrainedData(pl.LightningDataModule):
         subsets, balance = self._drawn(epoch)
         order = self._balance_order(balance or self.balance)
         return order if subsets is None or not self.stages else order | {"drawn from": self.stages.told(subsets)}
+
+    def _amend(self, noise: Noise | None, exclude: str | None, relabel: str | None) -> Amended:
+        before = {split: self.records_of_source(split) for split in self.splits}
+        return amended(before, self.taxonomy, noise, exclude, relabel)
 
     def _read_from(self, split: str) -> tuple[str, Any]:
         if split not in self._positions:

@@ -70,3 +70,11 @@ class Records(Sequence[Record]):
         if self._table.file is None and 2 * len(part) < len(self._table):  # a copy is smaller than the whole
             part._table, part._rows = self._table.take(part._rows), None
         return part
+
+    def with_labels(self, labels: npt.NDArray[np.int32]) -> "Records":
+        """Return the same files with other labels, (N,) node ids."""
+        if len(labels) != len(self):
+            raise ValueError(f"{len(self)} records but {len(labels)} labels")
+        other = copy.copy(self)
+        other.labels = labels
+        return other

@@ -4,11 +4,12 @@ A file is written under a temporary name beside its own and renamed at the end. 
 full disk is one line.
 """
 
+import csv
 import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
@@ -94,6 +95,16 @@ def write_text(path: Path, text: str) -> None:
     """
     with open_whole(path) as file:
         file.write(text)
+
+
+def write_rows(path: Path, rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV file, the head first.
+
+    Raises:
+        FgvcError: it cannot be written.
+    """
+    with open_whole(path) as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
 
 
 def save_picture(pixels: npt.NDArray[np.uint8], path: str | Path) -> None:

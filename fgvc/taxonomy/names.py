@@ -1,5 +1,6 @@
 """The nodes of a taxonomy that people name."""
 
+from collections import Counter
 from collections.abc import Mapping
 
 from fgvc.errors import UsageError, did_you_mean
@@ -33,3 +34,10 @@ def nodes_named(taxonomy: Taxonomy, written: Mapping[str, str]) -> list[int]:
             paths = " or ".join(repr(" > ".join(taxonomy.path(node))) for node in bearers[name])
             raise UsageError(f"{where}: {len(bearers[name])} classes are called {name!r}; give a path: {paths}")
     return [bearers[name][0] for name in written]
+
+
+def written_names(taxonomy: Taxonomy) -> list[str]:
+    """Return the name of each node by which `nodes_named` finds it: its last word, or its path where others bear it."""
+    paths = [taxonomy.path(node) for node in range(taxonomy.num_nodes)]
+    times = Counter(path[-1] for path in paths)
+    return [path[-1] if times[path[-1]] == 1 else " > ".join(path) for path in paths]

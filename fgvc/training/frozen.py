@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from fgvc.data.amended import paths_of
 from fgvc.data.datamodule import FineGrainedData
 from fgvc.features.embedding import embed
 from fgvc.features.filling import Counts
@@ -79,14 +80,14 @@ def remember(
     counts = Counts()
     where = "cpu" if settings.get("accelerator") == "cpu" else "auto"
     features = _embedded(recognizer, data, take, where, counts)
-    vectors = {split: features.part(split).features for split in _splits(data)}
-    if any(len(of_split) < len(data.records(split)) for split, of_split in vectors.items()):
+    vectors = _vectors(features, data)
+    if vectors is None:
         return ""  # some cannot be read: training takes others in their place
     if not _answers_alike(recognizer, data, vectors["train"]):
         return ""
     for split, of_split in vectors.items():
         data.remember(split, torch.from_numpy(np.array(of_split, dtype=np.float32)))
-    total = sum(map(len, vectors.values()))
+    total = sum(len(features.part(split).paths) for split in vectors)
     known = "known from before" if not counts.shown else f"computed once, in {counts.seconds:.0f} s"
     return f"the network stands still: the features of {counted(total, 'photograph')} are {known} ({features.path})"
 
@@ -132,7 +133,7 @@ def _splits(data: FineGrainedData) -> list[str]:
 
 def _embedded(recognizer: Recognizer, data: FineGrainedData, take: Take, where: str, counts: Counts) -> FeatureFolder:
     """Compute the vectors, or find them in the cache, in a folder for this network and these photographs."""
-    backbone, _ = next(iter(recognizer.single_looks()))
+    backbone, data = next(iter(recognizer.single_looks()))[0], data.of_source()
     name = type(backbone.net).__name__
     network = Network(backbone, name, name, "", data.resize, {"net": str(backbone.net)})
     paths = {split: data.records(split) for split in _splits(data)}
@@ -145,6 +146,22 @@ def _embedded(recognizer: Recognizer, data: FineGrainedData, take: Take, where: 
         return embed(network, data, folder, take, splits=_splits(data), device=where, counts=counts)
     finally:
         recognizer.to(device).train(was_training)
+
+
+def _vectors(features: FeatureFolder, data: FineGrainedData) -> dict[str, Any] | None:
+    """Return split -> (R, D) for its photographs, in their order; None where one has no vector."""
+    vectors: dict[str, Any] = {}
+    for split in _splits(data):
+        part, paths = features.part(split), paths_of(data.records(split))
+        if part.paths == paths:
+            vectors[split] = part.features
+            continue
+        row_of = {path: row for row, path in enumerate(part.paths)}
+        rows = [row_of.get(path, -1) for path in paths]
+        if -1 in rows:
+            return None
+        vectors[split] = part.features[rows]
+    return vectors
 
 
 def _answers_alike(recognizer: Recognizer, data: FineGrainedData, vectors: Any) -> bool:

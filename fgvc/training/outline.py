@@ -28,11 +28,12 @@ def outline(datamodule: Any, model: Any, trainer: Any) -> list[str]:
     levels = ", ".join(f"{level} {taxonomy.size(level):,}" for level in taxonomy.levels)
     images = f"images: {', '.join(counts)}, in {datamodule.records('train').root}"
     classes = f"classes: {levels if len(taxonomy.levels) > 1 else f'{taxonomy.num_classes:,}'}"
-    tail = []
+    changed = []
     if datamodule.thinned_from:
         kept = len(datamodule.records("train"))
-        tail = [tail_told(datamodule.class_counts.numpy(), datamodule.thinned_from, kept)]
-    return [images, *tail, classes, _network(datamodule, model, trainer), _steps(datamodule, trainer)]
+        changed = [tail_told(datamodule.class_counts.numpy(), datamodule.thinned_from, kept)]
+    changed += datamodule.amended.told if datamodule.amended else []
+    return [images, *changed, classes, _network(datamodule, model, trainer), _steps(datamodule, trainer)]
 
 
 _VERB = {"train": "train", "val": "validate", "test": "test"}

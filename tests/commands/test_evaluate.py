@@ -139,6 +139,18 @@ def test_other_photographs_of_some_of_the_classes(elsewhere, home, capsys):
     assert [row["species_pred"] for row in answers] == [predicted[f"new/{row['path']}"] for row in answers]
 
 
+def test_tables_of_a_runs_own_photographs_are_not_asked_about_others(elsewhere, home, capsys):
+    config = Path("birds/config.yaml")
+    text = config.read_text(encoding="utf-8")
+    text = text.replace("  exclude: null", "  exclude: gone.csv").replace("  relabel: null", "  relabel: gone.csv")
+    noise = "  noise:\n    kind: strangers\n    classes: [Sterna]\n"
+    config.write_text(text.replace("  noise: null\n", noise), encoding="utf-8")
+    assert main(["test", "birds", "--data.source.init_args.root", str(home / "photos")]) == 2
+    assert "gone.csv: no such table" in capsys.readouterr().err
+    assert main(["test", "birds", "--data", "new"]) == 0
+    assert capsys.readouterr().out.startswith("6 test images\n")
+
+
 def test_a_table_with_columns_of_its_own_and_a_genus(elsewhere):
     text = "file,bird\nnew/Larus canus/test0.png,Larus canus\nnew/Sterna hirundo/test0.png,Sterna\n"
     Path("t.csv").write_text(text)

@@ -15,6 +15,7 @@ from PIL import Image
 from fgvc.data.datamodule import FineGrainedData, default_workers
 from fgvc.data.episode_batches import EpisodePlan
 from fgvc.data.long_tail import LongTail
+from fgvc.data.noise import Noise
 from fgvc.data.sources.base import Annotations
 from fgvc.data.sources.cub import CUB
 from fgvc.data.sources.image_folder import ImageFolder
@@ -518,3 +519,34 @@ def test_a_replaced_image_is_of_the_same_stage(source, tmp_path):
         shown = list(itertools.islice(dataset._candidates(2, (0, epoch, 2)), 6))
         assert shown[0] == 2 and set(shown[1:]) <= {0, 1, 2, 3}
     assert len({tuple(dataset._candidates(2, (0, epoch, 2))) for epoch in range(12)}) == 12
+
+
+def test_noise_is_the_same_each_time_it_is_made_and_reaches_the_batches(source):
+    once, again = (make(source, val_fraction=0.2, noise=Noise("uniform", 0.5, seed=2)) for _ in range(2))
+    clean = make(source, val_fraction=0.2)
+    assert (once.records("train").labels == again.records("train").labels).all()
+    assert names(once.records("train")) == names(clean.records("train"))
+    assert (once.records("train").labels != clean.records("train").labels).sum() == 16
+    assert (once.records("val").labels == clean.records("val").labels).all()
+    for batch in one_epoch(once.train_dataloader()):
+        assert batch.label.tolist() == once.records("train").labels[batch.index].tolist()
+    assert once.class_counts.tolist() == np.bincount(once.records("train").labels, minlength=3).tolist()
+    assert (once.of_source().records("train").labels == clean.records("train").labels).all()
+
+
+def test_annotations_follow_their_photographs_when_others_are_left_out(tmp_path):
+    root = make_fake_cub(tmp_path)
+    whole = FineGrainedData(CUB(root=str(root)), val_fraction=0)
+    paths = names(whole.records("train"))
+    out = tmp_path / "out.csv"
+    out.write_text("path\n" + paths[0] + "\n" + paths[2] + "\n", encoding="utf-8")
+    picture(tmp_path / "cars" / "1.jpg", seed=0)
+    some = FineGrainedData(
+        CUB(root=str(root)), val_fraction=0, exclude=str(out), noise=Noise("strangers", folder=str(tmp_path / "cars"))
+    )
+    left = names(some.records("train"))
+    assert left[:-1] == [path for i, path in enumerate(paths) if i not in (0, 2)]
+    for place, path in enumerate(left[:-1]):
+        assert some.annotations("train", place) == whole.annotations("train", paths.index(path))
+    assert some.annotations("train", len(left) - 1) == Annotations()
+    assert some.of_source() is some  # its features are not those of the source

@@ -85,3 +85,12 @@ def test_another_process_is_sent_labels_and_positions_of_records_that_lie_in_fil
         assert len(sent) < 8 * len(part) + 1000
         assert as_list(pickle.loads(sent)) == as_list(part)  # noqa: S301
         assert part[0] == (f"/data/{'x' * 120}1.jpg", 1)
+
+
+def test_other_labels_are_of_the_same_files():
+    records = Records(PATHS, LABELS, "/data").subset([4, 0])
+    other = records.with_labels(np.array([1, 2], dtype=np.int32))
+    assert as_list(other) == [(PATHS[4], 1), (PATHS[0], 2)]
+    assert as_list(records) == [(PATHS[4], LABELS[4]), (PATHS[0], LABELS[0])]
+    with pytest.raises(ValueError, match="2 records but 1 labels"):
+        records.with_labels(np.array([1], dtype=np.int32))

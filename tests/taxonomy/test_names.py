@@ -3,7 +3,7 @@ import random
 import pytest
 
 from fgvc.errors import UsageError
-from fgvc.taxonomy.names import nodes_named
+from fgvc.taxonomy.names import nodes_named, written_names
 from fgvc.taxonomy.tree import Taxonomy
 
 RAGGED = Taxonomy(
@@ -58,3 +58,11 @@ def test_an_unknown_name_is_told_with_its_place_its_neighbour_and_how_many_more_
         nodes_named(RAGGED, {"Owls": "row 1", "Tawny Ow": "row 2"})
     with pytest.raises(UsageError, match=r"^row 5: unknown class '\?' \(2 more of the 4 names are unknown\)$"):
         nodes_named(RAGGED, {"?": "row 5", "Owls": "row 6", "!": "row 7", "\n": "row 8"})
+
+
+def test_every_node_is_found_by_its_written_name():
+    names = written_names(RAGGED)
+    assert nodes_named(RAGGED, dict.fromkeys(names, "here")) == list(range(RAGGED.num_nodes))
+    assert names[RAGGED.find("Dunnock")] == "Dunnock"
+    assert names[0:2] == ["Dunnock", "Tawny Owl"]
+    assert "Mints > Mentha > Strix" in names and "Prunella" not in names

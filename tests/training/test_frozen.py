@@ -136,3 +136,22 @@ def test_photographs_that_cannot_be_read_stop_or_are_replaced_as_ever(photos, ca
     Image.new("RGB", (48, 40)).save(bad)
     assert fit(photos, "mended", *STILL) == 0
     assert "the network stands still" in capsys.readouterr().err
+
+
+def test_noise_and_a_table_of_what_is_left_out_train_on_the_vectors_that_are_there(photos, monkeypatch, capsys):
+    assert fit(photos, "clean", *STILL) == 0
+    noise = ["--data.noise.kind", "uniform", "--data.noise.share", "0.4"]
+    assert fit(photos, "noisy", *STILL, *noise) == 0
+    rows = read_csv(Path("runs/noisy/noise.csv"))
+    assert len(rows) == 8  # of 21
+    capsys.readouterr()
+    words = [*noise, "--data.exclude", "runs/noisy/noise.csv"]
+    read, shown = in_both_ways(photos, monkeypatch, *STILL, *words)
+    told = capsys.readouterr().err
+    assert "the features of 30 photographs are known from before" in told
+    assert "left out by runs/noisy/noise.csv: 8 photographs (8 of train)" in told
+    assert [row["path"] for row in read_csv(Path("runs/vectors/excluded.csv"))] == [row["path"] for row in rows]
+    assert read.count("train") == 0 and sum(shown) <= 4 + 4 + 2 * 9
+    one, other = weights("images"), weights("vectors")
+    for name, tensor in one.items():
+        torch.testing.assert_close(other[name], tensor, rtol=1e-4, atol=1e-5)

@@ -21,6 +21,7 @@ def told(
     steps=-1,
     by_phase=False,
     thinned_from=0,
+    amended=None,
 ):
     """Return the lines about made-up data; the loader holds what one process gets in whole batches."""
     sizes = {"train": images, "test": 1234, "val": 20}
@@ -45,6 +46,7 @@ def told(
         long_tail=None,
         thinned_from=thinned_from,
         class_counts=torch.tensor([60, 34, 6]),
+        amended=amended,
         train_dataloader=lambda: range(images // world // batch),
         resize=SimpleNamespace(size=160),
     )
@@ -122,3 +124,10 @@ def test_every_image_that_an_epoch_leaves_out_is_counted(given, said):
 @pytest.mark.parametrize(("limit", "left"), [(None, 10), (1.0, 10), (0.25, 2), (1, 1), (20, 10), (3.0, 3), (0.05, 0)])
 def test_a_limit_is_a_share_or_a_number_of_batches(limit, left):
     assert limited(10, limit) == left
+
+
+def test_what_was_done_to_the_labels_stands_below_the_images():
+    lines = told(amended=SimpleNamespace(told=["noise: uniform, 3 of 100", "left out by x.csv: 1 photograph"]))
+    assert lines[0].startswith("images: ")
+    assert lines[1:3] == ["noise: uniform, 3 of 100", "left out by x.csv: 1 photograph"]
+    assert lines[3].startswith("classes: ")
