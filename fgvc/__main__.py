@@ -25,7 +25,7 @@ COMMANDS = {
     "probe": ("probe:main", "FEATURES --output MODEL", "a linear classifier of cached features, as a model"),
     "curriculum": (
         "curriculum:main",
-        "FEATURES --out stages.csv",
+        "FEATURES --output stages.csv",
         "which photographs of each class have clean labels, by density",
     ),
     "search": (

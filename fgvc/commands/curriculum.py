@@ -1,4 +1,4 @@
-"""`fgvc curriculum FEATURES --out stages.csv`: which photographs of each class are clean, noisy, highly noisy."""
+"""`fgvc curriculum FEATURES --output stages.csv`: which photographs of each class are clean, noisy, highly noisy."""
 
 import argparse
 from collections.abc import Iterator, Sequence
@@ -32,21 +32,21 @@ def main(argv: list[str]) -> int:
         FgvcError: features that are no numbers, or an output that cannot be written.
     """
     options = _parse(argv)
-    check_output(options.out, (".csv",), options.overwrite, "--out")
+    check_output(options.output, (".csv",), options.overwrite, "--output")
     if options.sheets is not None and options.sheets.exists() and not options.overwrite:
         raise UsageError(f"{options.sheets}: exists already; choose another folder, or give --overwrite")
     limits = Limits(options.max_pixels, options.any_format).check("--")
     folder = open_features(options.features)
     part = folder.part(options.split, options.view)
     found = curriculum(part, options.density, str(options.features))
-    write_stages(options.out, part, found, folder.taxonomy)
+    write_stages(options.output, part, found, folder.taxonomy)
     print_lines(_sizes(part, found, folder.taxonomy))
     _tell(part, found, options)
     if options.sheets is not None:
         root = folder.description["records"][options.split]["root"]
         number = write_sheets(options.sheets, part, found, folder.taxonomy, root, limits)
         tell(f"sheets: {counted(number, 'class', 'classes')} in {options.sheets}")
-    tell(f"next:  fgvc fit --config DATA --config curriculum --data.stages {quoted(options.out)}")
+    tell(f"next:  fgvc fit --config DATA --config curriculum --data.stages {quoted(options.output)}")
     return 0
 
 
@@ -66,7 +66,7 @@ def _tell(part: Part, found: Curriculum, options: argparse.Namespace) -> None:
     shares = [
         f"{name} {number:,} ({100 * number / counts.sum():.0f} %)" for name, number in zip(STAGES, counts, strict=True)
     ]
-    tell(f"{options.split}, density {options.density}: {', '.join(shares)} -> {options.out}")
+    tell(f"{options.split}, density {options.density}: {', '.join(shares)} -> {options.output}")
     sizes = np.unique(part.labels[known], return_counts=True)[1]
     if small := int((sizes < LEAST).sum()):
         few = counted(small, "class", "classes")
@@ -79,7 +79,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = OneLineParser(prog="fgvc curriculum", description=ABOUT)
     add = parser.add_argument
     add("features", type=Path, metavar="FEATURES", help="a folder that fgvc embed wrote")
-    add("--out", type=Path, required=True, metavar="CSV", help="the table: path, label, density, stage")
+    add("--output", "--out", type=Path, required=True, metavar="CSV", help="the table: path, label, density, stage")
     published = "counting and gaussian are the published ones, neighbours keeps small groups of a class"
     add("--density", choices=FORMS, default="neighbours", help=f"{published} (default: neighbours)")
     add("--split", default="train", help="what is divided (default: train)")

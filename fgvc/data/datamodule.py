@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from fgvc.data.amended import Amended, amended
 from fgvc.confidence.effective_number import check_beta
+from fgvc.data.amended import Amended, amended
 from fgvc.data.dataset import OnBadImage, PhotoDataset, Transform, VectorDataset
 from fgvc.data.episode_batches import (
     EpisodePhotos,

@@ -42,7 +42,7 @@ def said(capsys, *words):
 
 @pytest.mark.parametrize("form", ["counting", "gaussian", "neighbours"])
 def test_the_table_holds_what_was_found_and_the_sizes_are_told(here, capsys, form):
-    code, out, err = said(capsys, "features", "--out", "stages.csv", "--density", form, "--sheets", "sheets")
+    code, out, err = said(capsys, "features", "--output", "stages.csv", "--density", form, "--sheets", "sheets")
     assert code == 0
     part = open_features("features").part("train")
     found = curriculum(part, form)
@@ -59,7 +59,7 @@ def test_the_table_holds_what_was_found_and_the_sizes_are_told(here, capsys, for
 
 
 def test_small_classes_are_told(here, capsys):
-    code, _, err = said(capsys, "features", "--out", "stages.csv", "--split", "test")
+    code, _, err = said(capsys, "features", "--output", "stages.csv", "--split", "test")
     assert code == 0 and "clean 6 (100 %)" in err[0]
     assert err[1] == "all clean: 3 classes of fewer than 10 photographs, too few to tell what is dense"
 
@@ -67,12 +67,12 @@ def test_small_classes_are_told(here, capsys):
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["--out", "stages.txt"], "--out stages.txt: it is written as .csv"),
-        (["--out", "old.csv"], "old.csv: exists already"),
-        (["--out", "new.csv", "--sheets", "features"], "features: exists already; choose another folder"),
-        (["--out", "new.csv", "--density", "dense"], "invalid choice: 'dense'"),
-        (["--out", "new.csv", "--split", "tran"], "no features of split 'tran'.*did you mean 'train'"),
-        ([], "required: --out"),
+        (["--output", "stages.txt"], "--output stages.txt: it is written as .csv"),
+        (["--output", "old.csv"], "old.csv: exists already"),
+        (["--output", "new.csv", "--sheets", "features"], "features: exists already; choose another folder"),
+        (["--output", "new.csv", "--density", "dense"], "invalid choice: 'dense'"),
+        (["--output", "new.csv", "--split", "tran"], "no features of split 'tran'.*did you mean 'train'"),
+        ([], "required: --output"),
     ],
 )
 def test_what_cannot_be_done_is_one_line_and_writes_nothing(here, capsys, words, line):
@@ -92,7 +92,7 @@ STAGED = [
 
 
 def test_a_frozen_network_learns_in_stages_and_a_resumed_run_is_the_one_that_was_left_alone(here, capsys, monkeypatch):
-    assert main(["curriculum", "features", "--out", "stages.csv"]) == 0
+    assert main(["curriculum", "features", "--output", "stages.csv"]) == 0
     assert main(["fit", *STAGED, "--name", "straight"]) == 0
     told = capsys.readouterr().err
     assert "the network stands still" in told and "clean, " in told and ", from stages.csv" in told
@@ -111,7 +111,7 @@ def test_a_frozen_network_learns_in_stages_and_a_resumed_run_is_the_one_that_was
 
 
 def test_who_tests_a_run_needs_no_table_of_stages_and_who_trains_one_does(here, capsys):
-    assert main(["curriculum", "features", "--out", "stages.csv"]) == 0
+    assert main(["curriculum", "features", "--output", "stages.csv"]) == 0
     assert main(["fit", *STAGED, "--name", "run"]) == 0
     Path("stages.csv").unlink()
     assert main(["test", "runs/run"]) == 0
@@ -122,7 +122,7 @@ def test_who_tests_a_run_needs_no_table_of_stages_and_who_trains_one_does(here, 
 
 
 def test_unknown_stages_are_refused_before_any_work(here, capsys):
-    assert main(["curriculum", "features", "--out", "stages.csv"]) == 0
+    assert main(["curriculum", "features", "--output", "stages.csv"]) == 0
     capsys.readouterr()
     for phases, said in (
         ("[{name: head, epochs: 1, subsets: [cleen]}]", "phases: head: subsets: no stage 'cleen'; there are clean, "),
