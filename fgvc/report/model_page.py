@@ -54,17 +54,24 @@ def _tree(name: str, part: Any, indent: int) -> Iterator[str]:
     """Yield a class with its plain arguments, and its parts below it."""
     given = part.get("init_args") if isinstance(part, dict) else None
     arguments = given if isinstance(given, dict) else {}
-    plain = [f"{key}={_value(one)}" for key, one in arguments.items() if one is not None and not _is_part(one)]
+    plain = [f"{key}={_value(one)}" for key, one in arguments.items() if one is not None and not _parts(key, one)]
     head = f"{name}: " if name else ""
     title = part.get("class_path") if isinstance(part, dict) else part
     yield from _wrapped(printable(f"{head}{title}({', '.join(plain)})"), indent, indent + 4)
     for key, one in arguments.items():
-        if _is_part(one):
-            yield from _tree(key, one, indent + 2)
+        for part_name, below in _parts(key, one):
+            yield from _tree(part_name, below, indent + 2)
 
 
 def _is_part(value: Any) -> bool:
     return isinstance(value, dict) and "class_path" in value
+
+
+def _parts(name: str, value: Any) -> list[tuple[str, Any]]:
+    """Return the parts that an argument is, with a name each; none where it is plain data."""
+    if isinstance(value, list) and value and all(map(_is_part, value)):
+        return [(f"{name} {i}", one) for i, one in enumerate(value, start=1)]
+    return [(name, value)] if _is_part(value) else []
 
 
 def _value(value: Any) -> str:

@@ -19,6 +19,7 @@ from fgvc.features.network import Network, plain_sha256, state_sha256
 from fgvc.files.cache_folder import cache_folder
 from fgvc.files.lines import counted
 from fgvc.images.pictures import square_of
+from fgvc.images.resizing import EvalResize
 from fgvc.methods.embedder import Embedder, Take
 from fgvc.methods.heads.base import Head
 from fgvc.methods.own_head import OwnHead
@@ -123,6 +124,7 @@ def _embedded(recognizer: WholeImage, data: FineGrainedData, take: Take, where: 
     """Compute the vectors, or find them in the cache, in a folder for this network and these photographs."""
     backbone = recognizer.backbone
     name = type(backbone.net).__name__
+    assert isinstance(data.resize, EvalResize)  # `remember` has asked for a recognizer of one network
     network = Network(backbone, name, name, "", data.resize, {"net": str(backbone.net)})
     paths = {split: data.records(split) for split in _splits(data)}
     listed = {split: [one.relative_path(i) for i in range(len(one))] for split, one in paths.items()}

@@ -32,7 +32,7 @@ def test_flip_averages_an_image_and_its_mirror_image():
     images = pictures()
     mirrored = torch.from_numpy(np.ascontiguousarray(images.numpy()[..., ::-1]))
     expected = mean_of_probabilities([images, mirrored])
-    found = tta.averaged(answer, images, "flip")
+    found = tta.averaged(lambda squares: answer(*squares), [images], "flip")
     assert set(found) == {"genus", "species"}
     for level, scores in found.items():
         np.testing.assert_allclose(scores.numpy(), expected[level], atol=1e-6)
@@ -57,7 +57,7 @@ def test_crops_average_twelve_views():
     versions = [images.float(), *(resized_by_pillow(images, box) for box in boxes)]
     versions += [version.flip(-1) for version in versions]
     expected = mean_of_probabilities(versions)
-    for level, scores in tta.averaged(answer, images, "crops").items():
+    for level, scores in tta.averaged(lambda squares: answer(*squares), [images], "crops").items():
         np.testing.assert_allclose(scores.numpy(), expected[level], atol=2e-5)
 
 
