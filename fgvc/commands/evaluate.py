@@ -95,7 +95,8 @@ def together_with(words: Sequence[str]) -> tuple[list[Path], list[str]]:
         return [], list(words)
     for word in words[1:count]:
         if not is_model(word):
-            raise UsageError(no_model_at(followed(Path(word))))
+            hint = "; other photographs are --data FOLDER"
+            raise UsageError(f"{no_model_at(followed(Path(word)))}{hint}")
     return [Path(word) for word in words[:count]], [words[0], *words[count:]]
 
 

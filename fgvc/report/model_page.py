@@ -35,10 +35,12 @@ def _section(title: str, lines: Iterator[str]) -> Iterator[str]:
 def _is(found: Mapping[str, Any]) -> Iterator[str]:
     yield from _tree("", found["architecture"], 2)
     how, weights = found["input"], found["weights"]
+    unlike = _unlike_inputs(found["architecture"])
     part = "" if how["crop_fraction"] == 1 else f"{100 * how['crop_fraction']:g} % of "
     cut = f"{part}its centred square" if how["fit"] == "crop" else f"{part or 'all of '}it, squashed to a square"
     seen = "" if how["size"] == found["image_size"] else f", seen at {found['image_size']} px"
-    yield from _fact("photograph", f"{cut}, {how['size']} px{seen}, {how['interpolation']}")
+    one = f"{cut}, {how['size']} px{seen}, {how['interpolation']}"
+    yield from _fact("photograph", f"as each member asks for it: {unlike}" if unlike else one)
     yield from _fact("answer", printable(answer_words(found["readout"], [*found["levels"]])))
     yield from _fact(
         "weights",
@@ -48,6 +50,18 @@ def _is(found: Mapping[str, Any]) -> Iterator[str]:
     unchecked = "" if weights["sha256_checked"] else f" (format {found['format']} stored none to compare with)"
     yield from _fact("sha256", f"{weights['sha256']}{unchecked}")
     yield from _fact("format", f"{found['format']}, written by fgvc {printable(found['fgvc_version'])}")
+
+
+def _unlike_inputs(plain: Any) -> str:
+    """Return in words how the members of an ensemble see a photograph; "" where all see it alike, or for one model."""
+    given = plain.get("init_args") if isinstance(plain, dict) else None
+    inputs = given.get("inputs") if isinstance(given, dict) else None
+    if not isinstance(inputs, list) or not all(isinstance(one, dict) for one in inputs):
+        return ""
+    told = list(
+        dict.fromkeys(" ".join(f"{value}{' px' * (key == 'size')}" for key, value in one.items()) for one in inputs)
+    )
+    return printable("; ".join(told)) if len(told) > 1 else ""
 
 
 def _tree(name: str, part: Any, indent: int) -> Iterator[str]:
@@ -131,6 +145,7 @@ def _came(found: Mapping[str, Any]) -> Iterator[str]:
     for key in ("run", "checkpoint"):
         if key in provenance:
             yield from _fact(key, printable(provenance[key]))
+    yield from _members(provenance)
     if found["data"]:
         yield from _fact("data", printable(found["data"]))
     date = provenance.get("date")
@@ -146,6 +161,19 @@ def _came(found: Mapping[str, Any]) -> Iterator[str]:
     command = provenance.get("command")
     if isinstance(command, list):
         yield from _fact("command", printable(shlex.join(map(str, command))))
+
+
+def _members(provenance: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line for each model that an ensemble or a soup was made of."""
+    made = provenance.get("soup")
+    members = made.get("members") if isinstance(made, dict) else provenance.get("members")
+    for one in members if isinstance(members, list) else []:
+        if isinstance(one, dict):
+            metrics = one.get("metrics")
+            scores = metrics if isinstance(metrics, dict) else {key: one[key] for key in one if key.endswith("/top1")}
+            told = [f"{name} {_digits(score)}" for name, score in scores.items() if isinstance(score, int | float)][:1]
+            left = "" if one.get("kept", True) else " (left out)"
+            yield from _fact("member", printable(f"{one.get('path')}{left} {' '.join(told)}"))
 
 
 def _fact(name: str, text: str) -> Iterator[str]:

@@ -1,14 +1,19 @@
 """Weights of the members of an ensemble, from what each said of images that none was trained on.
 
-Shape letters: V images, M members.
+Shape letters: V images, M members, N images of a batch.
 """
+
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy.optimize import minimize
 from scipy.special import logsumexp, softmax
 
+from fgvc.datatypes import Sample
 from fgvc.errors import UsageError
+from fgvc.methods.recognizers.ensemble import Ensemble
 
 Numbers = npt.NDArray[np.float64]
 SMALLEST = 1e-3
@@ -47,3 +52,23 @@ def mixture_weights(log_probs: Numbers) -> Numbers:
     weights[weights < SMALLEST] = 0.0
     weights /= weights.sum()
     return weights
+
+
+@torch.inference_mode()
+def said_of_truth(ensemble: Ensemble, batches: Iterable[Sample], device: torch.device) -> Numbers:
+    """Return (V, M), what `mixture_weights` takes: the log-probability of the true leaf, of images that have one.
+
+    Args:
+        ensemble: in evaluation mode; left on the device.
+        batches: Samples of N images each.
+        device: where it computes.
+    """
+    ensemble.to(device).eval()
+    leaf, rows = ensemble.taxonomy.leaf_level, []
+    for batch in batches:
+        labels = batch.label.to(device)
+        known = (labels >= 0) & (labels < ensemble.taxonomy.num_classes)
+        views = ensemble(batch.image.to(device)).views.values()
+        truth = [view.logits[leaf][known].gather(1, labels[known][:, None]) for view in views]
+        rows.append(torch.cat(truth, dim=1).double().cpu().numpy())
+    return np.concatenate(rows) if rows else np.zeros((0, len(ensemble.members)))
