@@ -88,8 +88,7 @@ def main(argv: list[str]) -> int:
             )
             tally.taken = journal.taken
             answered = {"readout": predictor.model.readout, "temperatures": predictor.model.temperatures}
-            path = ", ".join(map(str, models))
-            model = {"path": path, "sha256": hashes, "device": str(predictor.device), **answered}
+            model = {"path": ", ".join(map(str, models)), "sha256": hashes, "device": str(predictor.device), **answered}
             options = {key: value for key, value in vars(arguments).items() if key not in ("model", "inputs")}
             save(arguments.output, ["predict", *argv], model, options, tally.counts(), journal.started)
     else:

@@ -115,8 +115,8 @@ def _read(members: Sequence[Path]) -> tuple[Model, list[soup.State]]:
         for key in seen[0]:
             if odd := soup.first_difference(seen[0][key], seen[1][key], key):
                 raise UsageError(
-                    f"{member}: another network than {members[0]} ({odd}), and their weights have no mean; fgvc ensemble "
-                    "averages their answers"
+                    f"{member}: another network than {members[0]} ({odd}), and their weights have no mean; fgvc "
+                    "ensemble averages their answers"
                 )
         states.append({name: value.detach().clone() for name, value in model.recognizer.state_dict().items()})
     assert first is not None

@@ -17,7 +17,7 @@ from fgvc.errors import UsageError
 from fgvc.images.resizing import EvalResize, Shown, cut_strip, laid_side_by_side, shown_together
 from fgvc.methods.heads.base import node_loss
 from fgvc.methods.recognizers.base import Recognizer
-from fgvc.taxonomy.readouts import OWN, lineage_log_probs
+from fgvc.taxonomy.readouts import LINEAGE_READOUTS, OWN, lineage_log_probs
 from fgvc.taxonomy.tree import Taxonomy
 
 RecognizerFactory = Callable[[Taxonomy, int], Recognizer]
@@ -132,6 +132,9 @@ def _check(count: int, made: Ensemble, image_sizes: Sequence[int], inputs: Seque
         raise UsageError(f"ensemble names: {', '.join(map(repr, made.names))}; each member needs one of its own")
     if not all(0 <= w <= 1 for w in made.weights) or abs(sum(made.weights) - 1) > 1e-3:
         raise UsageError(f"ensemble weights: {made.weights}; numbers of 0 to 1 whose sum is 1")
+    for readout in made.readouts:
+        if readout not in LINEAGE_READOUTS:
+            raise UsageError(f"ensemble readouts: {readout}; {' or '.join(LINEAGE_READOUTS)}")
     for of_member in made.temperatures:
         for level, value in of_member.items():
             if level not in made.taxonomy.levels or not 0 < value < math.inf:
