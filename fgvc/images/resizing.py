@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from fgvc.errors import UsageError
 from fgvc.images.decoding import Pixels
+from fgvc.images.sides import MAX_SIDE
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,6 +79,10 @@ class Strip(NamedTuple):
         """Return self, or raise UsageError for values outside their range."""
         for one in self.squares:
             one.check()
+        if self.size * sum(one.size for one in self.squares) > MAX_SIDE**2:
+            raise UsageError(
+                f"eval resize: {len(self.squares)} squares of up to {self.size} pixels; too many to show at once"
+            )
         return self
 
 

@@ -98,7 +98,7 @@ def names_of(folders: Sequence[Path]) -> list[str]:
     names: list[str] = []
     for folder in folders:
         home = followed(folder).resolve()
-        name = re.sub(r"[^\w.+-]+", "_", home.parent.name if home.name == "model" else home.name) or "model"
+        name = re.sub(r"[^\w.+-]+", "_", home.parent.name if home.name == "model" else home.name)[:150] or "model"
         number, free = 2, name
         while free in names:
             free, number = f"{name}_{number}", number + 1

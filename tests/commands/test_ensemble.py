@@ -1,20 +1,19 @@
 import csv
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 from fakes.several_runs import train
-from fakes.tiny_model import PLAIN, TAXONOMY, saved, tiny_model
+from fakes.tiny_model import saved
 from fakes.tiny_run import make_photos, read_csv
 
 import fgvc
 from fgvc.__main__ import main
-from fgvc.errors import StoppedError, UsageError
-from fgvc.model_file.ensembles import check_same_classes, load_many, names_of
+from fgvc.errors import StoppedError
+from fgvc.model_file.ensembles import load_many
 from fgvc.model_file.folder import is_model
-from fgvc.model_file.model import load, save
+from fgvc.model_file.model import load
 from fgvc.prediction.predictor import Predictor
 from fgvc.taxonomy.tree import Taxonomy
 
@@ -249,39 +248,6 @@ def test_what_looks_into_one_network_refuses_an_ensemble(ensemble, photos, tmp_p
     assert "explain one of its members" in capsys.readouterr().err
     assert main(["embed", str(ensemble), str(photos), "--output", str(tmp_path / "f")]) == 2
     assert "an ensemble, which has no features of one network" in capsys.readouterr().err
-
-
-def test_the_first_difference_of_two_sets_of_classes_is_named():
-    tree = Taxonomy(["genus", "species"], [("A", "a"), ("A", "b"), ("B", "c")])
-
-    def refused(leaves, levels=("genus", "species")):
-        with pytest.raises(UsageError) as error:
-            check_same_classes(tree, Taxonomy(levels, leaves), Path("one"), Path("two"))
-        return str(error.value)
-
-    check_same_classes(tree, Taxonomy(["genus", "species"], [("A", "a"), ("A", "b"), ("B", "c")]), Path("1"), Path("2"))
-    assert refused([("A", "a"), ("A", "b"), ("B", "d")]) == (
-        "two: does not know the class 'B > c' of one; give models of the same classes"
-    )
-    assert "knows the class 'B > d', which one does not" in refused([("A", "a"), ("A", "b"), ("B", "c"), ("B", "d")])
-    assert "in another order: class 0 is 'A > b' there and 'A > a' in one" in refused(
-        [("A", "b"), ("A", "a"), ("B", "c")]
-    )
-    assert refused([("A", "a")], ("family", "species")) == "two: has the levels family, species; one has genus, species"
-
-
-def test_members_are_named_after_their_runs(tmp_path):
-    home = tmp_path / "my run!"
-    (home / "model").mkdir(parents=True)
-    assert names_of([home, home / "model", tmp_path / "b"]) == ["my_run_", "my_run__2", "b"]
-
-
-def test_an_ensemble_of_models_with_one_size_is_a_plain_square(tmp_path):
-    folders = [saved(tmp_path / name) for name in ("a", "b")]
-    save(load_many(folders), tmp_path / "both")
-    found = load(tmp_path / "both")
-    assert found.resize == tiny_model().resize and found.taxonomy == TAXONOMY
-    assert found.architecture["init_args"]["members"] == [PLAIN, PLAIN]
 
 
 def test_the_config_of_an_ensemble_is_read_again(ensemble):

@@ -5,6 +5,7 @@ vector, M members.
 """
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,12 +16,15 @@ from torch.nn.functional import normalize
 from fgvc.datatypes import Prediction
 from fgvc.errors import UsageError
 from fgvc.images.resizing import EvalResize, Shown, cut_strip, laid_side_by_side, shown_together
+from fgvc.images.sides import check_side
 from fgvc.methods.heads.base import node_loss
 from fgvc.methods.recognizers.base import Recognizer
 from fgvc.taxonomy.readouts import LINEAGE_READOUTS, OWN, lineage_log_probs
 from fgvc.taxonomy.tree import Taxonomy
 
 RecognizerFactory = Callable[[Taxonomy, int], Recognizer]
+NAME = r"[\w.+-]{1,200}"
+"""What a member may be called: its name stands in names of metrics and columns."""
 
 
 def weighted_mean(log_probs: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
@@ -85,6 +89,7 @@ class Ensemble(Recognizer):
         except TypeError as error:
             raise UsageError(f"ensemble inputs: {error}; each has size, fit, crop_fraction, interpolation") from None
         self.shown, self._places = shown_together(squares)
+        self.shown.check()
         sizes = zip(members, image_sizes, strict=True)
         self.members = nn.ModuleList(member(taxonomy, size) for member, size in sizes)
 
@@ -128,8 +133,16 @@ def _check(count: int, made: Ensemble, image_sizes: Sequence[int], inputs: Seque
     for key, one in lists.items():
         if len(one) != count:
             raise UsageError(f"ensemble {key}: {len(one)} for {count} members; give one each")
-    if len(set(made.names)) < count or not all(made.names):
-        raise UsageError(f"ensemble names: {', '.join(map(repr, made.names))}; each member needs one of its own")
+    for key, side in [
+        *(("image_sizes", side) for side in image_sizes),
+        *(("inputs", one.get("size")) for one in inputs),
+    ]:
+        if type(side) is not int:
+            raise UsageError(f"ensemble {key}: {side!r}; a side in pixels")
+        check_side(f"ensemble {key}", side)
+    if len(set(made.names)) < count or not all(re.fullmatch(NAME, name) for name in made.names):
+        said = ", ".join(map(repr, made.names))[:200]
+        raise UsageError(f"ensemble names: {said}; each member needs one of its own, of letters, digits, _ . + -")
     if not all(0 <= w <= 1 for w in made.weights) or abs(sum(made.weights) - 1) > 1e-3:
         raise UsageError(f"ensemble weights: {made.weights}; numbers of 0 to 1 whose sum is 1")
     for readout in made.readouts:
