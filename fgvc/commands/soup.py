@@ -1,10 +1,11 @@
 """`fgvc soup A B C --output M`: the mean of the weights of runs with one start, or of the checkpoints of one run."""
 
+import math
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 import yaml
 
 from fgvc.commands.ensemble import add_output, calibrated, check_output, write
@@ -22,7 +23,7 @@ from fgvc.training import soup
 from fgvc.training.checkpoints import load_weights
 
 BATCH_NORM_IMAGES = 2048
-"""Training images that the statistics of batch normalisation are measured on: each gives many places of a map."""
+"""Training images that statistics of batch normalisation are measured on: each gives many places of a map."""
 
 
 class Pot(NamedTuple):
@@ -44,9 +45,10 @@ class Pot(NamedTuple):
         recognizer.load_state_dict(soup.mean_state([self.states[i] for i in places], soup.averaged_names(recognizer)))
         if self.norms and len(places) > 1 and self.images is not None:
             data, device = self.images.data, self.images.device
-            order = torch.randperm(len(data.records("train")), generator=torch.Generator().manual_seed(0))
-            order = order[:BATCH_NORM_IMAGES]
-            batches = bar("measuring batch norms", data.whole_split("train", order.tolist()), delay=2, unit=" batches")
+            loader = data.train_dataloader()
+            batches = islice(loader, math.ceil(BATCH_NORM_IMAGES / data.batch_size))
+            total = min(len(loader), math.ceil(BATCH_NORM_IMAGES / data.batch_size))
+            batches = bar("measuring batch norms", batches, total=total, delay=2, unit=" batches")
             soup.recompute_statistics(recognizer, self.norms, batches, device)
 
     def score(self, places: Sequence[int]) -> float:
@@ -175,8 +177,8 @@ def _parser() -> OneLineParser:
     add_output(parser)
     parser.add_argument("--uniform", action="store_true", help="average all, whatever the validation images say")
     how = (
-        "measure: where the runs' statistics of batch normalisation differ, take them anew from training images "
-        "(default); average: the mean of the statistics"
+        "average: the mean of the runs' statistics of batch normalisation (default); measure: where they differ, take "
+        "them anew from training images, augmented as in training"
     )
-    parser.add_argument("--batch_norm", choices=("measure", "average"), default="measure", help=how)
+    parser.add_argument("--batch_norm", choices=("average", "measure"), default="average", help=how)
     return parser

@@ -38,7 +38,7 @@ def tensors(folder):
 
 def test_the_uniform_soup_is_the_mean_by_hand(runs, tmp_path, capsys):
     output = tmp_path / "soup"
-    words = ["soup", *map(str, runs), "--out", str(output), "--uniform", "--batch_norm", "average"]
+    words = ["soup", *map(str, runs), "--out", str(output), "--uniform"]
     assert main(words) == 0
     states, found = [tensors(run) for run in runs], tensors(output)
     for name, value in found.items():
@@ -50,12 +50,12 @@ def test_the_uniform_soup_is_the_mean_by_hand(runs, tmp_path, capsys):
     assert [one["kept"] for one in model.provenance["soup"]["members"]] == [True] * 3
 
 
-def test_batch_norms_are_measured_on_training_images_by_default(runs, tmp_path, capsys):
+def test_batch_norms_are_measured_on_training_images_where_that_is_asked_for(runs, tmp_path, capsys):
     measured, averaged = tmp_path / "measured", tmp_path / "averaged"
     words = ["soup", *map(str, runs), "--uniform", "--output"]
-    assert main([*words, str(measured)]) == 0
+    assert main([*words, str(measured), "--batch_norm", "measure"]) == 0
     assert "statistics of 15 batch normalisations are measured on training images" in capsys.readouterr().err
-    assert main([*words, str(averaged), "--batch_norm", "average"]) == 0
+    assert main([*words, str(averaged)]) == 0
     one, other = tensors(measured), tensors(averaged)
     differ = {name for name in one if not torch.equal(one[name], other[name])}
     assert differ and all("running_" in name or "num_batches" in name for name in differ)
@@ -82,7 +82,7 @@ def test_the_checkpoints_of_a_run_are_averaged(runs, tmp_path):
     checkpoints = sorted((runs[0] / "checkpoints").glob("epoch*.ckpt"))
     assert len(checkpoints) == 2
     output = tmp_path / "soup"
-    words = ["soup", *map(str, checkpoints), "--output", str(output), "--uniform", "--batch_norm", "average"]
+    words = ["soup", *map(str, checkpoints), "--output", str(output), "--uniform"]
     assert main(words) == 0
     states = [torch.load(path, weights_only=True)["state_dict"] for path in checkpoints]
     for name, value in tensors(output).items():
