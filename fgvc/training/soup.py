@@ -66,8 +66,8 @@ def recompute_statistics(
     """Replace the running statistics of some batch normalisations by those of images, all batches counting alike.
 
     The mean of the statistics of networks that lie far apart is not the statistics of their mean, whose activations
-    vary less (Keller Jordan, Hanie Sedghi, Olga Saukh, Rahim Entezari, Behnam Neyshabur, "REPAIR: REnormalizing Permuted
-    Activations for Interpolation Repair", ICLR 2023), so they are measured. All else stays in evaluation mode.
+    vary less (Keller Jordan, Hanie Sedghi, Olga Saukh, Rahim Entezari, Behnam Neyshabur, "REPAIR: REnormalizing
+    Permuted Activations for Interpolation Repair", ICLR 2023), so they are measured. All else stays in evaluation mode.
 
     Args:
         recognizer: is left in evaluation mode on the device.
