@@ -15,9 +15,15 @@ from fgvc.files.lines import printable, tell
 COMMANDS = {
     "fit": ("folds:main", "FOLDER | --config DATA --config METHOD [--KEY ...]", "train; writes runs/NAME/"),
     "validate": ("evaluate:validate", "RUN [--KEY VALUE ...]", "score a run on its validation images"),
-    "test": ("evaluate:test", "RUN [--data FOLDER] [--KEY VALUE ...]", "score a run on its test images, or on others"),
-    "predict": ("predict:main", "MODEL INPUT... [--output out.csv]", "name what is in photographs"),
+    "test": (
+        "evaluate:test",
+        "RUN... [--data FOLDER] [--KEY VALUE ...]",
+        "score a run on its test images, or on others",
+    ),
+    "predict": ("predict:main", "MODEL... INPUT... [--output out.csv]", "name what is in photographs"),
     "calibrate": ("calibrate:main", "RUN", "make its probabilities honest; what can be vouched for"),
+    "ensemble": ("ensemble:main", "MODEL... --output M", "several models that answer together, as one model"),
+    "soup": ("soup:main", "RUN... --output M", "the mean of the weights of runs with one start, as one model"),
     "report": ("report:main", "RUN", "a page of curves, mistakes and reliability: RUN/report.html"),
     "compare": ("compare:main", "A.csv B.csv", "is B better than A on the same photographs? (predictions_test.csv)"),
     "explain": ("explain:main", "MODEL INPUT... --output DIR", "draw where the model looked and what it saw there"),

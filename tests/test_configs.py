@@ -202,10 +202,10 @@ def test_no_config_names_a_machine_or_the_network():
         assert "http" not in text and not any(f" {root}" in text for root in ("/home", "/mnt", "/data", "/root"))
 
 
-BY_DEFAULT = {"EnrolledRecognizer", "Backbone", "AveragePooling", "BAPPooling", "SCDAPooling", "ClassMeanPooling"}
-BY_DEFAULT |= {"CrossEntropy"}
-"""Parts that no YAML names: what `fgvc few-shot enroll` and `fgvc probe` make, defaults, WS-DAN's own pooling, and the
-pooling beside `SCDABox` of scda.yaml."""
+BY_DEFAULT = {"EnrolledRecognizer", "Ensemble", "Backbone", "AveragePooling", "BAPPooling"}
+BY_DEFAULT |= {"SCDAPooling", "ClassMeanPooling", "CrossEntropy"}
+"""Parts that no YAML names: what `fgvc few-shot enroll`, `fgvc ensemble` and `fgvc probe` make, defaults, WS-DAN's own
+pooling, and the pooling beside `SCDABox` of scda.yaml."""
 
 
 def test_every_class_of_a_slot_is_named_by_a_config():

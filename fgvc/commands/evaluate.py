@@ -1,27 +1,36 @@
-"""`fgvc validate RUN` and `fgvc test RUN`: score a run."""
+"""`fgvc validate RUN` and `fgvc test RUN`: score a run; and several runs or models that answer together."""
 
 import json
+from collections.abc import Sequence
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from fgvc.config.other_data import asked_for
+from fgvc.config.other_data import OtherData, asked_for
 from fgvc.config.run_cli import RunCLI
 from fgvc.config.words import evaluation_words
 from fgvc.errors import UsageError
 from fgvc.files import run_folder
 from fgvc.files.answer_table import Answers, read_answers
 from fgvc.files.lines import tell
+from fgvc.files.run_folder import followed
 from fgvc.files.whole_files import write_text
+from fgvc.model_file.ensembles import load_many, names_of
+from fgvc.model_file.folder import is_model
+from fgvc.model_file.foreign_files import no_model_at
 from fgvc.model_file.model import read_calibration, read_weights
 from fgvc.report.class_tables import absent, macro_scores, write_tables
 from fgvc.report.page import write_page
+from fgvc.training import tta
 from fgvc.training.callbacks.bad_images import BadImages
 from fgvc.training.callbacks.prediction_table import PredictionTable
 from fgvc.training.callbacks.progress import print_summary
 from fgvc.training.checkpoints import load_weights
 
+LONGEST = 100
+"""Letters of the name of a folder."""
 NAMED = 5
 """How many classes without test images are named."""
 
@@ -37,6 +46,7 @@ def test(words: list[str]) -> int:
 
 
 def _main(command: str, args: list[str]) -> int:
+    members, args = together_with(args)
     other, args = asked_for(command, args)
     words, run = evaluation_words(command, args)
     cli = RunCLI(command, words)
@@ -49,11 +59,16 @@ def _main(command: str, args: list[str]) -> int:
         raise UsageError("--data: this run is tested on episodes of its own test split; leave --data out")
     if other:
         other.build(cli)
-        other.folder.mkdir(exist_ok=True)
     else:
         cli.build()
-    _read_weights(cli, command, run)
-    folder = other.folder if other else run or Path()
+    if members:
+        _answer_together(cli, members)
+    else:
+        _read_weights(cli, command, run)
+    folder = _place(run, members, other)
+    folder.mkdir(exist_ok=True)
+    if command == "test" and cli.model.hparams["tta"]:
+        tell(tta.cost(cli.model.hparams["tta"]))
     table = PredictionTable(folder / run_folder.ANSWERS)
     answers_images = command == "test" and cli.model.scores_classes
     callbacks = [BadImages(folder), *([table] if answers_images else [])]
@@ -68,8 +83,50 @@ def _main(command: str, args: list[str]) -> int:
             values = _with_macro(values, macro_scores(answers))
         _tell(cli, command, values, run and folder)
         if answers is not None:
-            _tell_tables(cli, answers, folder, bool(run))
+            _tell_tables(cli, answers, folder, bool(run) and not members)
     return 0
+
+
+def together_with(words: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """Return the models that leading words name where there are several, and the words without all but the first.
+
+    Raises:
+        UsageError: a second word that is no flag and no model.
+    """
+    count = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
+    if count < 2:
+        return [], list(words)
+    for word in words[1:count]:
+        if not is_model(word):
+            hint = "; other photographs are --data FOLDER"
+            raise UsageError(f"{no_model_at(followed(Path(word)))}{hint}")
+    return [Path(word) for word in words[:count]], [words[0], *words[count:]]
+
+
+def scored_in(command: str, words: Sequence[str]) -> Path | None:
+    """Return the folder that scores are written into, where it is not the run's own."""
+    members, rest = together_with(words)
+    other, _ = asked_for(command, rest)
+    return _place(run_folder.resolve(Path(rest[0])), members, other) if members or other else None
+
+
+def _place(run: Path | None, members: Sequence[Path], other: OtherData | None) -> Path:
+    if run is None or not members:
+        return other.folder if other else run or Path()
+    named = "_".join(names_of(members)[1:])
+    if len(named) > LONGEST:
+        named = f"{len(members) - 1}_{blake2b(named.encode(), digest_size=4).hexdigest()}"
+    return run / f"with_{named}{f'_{other.folder.name}' if other else ''}"
+
+
+def _answer_together(cli: RunCLI, members: Sequence[Path]) -> None:
+    """Put the ensemble of some models in the place of the run's own."""
+    found = load_many(members)
+    if found.taxonomy != cli.datamodule.taxonomy:
+        raise UsageError(f"{members[0]}: the model knows other classes than the data; test it on data with its classes")
+    cli.model.recognizer = found.recognizer
+    cli.datamodule.show(found.resize)
+    tell(f"{len(members)} models answer together, each counting alike; they run one after the other")
 
 
 def _read_weights(cli: RunCLI, command: str, run: Path | None) -> None:

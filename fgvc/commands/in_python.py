@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
@@ -109,33 +109,37 @@ def validate(run: Word, *words: Word, **keys: Any) -> TrainedRun:
     """Score a run on its validation images, as `fgvc validate` does; words and errors as those of `fit`."""
     from fgvc.commands import evaluate
 
+    typed = [os.fspath(run), *words_of(words, keys)]
     with _in_python("validate"):
-        evaluate.validate([os.fspath(run), *words_of(words, keys)])
-    return TrainedRun(run_folder.resolve(Path(run)))
+        evaluate.validate(typed)
+    return TrainedRun(run_folder.resolve(Path(run)), evaluate.scored_in("validate", typed))
 
 
 def test(run: Word, *words: Word, **keys: Any) -> TrainedRun:
     """Score a run on its test images, as `fgvc test` does; words and errors as those of `fit`."""
     from fgvc.commands import evaluate
-    from fgvc.config.other_data import asked_for
 
     typed = [os.fspath(run), *words_of(words, keys)]
     with _in_python("test"):
         evaluate.test(typed)
-    other, _ = asked_for("test", typed)
-    return TrainedRun(run_folder.resolve(Path(run)), other.folder if other else None)
+    return TrainedRun(run_folder.resolve(Path(run)), evaluate.scored_in("test", typed))
 
 
 test.__test__ = False  # type: ignore[attr-defined] # pytest would collect it wherever it is imported
 
 
 def predict(
-    model: Word, images: Any, device: str = "auto", gallery: Word | None = None, neighbours: int = 5, **options: Any
+    model: Word | Sequence[Word],
+    images: Any,
+    device: str = "auto",
+    gallery: Word | None = None,
+    neighbours: int = 5,
+    **options: Any,
 ) -> "Result | Results":
     """Name what is in photographs.
 
     Args:
-        model: a run folder or a model folder.
+        model: a run folder or a model folder, or a list of them, which answer together.
         images: see `Predictor.predict`.
         device: see `fgvc.load`.
         gallery: features of photographs, of which the nearest stand beside each answer; see `Predictor.compare_with`.
@@ -147,7 +151,8 @@ def predict(
     """
     from fgvc.prediction.predictor import load
 
-    predictor = load(os.fspath(model), device)
+    models = [model] if isinstance(model, str | os.PathLike) else model
+    predictor = load([os.fspath(one) for one in models], device)
     if gallery is not None:
         predictor.compare_with(os.fspath(gallery), neighbours)
     return predictor.predict(images, **options)

@@ -1,4 +1,4 @@
-"""`fgvc predict MODEL INPUT...`: name what is in photographs, as a table on stdout or in a file."""
+"""`fgvc predict MODEL... INPUT...`: name what is in photographs, as a table on stdout or in a file."""
 
 import argparse
 from collections.abc import Iterable, Iterator, Mapping
@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from fgvc.config.one_line_parser import OneLineParser
 from fgvc.errors import UsageError
-from fgvc.files.lines import tell
+from fgvc.files.lines import quoted, tell
 from fgvc.files.whole_files import check_free, check_picture, save_picture
 from fgvc.images import contact_sheet
 from fgvc.images.contact_sheet import Tile
 from fgvc.images.decoding import ImageError, Limits
 from fgvc.images.folders import PassedOver
 from fgvc.images.pictures import Picture, add_limits, pixels_of
+from fgvc.model_file.folder import is_model
 from fgvc.prediction.allowed_classes import AllowedClasses
 from fgvc.prediction.inputs import add_inputs, pictures_of, read_inputs
 from fgvc.prediction.journal import Journal
 from fgvc.prediction.output import to_file, to_stdout
-from fgvc.prediction.provenance import hashes_of, save
+from fgvc.prediction.provenance import hashes_of_all, save
 from fgvc.prediction.results import Result
 from fgvc.prediction.tables import writers
 from fgvc.prediction.tables.columns import LAYOUTS, Columns
@@ -40,13 +41,14 @@ def main(argv: list[str]) -> int:
             any work starts; StoppedError for Ctrl-C while answers are kept.
     """
     arguments = _parser().parse_args(argv)
+    models = _models(arguments)
     kind = _check(arguments)
     limits = Limits(arguments.max_pixels, arguments.any_format).check("--")
     inputs = read_inputs(arguments.inputs, arguments.path_column, arguments.root)
     allowed = AllowedClasses.read(arguments.allow) if arguments.allow else None
     from fgvc.prediction.predictor import load  # seconds: after what can be refused without it
 
-    predictor = load(arguments.model, arguments.device, limits)
+    predictor = load(models, arguments.device, limits)
     if allowed is not None:
         tell(allowed.restrict(predictor))
         if arguments.precision is not None:
@@ -71,7 +73,7 @@ def main(argv: list[str]) -> int:
         0 if predictor.beside is None else predictor.beside.count,
     )
     if arguments.output:
-        hashes = hashes_of(arguments.model)
+        hashes = hashes_of_all(models)
         with Journal(
             arguments.output, _terms(arguments, hashes, allowed, predictor.beside), arguments.overwrite
         ) as journal:
@@ -86,7 +88,7 @@ def main(argv: list[str]) -> int:
             )
             tally.taken = journal.taken
             answered = {"readout": predictor.model.readout, "temperatures": predictor.model.temperatures}
-            model = {"path": str(arguments.model), "sha256": hashes, "device": str(predictor.device), **answered}
+            model = {"path": ", ".join(map(str, models)), "sha256": hashes, "device": str(predictor.device), **answered}
             options = {key: value for key, value in vars(arguments).items() if key not in ("model", "inputs")}
             save(arguments.output, ["predict", *argv], model, options, tally.counts(), journal.started)
     else:
@@ -107,7 +109,13 @@ def _parser() -> OneLineParser:
         "column `error`; the exit code is then 1. What is wrong with a picture that is read all the same stands in the "
         "column `warning`.",
     )
-    parser.add_argument("model", metavar="MODEL", type=Path, help="a run folder or a model folder")
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        type=Path,
+        help="a run folder or a model folder; further ones may follow, and "
+        "the answer is the mean of their probabilities",
+    )
     add_inputs(parser)
     parser.add_argument(
         "--output",
@@ -142,6 +150,21 @@ def _parser() -> OneLineParser:
     add_limits(parser)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     return parser
+
+
+def _models(arguments: argparse.Namespace) -> list[Path]:
+    """Take the models off the front of the inputs: a folder that holds a model is one, whatever else lies in it."""
+    models, inputs = [arguments.model], arguments.inputs
+    while inputs and is_model(inputs[0]):
+        models.append(Path(inputs.pop(0)))
+    if not inputs:
+        raise UsageError(f"{models[-1]}: a model, as all that is given; name the photographs after the models")
+    if len(models) > 1 and arguments.precision is not None:
+        raise UsageError(
+            f"--precision: nothing was counted for these {len(models)} models together; fgvc ensemble "
+            f"{' '.join(map(quoted, models))} --output M counts it, then fgvc predict M"
+        )
+    return models
 
 
 def _check(arguments: argparse.Namespace) -> str:

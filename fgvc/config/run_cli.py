@@ -150,6 +150,7 @@ class RunCLI(LightningCLI):
             raise UsageError(trainer_flags.in_one_line(error, f"trainer.{key}")) from None
         self.datamodule: Any = self.config_init["data"]
         self.model: Any = self.config_init["model"]
+        self.datamodule.show(self.model.recognizer.resize(self.datamodule.resize))
 
     def build_trainer(
         self, logger: Any = False, callbacks: Sequence[Callback] = (), plugins: Sequence[Any] = ()
@@ -256,6 +257,9 @@ def _class_and_arguments(callback: Any) -> tuple[type, dict[str, Any]]:
 
 
 def _without_weights(config: Any, only: str | None = None) -> bool:
+    if isinstance(config, list):
+        asked = [_without_weights(one, only) for one in config]  # every one, not up to the first
+        return any(asked)
     if not isinstance(config, jsonargparse.Namespace):
         return False
     asked = [_without_weights(value, only) for value in vars(config).values()]

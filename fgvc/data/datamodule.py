@@ -38,7 +38,7 @@ from fgvc.data.transforms import Augmentation, EvalTransform, TrainTransform
 from fgvc.datatypes import Sample
 from fgvc.errors import UsageError
 from fgvc.images.decoding import Limits
-from fgvc.images.resizing import EvalResize
+from fgvc.images.resizing import EvalResize, Shown
 from fgvc.images.sides import DEFAULT_SIDE, check_side
 from fgvc.taxonomy.tree import Taxonomy
 
@@ -139,7 +139,7 @@ class FineGrainedData(pl.LightningDataModule):
         self.source = source
         asked = {"fit": fit, "crop_fraction": crop_fraction, "interpolation": interpolation}
         known = {key: value for key, value in asked.items() if value is not None}
-        self.resize = EvalResize(source_size or image_size, **known).check()  # type: ignore[arg-type]
+        self.resize: Shown = EvalResize(source_size or image_size, **known).check()  # type: ignore[arg-type]
         self.batch_size = batch_size
         self.num_workers = default_workers() if num_workers is None else num_workers
         self.balance = balance
@@ -238,6 +238,11 @@ class FineGrainedData(pl.LightningDataModule):
         if len(vectors) != len(self.records(split)):
             raise ValueError(f"{len(vectors)} vectors for {len(self.records(split))} images of {split}")
         self._remembered[split] = vectors
+
+    def show(self, resize: Shown) -> None:
+        """Show photographs in this way when nothing is random; what training draws stays as it is."""
+        self.resize = resize
+        self._eval_transform = EvalTransform(resize)
 
     def enter(self, phase: str) -> None:
         """Start a phase of training; what it draws was told before, see `follow`."""

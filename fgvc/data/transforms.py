@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from fgvc.errors import UsageError
 from fgvc.images.decoding import Pixels
-from fgvc.images.resizing import EvalResize, resize_for_eval
+from fgvc.images.resizing import Shown, resize_for_eval
 from fgvc.images.sides import check_side
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import asks the network for a newer version otherwise
@@ -108,12 +108,12 @@ class TrainTransform:
 class EvalTransform:
     """The one evaluation resize, in the shape of a transform; nothing is drawn."""
 
-    def __init__(self, how: EvalResize) -> None:
+    def __init__(self, how: Shown) -> None:
         self._how = how.check()
         self.at_least = how.at_least
 
     def __call__(self, image: Pixels, seed: Sequence[int]) -> tuple[Pixels, npt.NDArray[np.float32]]:
-        """Image (H, W, 3) uint8 -> (S, S, 3) uint8 and the view (4,)."""
+        """Image (H, W, 3) uint8 -> (S, S, 3) uint8, or a strip of squares, and the view (4,)."""
         return resize_for_eval(image, self._how)
 
 

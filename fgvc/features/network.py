@@ -19,6 +19,7 @@ from fgvc.images.sides import DEFAULT_SIDE, check_side
 from fgvc.methods.backbone import Backbone
 from fgvc.methods.pretrained import Preprocessing, preprocessing_of
 from fgvc.methods.recognizers.base import Recognizer
+from fgvc.methods.recognizers.ensemble import Ensemble
 from fgvc.model_file import model
 
 _TRAINED_ON = {
@@ -134,6 +135,8 @@ def _of_model(path: Path, wishes: Wishes) -> Network:
         if getattr(wishes, flag) is not None:
             raise UsageError(f"--{flag}: {path} is a trained model, which has its own; leave it out")
     loaded = model.load(path)
+    if isinstance(loaded.recognizer, Ensemble) or not isinstance(loaded.resize, EvalResize):
+        raise UsageError(f"{path}: an ensemble, which has no features of one network; give one of its members")
     if wishes.image_size not in (None, loaded.recognizer.image_size):
         raise UsageError(
             f"--image_size {wishes.image_size}: {path} was trained for {loaded.recognizer.image_size} px; leave it out"

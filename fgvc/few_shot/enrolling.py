@@ -19,7 +19,7 @@ from fgvc.few_shot.methods import Method
 from fgvc.files.bars import bar
 from fgvc.images.decoding import USUAL, Limits
 from fgvc.images.pictures import Square, in_threads, square_of
-from fgvc.images.resizing import EvalResize
+from fgvc.images.resizing import Shown
 from fgvc.methods.few_shot.base import Episode
 from fgvc.methods.recognizers.base import Recognizer
 from fgvc.methods.recognizers.enrolled import EnrolledRecognizer
@@ -67,7 +67,7 @@ class Weighing(NamedTuple):
 def look(
     recognizer: Recognizer,
     records: Records,
-    resize: EvalResize,
+    resize: Shown,
     doing: str,
     classes: bool,
     limits: Limits = USUAL,

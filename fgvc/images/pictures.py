@@ -19,7 +19,7 @@ from PIL import Image
 from fgvc.errors import UsageError
 from fgvc.images.decoding import MAX_BYTES, SUFFIXES, USUAL, ImageError, Limits, Pixels, decode_with_warning
 from fgvc.images.folders import PassedOver, pictures_below
-from fgvc.images.resizing import EvalResize, resize_for_eval
+from fgvc.images.resizing import Shown, resize_for_eval
 from fgvc.images.unpacking import from_pillow
 
 Picture = str | os.PathLike[Any] | bytes | npt.NDArray[np.uint8] | Image.Image
@@ -173,7 +173,8 @@ def _path(path: str | os.PathLike[Any]) -> Path:
 class Square(NamedTuple):
     """A picture that was read.
 
-    pixels: (S, S, 3) uint8. view: (4,) xyxy, the part shown, see `resize_for_eval`. warning: see `decode_with_warning`.
+    pixels: (S, S, 3) uint8, or a strip of squares, (H, W, 3).
+    view: (4,) xyxy, the part shown, see `resize_for_eval`. warning: see `decode_with_warning`.
     """
 
     path: str | None
@@ -182,7 +183,7 @@ class Square(NamedTuple):
     warning: str | None = None
 
 
-def square_of(picture: Picture, how: EvalResize, limits: Limits = USUAL) -> Square:
+def square_of(picture: Picture, how: Shown, limits: Limits = USUAL) -> Square:
     """Read one picture as the square that the model sees.
 
     Raises:

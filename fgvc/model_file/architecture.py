@@ -165,4 +165,10 @@ def factory(plain: Mapping[str, Any], where: str, weights: str | None = None) ->
 def _argument(value: Any, where: str, weights: str | None) -> Any:
     if isinstance(value, Mapping) and "class_path" in value:
         return factory(value, where, weights)
+    if (
+        isinstance(value, list | tuple)
+        and value
+        and all(isinstance(one, Mapping) and "class_path" in one for one in value)
+    ):
+        return [_argument(one, f"{where}[{i}]", weights) for i, one in enumerate(value)]
     return value

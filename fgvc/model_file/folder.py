@@ -81,6 +81,15 @@ def read(folder: str | Path) -> Stored:
     return _cut_off(home) or _described(home, home / DESCRIPTION)
 
 
+def is_model(path: str | Path) -> bool:
+    """Say whether a model lies in a run folder or its `model` folder; whether it is whole is not asked."""
+    try:
+        folder = followed(Path(path))
+        return any(os.path.lexists(one / DESCRIPTION) for one in (folder, folder / "model"))
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
 def header(stored: Stored) -> dict[str, Tensor]:
     """Return what the header of the weights says that they hold, by name.
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from fgvc.confidence.vouching import Vouching
 from fgvc.errors import UsageError
-from fgvc.images.resizing import EvalResize
+from fgvc.images.resizing import EvalResize, Shown, Strip
 from fgvc.methods.backbone import Backbone
 from fgvc.methods.recognizers.base import Recognizer
 from fgvc.model_file.architecture import Plain, build, skeleton, unfilled
@@ -38,7 +38,7 @@ class Model:
 
     recognizer: in evaluation mode.
     architecture: the plain tree it was built from.
-    resize: how a photograph becomes the square it sees.
+    resize: how a photograph becomes the square it sees; for an ensemble the squares, side by side, of its members.
     temperatures: level -> what its logits are divided by before the softmax; 1 where none was fitted.
     provenance: where the model came from and how good it is, for people.
     readout: where the probabilities of an answer's lineage come from, see `fgvc.taxonomy.readouts.lineage_log_probs`.
@@ -47,7 +47,7 @@ class Model:
 
     recognizer: Recognizer
     architecture: Plain
-    resize: EvalResize
+    resize: Shown
     temperatures: dict[str, float] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
     vouching: Vouching | None = None
@@ -71,7 +71,7 @@ def save(model: Model, folder: str | Path) -> Path:
         "fgvc_version": version("fgvc"),
         "architecture": model.architecture,
         "image_size": model.recognizer.image_size,
-        "input": model.resize._asdict(),
+        "input": _largest(model.resize)._asdict(),  # the ensemble in the architecture tells the others
         "taxonomy": model.taxonomy.to_plain(),
         "temperatures": model.temperatures,
         "readout": model.readout,
@@ -105,7 +105,7 @@ def load(folder: str | Path) -> Model:
     return Model(
         recognizer.eval(),
         described["architecture"],
-        resize,
+        recognizer.resize(resize),
         {level: float(value) for level, value in described["temperatures"].items()},
         described["provenance"],
         None if counts is None else Vouching.from_plain(counts),
@@ -156,6 +156,10 @@ def read_state(folder: str | Path) -> tuple[State, Taxonomy]:
     """
     stored = read(folder)
     return _state(stored), Taxonomy.from_plain(stored.described["taxonomy"])
+
+
+def _largest(resize: Shown) -> EvalResize:
+    return max(resize.squares) if isinstance(resize, Strip) else resize
 
 
 def _state(stored: Stored) -> State:

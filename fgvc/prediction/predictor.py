@@ -20,6 +20,7 @@ from fgvc.images.reading import Reading
 from fgvc.images.regions import within
 from fgvc.methods.devices import device_of
 from fgvc.model_file import model
+from fgvc.model_file.ensembles import load_many
 from fgvc.model_file.model import Model
 from fgvc.prediction.inputs import named_in
 from fgvc.prediction.results import Guess, Result, Results, vouched
@@ -30,20 +31,22 @@ from fgvc.taxonomy.relatives import ancestors_of, leaves_below
 from fgvc.taxonomy.tree import Taxonomy
 
 
-def load(path: str | Path, device: str = "auto", limits: Limits = USUAL) -> "Predictor":
-    """Read a trained model from a run folder or a model folder.
+def load(path: str | Path | Sequence[str | Path], device: str = "auto", limits: Limits = USUAL) -> "Predictor":
+    """Read a trained model from a run folder or a model folder; or several, which answer together.
 
     Args:
-        path: the folder.
+        path: the folder, or a list of folders: the answer is then the mean of their calibrated probabilities.
         device: `auto` (cuda where there is one), `cpu`, `cuda`, `cuda:1` ...
         limits: how large a photograph may be, and of which format.
 
     Raises:
         ModelFileError: no model there, or a damaged one.
-        UsageError: no such device, or a limit outside its range.
+        UsageError: no such device, a limit outside its range, or several models with unlike classes.
     """
     chosen = device_of(device)
-    return Predictor(model.load(path), chosen, limits)
+    folders = [Path(path)] if isinstance(path, str | Path) else [Path(one) for one in path]
+    found = model.load(folders[0]) if len(folders) == 1 else load_many(folders)
+    return Predictor(found, chosen, limits)
 
 
 class Predictor:

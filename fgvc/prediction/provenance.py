@@ -33,6 +33,16 @@ def hashes_of(model: Path) -> dict[str, str]:
     }
 
 
+def hashes_of_all(models: Sequence[Path]) -> dict[str, str]:
+    """Return what `hashes_of` does; of several models the hashes in their order.
+
+    Raises:
+        ModelFileError: no model there.
+    """
+    found = [hashes_of(model) for model in models]
+    return {name: ", ".join(one[name] for one in found) for name in found[0]}
+
+
 def save(
     output: Path,
     command: Sequence[str],

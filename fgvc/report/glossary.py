@@ -73,7 +73,8 @@ WAYS = {
     "ancestor": "The most probable finest class and its ancestors, from calibrated probabilities.",
     "crm": "The finest class with the least expected distance in the tree (Karthik and others, ICLR 2021).",
     "tta_<name>": "The answer from the mean over several looks at each image: mirrored (`flip`) or cut at "
-    "several places (`crops`).",
+    "several places (`crops`), or its centre at larger scales (`scales`).",
+    "member_<name>": "Of an ensemble: the answer of that member alone, calibrated.",
     "scale<k>": "The answer of the k-th scale of a method that looks closer; 1 is the whole image.",
     "fused": "The answer of all scales together.",
     "whole": "The answer from the whole image alone.",

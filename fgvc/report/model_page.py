@@ -35,10 +35,12 @@ def _section(title: str, lines: Iterator[str]) -> Iterator[str]:
 def _is(found: Mapping[str, Any]) -> Iterator[str]:
     yield from _tree("", found["architecture"], 2)
     how, weights = found["input"], found["weights"]
+    unlike = _unlike_inputs(found["architecture"])
     part = "" if how["crop_fraction"] == 1 else f"{100 * how['crop_fraction']:g} % of "
     cut = f"{part}its centred square" if how["fit"] == "crop" else f"{part or 'all of '}it, squashed to a square"
     seen = "" if how["size"] == found["image_size"] else f", seen at {found['image_size']} px"
-    yield from _fact("photograph", f"{cut}, {how['size']} px{seen}, {how['interpolation']}")
+    one = f"{cut}, {how['size']} px{seen}, {how['interpolation']}"
+    yield from _fact("photograph", f"as each member asks for it: {unlike}" if unlike else one)
     yield from _fact("answer", printable(answer_words(found["readout"], [*found["levels"]])))
     yield from _fact(
         "weights",
@@ -50,21 +52,40 @@ def _is(found: Mapping[str, Any]) -> Iterator[str]:
     yield from _fact("format", f"{found['format']}, written by fgvc {printable(found['fgvc_version'])}")
 
 
+def _unlike_inputs(plain: Any) -> str:
+    """Return in words how the members of an ensemble see a photograph; "" where all see it alike, or for one model."""
+    given = plain.get("init_args") if isinstance(plain, dict) else None
+    inputs = given.get("inputs") if isinstance(given, dict) else None
+    if not isinstance(inputs, list) or not all(isinstance(one, dict) for one in inputs):
+        return ""
+    told = list(
+        dict.fromkeys(" ".join(f"{value}{' px' * (key == 'size')}" for key, value in one.items()) for one in inputs)
+    )
+    return printable("; ".join(told)) if len(told) > 1 else ""
+
+
 def _tree(name: str, part: Any, indent: int) -> Iterator[str]:
     """Yield a class with its plain arguments, and its parts below it."""
     given = part.get("init_args") if isinstance(part, dict) else None
     arguments = given if isinstance(given, dict) else {}
-    plain = [f"{key}={_value(one)}" for key, one in arguments.items() if one is not None and not _is_part(one)]
+    plain = [f"{key}={_value(one)}" for key, one in arguments.items() if one is not None and not _parts(key, one)]
     head = f"{name}: " if name else ""
     title = part.get("class_path") if isinstance(part, dict) else part
     yield from _wrapped(printable(f"{head}{title}({', '.join(plain)})"), indent, indent + 4)
     for key, one in arguments.items():
-        if _is_part(one):
-            yield from _tree(key, one, indent + 2)
+        for part_name, below in _parts(key, one):
+            yield from _tree(part_name, below, indent + 2)
 
 
 def _is_part(value: Any) -> bool:
     return isinstance(value, dict) and "class_path" in value
+
+
+def _parts(name: str, value: Any) -> list[tuple[str, Any]]:
+    """Return the parts that an argument is, with a name each; none where it is plain data."""
+    if isinstance(value, list) and value and all(map(_is_part, value)):
+        return [(f"{name} {i}", one) for i, one in enumerate(value, start=1)]
+    return [(name, value)] if _is_part(value) else []
 
 
 def _value(value: Any) -> str:
@@ -124,6 +145,7 @@ def _came(found: Mapping[str, Any]) -> Iterator[str]:
     for key in ("run", "checkpoint"):
         if key in provenance:
             yield from _fact(key, printable(provenance[key]))
+    yield from _members(provenance)
     if found["data"]:
         yield from _fact("data", printable(found["data"]))
     date = provenance.get("date")
@@ -139,6 +161,19 @@ def _came(found: Mapping[str, Any]) -> Iterator[str]:
     command = provenance.get("command")
     if isinstance(command, list):
         yield from _fact("command", printable(shlex.join(map(str, command))))
+
+
+def _members(provenance: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line for each model that an ensemble or a soup was made of."""
+    made = provenance.get("soup")
+    members = made.get("members") if isinstance(made, dict) else provenance.get("members")
+    for one in members if isinstance(members, list) else []:
+        if isinstance(one, dict):
+            metrics = one.get("metrics")
+            scores = metrics if isinstance(metrics, dict) else {key: one[key] for key in one if key.endswith("/top1")}
+            told = [f"{name} {_digits(score)}" for name, score in scores.items() if isinstance(score, int | float)][:1]
+            left = "" if one.get("kept", True) else " (left out)"
+            yield from _fact("member", printable(f"{one.get('path')}{left} {' '.join(told)}"))
 
 
 def _fact(name: str, text: str) -> Iterator[str]:

@@ -239,13 +239,19 @@ def collected(
     recognizer: Recognizer, datamodule: Any, split: str, device: torch.device
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Collect the logits of a split of a datamodule, with a progress bar; only the images that are kept are read."""
-    most = max(1, LIMIT // recognizer.taxonomy.num_classes)
-    rows = _shuffled(len(datamodule.records(split)))[:most].sort().values.tolist()
+    rows = rows_kept(recognizer.taxonomy, datamodule, split)
     trained_by = getattr(datamodule, "trainer", None)
     hidden = trained_by is not None and trained_by.progress_bar_callback is None  # --trainer.enable_progress_bar false
     batches = datamodule.whole_split(split, rows)
     watched = bar(f"reading {split}", batches, hidden=hidden, unit=" batches")
     return collect(recognizer, watched, device, len(rows))
+
+
+def rows_kept(taxonomy: Taxonomy, datamodule: Any, split: str) -> list[int]:
+    """Return which images of a split `collected` reads: all, or as many as `LIMIT` allows, the same each time."""
+    most = max(1, LIMIT // taxonomy.num_classes)
+    rows: list[int] = _shuffled(len(datamodule.records(split)))[:most].sort().values.tolist()
+    return rows
 
 
 def calibrate(logits: Mapping[str, Tensor], labels: Tensor, taxonomy: Taxonomy) -> Calibration:
@@ -319,7 +325,11 @@ def calibrate_model(model: Model, datamodule: Any, split: str, device: torch.dev
         split: whose images were not trained on.
         device: where the recognizer computes.
     """
-    logits, labels = collected(model.recognizer, datamodule, split, device)
+    return set_calibration(model, *collected(model.recognizer, datamodule, split, device), split)
+
+
+def set_calibration(model: Model, logits: Mapping[str, Tensor], labels: Tensor, split: str) -> str:
+    """Do the same with logits, level -> (N, C), and labels (N,) that were collected."""
     fitted = calibrate(logits, labels, model.taxonomy)
     model.temperatures, model.vouching, model.readout = fitted.temperatures, fitted.vouching, fitted.readout
     model.provenance["calibration"] = fitted.to_plain(split)

@@ -20,6 +20,7 @@ from fgvc.features.network import Network, plain_sha256, state_sha256
 from fgvc.files.cache_folder import cache_folder
 from fgvc.files.lines import counted
 from fgvc.images.pictures import square_of
+from fgvc.images.resizing import EvalResize
 from fgvc.methods.backbone import Backbone
 from fgvc.methods.embedder import Embedder, Take
 from fgvc.methods.heads.base import Head
@@ -135,6 +136,7 @@ def _embedded(recognizer: Recognizer, data: FineGrainedData, take: Take, where: 
     """Compute the vectors, or find them in the cache, in a folder for this network and these photographs."""
     backbone, data = next(iter(recognizer.single_looks()))[0], data.of_source()
     name = type(backbone.net).__name__
+    assert isinstance(data.resize, EvalResize)  # a recognizer of single looks has one way to be shown
     network = Network(backbone, name, name, "", data.resize, {"net": str(backbone.net)})
     paths = {split: data.records(split) for split in _splits(data)}
     listed = {split: [one.relative_path(i) for i in range(len(one))] for split, one in paths.items()}

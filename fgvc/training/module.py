@@ -4,7 +4,7 @@ Shape letters: N images, S side of the source image, C classes of a level.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal, TypedDict
 
 import numpy as np
@@ -64,7 +64,7 @@ class FineGrainedModule(pl.LightningModule):
         warmup_epochs: epochs of linear rise before the cosine.
         mixup: alpha of mixup, 0 for none.
         cutmix: alpha of cutmix, 0 for none.
-        tta: versions averaged in `test`, each logged by its name: `flip`, `crops`.
+        tta: versions averaged in `test`, each logged by its name: `flip`, `crops`, `scales`.
         readouts: other ways to answer from the leaf probabilities, each logged by its name in `test`: `marginal`,
             `ancestor`, `crm`; see `fgvc.taxonomy.readouts`.
         channels_last: memory layout of network and images; faster for most convolutional networks.
@@ -279,7 +279,7 @@ class FineGrainedModule(pl.LightningModule):
         hparams: Any = self.hparams
         leaf = self.taxonomy.leaf_level
         for name in hparams.tta:
-            looks = test_time.averaged(lambda x: self.taxonomy.complete(self(x).logits), sample.image, name)
+            looks = test_time.averaged(self._looked, self.recognizer.apart(sample.image), name)
             self.scoreboard.count(f"test/tta_{name}", ancestor(looks[leaf], self.taxonomy), sample.label)
         scores = lineage_log_probs(prediction.logits, self.taxonomy, self.temperatures, self.readout)
         for name in hparams.readouts:
@@ -290,6 +290,9 @@ class FineGrainedModule(pl.LightningModule):
         self.scoreboard.calibration("test/ece", lineage[known, -1], right)
         self.scoreboard.calibration("test/ece_uncalibrated", uncalibrated[leaf].amax(dim=1).exp()[known], right)
         return lineage
+
+    def _looked(self, squares: Sequence[Tensor]) -> dict[str, Tensor]:
+        return self.taxonomy.complete(self(self.recognizer.together(squares)).logits)
 
     def on_validation_epoch_end(self) -> None:
         """Log loss and accuracy at every level."""

@@ -559,6 +559,7 @@ def test_a_folder_that_may_not_be_written_is_one_line(run, photos, capsys):
     nobody = os.geteuid() == 0
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
+        (folder / "photos").mkdir()
         folder.chmod(0o555)
         for name in ("model.safetensors", "fgvc.json"):
             copy = folder / name
@@ -566,7 +567,7 @@ def test_a_folder_that_may_not_be_written_is_one_line(run, photos, capsys):
             copy.chmod(0o444)
         os.seteuid(65534 if nobody else os.geteuid())
         try:
-            code = fgvc_main(["predict", made, made, "--output", str(folder / "out.csv")])
+            code = fgvc_main(["predict", made, f"{made}/photos", "--output", str(folder / "out.csv")])
         finally:
             if nobody:
                 os.seteuid(0)

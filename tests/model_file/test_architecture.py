@@ -146,10 +146,12 @@ AROUND = {
     "keep_old": True,
 }
 """Of the recognizer that is made around another one."""
-TREES = [
-    {"class_path": name, "init_args": AROUND if name == "EnrolledRecognizer" else {"backbone": BACKBONE}}
-    for name in RECOGNIZERS
-]
+MEMBER = {"class_path": "WholeImage", "init_args": {"backbone": BACKBONE}}
+SQUARE = {"size": 64, "fit": "crop", "crop_fraction": 1.0, "interpolation": "area"}
+SEVERAL = {"members": [MEMBER] * 2, "image_sizes": [64] * 2, "inputs": [SQUARE] * 2, "names": ["a", "b"]}
+"""Of the recognizer that is made of several."""
+OTHERS = {"EnrolledRecognizer": AROUND, "Ensemble": SEVERAL}
+TREES = [{"class_path": name, "init_args": OTHERS.get(name, {"backbone": BACKBONE})} for name in RECOGNIZERS]
 TREES += [
     {"class_path": "WholeImage", "init_args": {"backbone": BACKBONE, "head": {"class_path": name}}} for name in HEADS
 ]

@@ -32,7 +32,7 @@ def test_flip_averages_an_image_and_its_mirror_image():
     images = pictures()
     mirrored = torch.from_numpy(np.ascontiguousarray(images.numpy()[..., ::-1]))
     expected = mean_of_probabilities([images, mirrored])
-    found = tta.averaged(answer, images, "flip")
+    found = tta.averaged(lambda squares: answer(*squares), [images], "flip")
     assert set(found) == {"genus", "species"}
     for level, scores in found.items():
         np.testing.assert_allclose(scores.numpy(), expected[level], atol=1e-6)
@@ -57,8 +57,39 @@ def test_crops_average_twelve_views():
     versions = [images.float(), *(resized_by_pillow(images, box) for box in boxes)]
     versions += [version.flip(-1) for version in versions]
     expected = mean_of_probabilities(versions)
-    for level, scores in tta.averaged(answer, images, "crops").items():
+    for level, scores in tta.averaged(lambda squares: answer(*squares), [images], "crops").items():
         np.testing.assert_allclose(scores.numpy(), expected[level], atol=2e-5)
+
+
+def test_scales_average_the_whole_image_and_its_enlarged_centres():
+    images = pictures()
+    versions = [images.float(), *(resized_by_pillow(images, box) for box in ((1, 1, 14, 14), (2, 2, 13, 13)))]
+    versions += [version.flip(-1) for version in versions]
+    expected = mean_of_probabilities(versions)
+    for level, scores in tta.averaged(lambda squares: answer(*squares), [images], "scales").items():
+        np.testing.assert_allclose(scores.numpy(), expected[level], atol=2e-5)
+
+
+def test_several_squares_of_a_photograph_change_alike():
+    images = pictures()
+    seen = []
+
+    def noted(squares):
+        seen.append(squares)
+        return answer(squares[0])
+
+    tta.averaged(noted, [images, images.float() * 2], "flip")
+    assert [len(squares) for squares in seen] == [2, 2]
+    assert torch.equal(seen[1][0], images.flip(-1)) and torch.equal(seen[1][1], 2 * images.float().flip(-1))
+
+
+@pytest.mark.parametrize("name", tta.VERSIONS)
+def test_the_looks_that_are_told_are_the_looks_that_are_taken(name):
+    assert len([*tta.VERSIONS[name](pictures())]) == tta.LOOKS[name]
+    assert tta.cost([name, "flip"]) == (
+        f"model.tta: {name} {tta.LOOKS[name]}, flip 2 looks at each image; with the plain one the network runs "
+        f"{tta.LOOKS[name] + 3} times"
+    )
 
 
 def test_every_view_keeps_the_shape():

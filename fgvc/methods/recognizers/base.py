@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fgvc.datatypes import Prediction
 from fgvc.errors import UsageError, did_you_mean
+from fgvc.images.resizing import EvalResize, Shown
 from fgvc.methods.backbone import Backbone
 from fgvc.methods.class_weights import ClassWeights
 from fgvc.methods.heads.base import Head
@@ -100,6 +101,18 @@ class Recognizer(nn.Module, ABC):
         """Images (N, 3, S, S) -> what few-shot classifiers compare: the embedding (N, D)."""
         embedding: Tensor = self(images).embedding
         return embedding
+
+    def resize(self, own: EvalResize) -> Shown:
+        """Return how evaluation shows a photograph; `own` is what the model file or the config says."""
+        return own
+
+    def apart(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return the squares (N, 3, S, S) that images hold; all but an ensemble see one, (N, 3, S, S)."""
+        return (images,)
+
+    def together(self, squares: Sequence[Tensor]) -> Tensor:
+        """Return the images that hold some squares (N, 3, S, S), see `apart`."""
+        return squares[0]
 
     def measures(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
         """Return named numbers () to be logged, which are not trained on; labels (N,) int64 node ids, -1 unknown."""

@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 
 from fgvc.datatypes import Prediction
+from fgvc.errors import UsageError
 from fgvc.images.boxes import Box
 from fgvc.images.pictures import Picture, pixels_with_warning
 from fgvc.images.regions import within
 from fgvc.images.resizing import resize_for_eval
+from fgvc.methods.recognizers.ensemble import Ensemble
 from fgvc.prediction.explain.heat_map import Heat, heat_maps
 from fgvc.prediction.predictor import Predictor
 from fgvc.prediction.results import Guess, Result
@@ -99,9 +101,11 @@ def explain(predictor: Predictor, photograph: Picture, top_k: int = 3, heat: boo
 
     Raises:
         ImageError: the picture cannot be read.
-        UsageError: no single picture.
+        UsageError: no single picture, or an ensemble.
         FgvcError: the network's scores are not numbers.
     """
+    if isinstance(predictor.model.recognizer, Ensemble):
+        raise UsageError("an ensemble looks with several networks at once; explain one of its members")
     pixels, warning = pixels_with_warning(photograph)
     square, seen = resize_for_eval(pixels, predictor.model.resize)
     images = torch.from_numpy(square).permute(2, 0, 1)[None].to(predictor.device)

@@ -12,6 +12,7 @@ from torch import Tensor
 from fgvc.errors import UsageError
 from fgvc.features.folder import open_features
 from fgvc.features.rebuilding import answers_with_its_embedding, check_same
+from fgvc.images.resizing import EvalResize
 from fgvc.model_file.model import Model
 from fgvc.prediction.retrieval.gallery import Gallery
 from fgvc.prediction.retrieval.nearest import ExactSearch
@@ -45,6 +46,10 @@ class Beside:
     ) -> None:
         if count < 1:
             raise UsageError(f"neighbours: {count}; give 1 or more")
+        if not isinstance(model.resize, EvalResize):
+            raise UsageError(
+                f"{features}: an ensemble has no features of one network to compare; leave the gallery out"
+            )
         folder = open_features(features)
         take = folder.description["terms"].get("take", "prelogits")
         if take != "prelogits" or not answers_with_its_embedding(model.recognizer):
