@@ -62,7 +62,7 @@ def main(argv: list[str]) -> int:
     folder = open_features(options.features)
     audit = _audited(folder, options)
     paths = [audit.path(place) for place in range(len(audit.labels))]
-    rows = suspects.table(audit.found[: options.most], paths, folder.taxonomy)
+    rows = suspects.table(audit.found, paths, folder.taxonomy)
     write_rows(options.output, rows)
     lines = _told(audit, options)
     for line in lines:
@@ -136,8 +136,7 @@ def _told(audit: Audit, options: argparse.Namespace) -> list[str]:
         f"about {by_joint:.1f} % by the confident joint: wrong relatives count too, and what the features confuse"
     )
     number = len(audit.found)
-    more = f", the first {options.most:,} of them" if number > options.most else ""
-    lines.append(f"suspects by rule {options.rule}: {number:,}{more} -> {options.output}")
+    lines.append(f"suspects by rule {options.rule}: {number:,} -> {options.output}")
     return lines
 
 
@@ -186,12 +185,12 @@ def _of_answers(options: argparse.Namespace) -> int:
     answers = read_answers(Path(options.features))
     rows = disputed(answers)
     known = int(answers.known.sum())
-    write_rows(options.output, rows[: options.most + 1])
+    write_rows(options.output, rows)
     share = 100 * (len(rows) - 1) / max(1, known)
     tell(
         f"{len(rows) - 1} of {counted(known, 'label')} ({share:.1f} %) are confidently contradicted -> {options.output}"
     )
-    print_lines(_kinds(rows[: options.most + 1]))
+    print_lines(_kinds(rows))
     _next(options.output)
     return 0
 
@@ -225,7 +224,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     rules = "random (default): as many as say nothing of their photograph; class, noise_rate: the two of confident "
     rules += "learning; both: what these agree on, for wrong relatives, where the features are good"
     add("--rule", default="random", help=rules)
-    add("--most", type=int, default=500, help="rows at most, the most suspicious (default: 500)")
+    add("--most", type=int, default=500, help="suspects in sheet and page at most; the table has all (default: 500)")
     add("--sheet", type=Path, metavar="PICTURE", help="draw the first suspects beside typical photographs, .jpg, .png")
     add("--page", type=Path, metavar="PAGE", help="the same as a page with numbers, .html")
     add("--labels", metavar="TABLE", help="labels in place of those of the features: columns path and label")

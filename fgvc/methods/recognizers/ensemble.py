@@ -17,7 +17,7 @@ from fgvc.datatypes import Prediction
 from fgvc.errors import UsageError
 from fgvc.images.resizing import EvalResize, Shown, cut_strip, laid_side_by_side, shown_together
 from fgvc.images.sides import check_side
-from fgvc.methods.heads.base import node_loss
+from fgvc.methods.losses.cross_entropy import node_loss
 from fgvc.methods.recognizers.base import Recognizer
 from fgvc.taxonomy.readouts import LINEAGE_READOUTS, OWN, lineage_log_probs
 from fgvc.taxonomy.tree import Taxonomy
