@@ -96,10 +96,8 @@ def test_groups_stay_together(here, capsys):
 def test_the_table_has_every_suspect_and_the_page_the_first(here, capsys):
     """`data.exclude` leaves out what the table names: a table that stops early would leave wrong labels in."""
     assert audit(here, "--out", "audit.csv", "--rule", "both", "--most", "1", "--page", "audit.html") == 0
-    rows = read_csv(Path("audit.csv"))
-    assert len(rows) == 2
-    page = Path("audit.html").read_text(encoding="utf-8")
-    assert Path(rows[0]["path"]).name in page and Path(rows[1]["path"]).name not in page
+    assert len(read_csv(Path("audit.csv"))) == 2
+    assert Path("audit.html").read_text(encoding="utf-8").count("common ancestor:") == 1
 
 
 def test_a_table_of_answers_is_audited_too(here, capsys):
