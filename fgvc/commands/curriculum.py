@@ -13,6 +13,7 @@ from fgvc.features.folder import Part, open_features
 from fgvc.features.labels.curriculum import LEAST, Curriculum, curriculum, write_stages
 from fgvc.features.labels.density import FORMS
 from fgvc.features.labels.stage_sheet import write_sheets
+from fgvc.features.labels.table_labels import labels_of_table
 from fgvc.files.lines import counted, print_lines, quoted, tell
 from fgvc.files.whole_files import check_output
 from fgvc.images.decoding import Limits
@@ -38,6 +39,9 @@ def main(argv: list[str]) -> int:
     limits = Limits(options.max_pixels, options.any_format).check("--")
     folder = open_features(options.features)
     part = folder.part(options.split, options.view)
+    if options.labels:
+        others = labels_of_table(options.labels, part.paths, part.labels, folder.taxonomy)
+        part = part._replace(labels=others)
     found = curriculum(part, options.density, str(options.features))
     write_stages(options.output, part, found, folder.taxonomy)
     print_lines(_sizes(part, found, folder.taxonomy))
@@ -82,6 +86,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--output", "--out", type=Path, required=True, metavar="CSV", help="the table: path, label, density, stage")
     published = "counting and gaussian are the published ones, neighbours keeps small groups of a class"
     add("--density", choices=FORMS, default="neighbours", help=f"{published} (default: neighbours)")
+    add("--labels", metavar="TABLE", help="labels in place of those of the features: columns path and label")
     add("--split", default="train", help="what is divided (default: train)")
     add("--view", default="whole", help="whole, flip or box, as embedded (default: whole)")
     add("--sheets", type=Path, metavar="FOLDER", help="also write a sheet of photographs per class")

@@ -10,19 +10,19 @@ import numpy.typing as npt
 import torch
 
 from fgvc.config.one_line_parser import OneLineParser
-from fgvc.data.reading.table_file import Rows, read_rows
+from fgvc.data.reading.table_file import read_rows
 from fgvc.errors import UsageError, did_you_mean
 from fgvc.features.folder import FeatureFolder, open_features
 from fgvc.features.labels import confident, suspects
 from fgvc.features.labels.answered import disputed
+from fgvc.features.labels.table_labels import labels_of_table, places_of
 from fgvc.files.answer_table import read_answers
 from fgvc.files.lines import counted, print_lines, quoted, tell
 from fgvc.files.whole_files import check_free, check_output, check_picture, write_rows
 from fgvc.methods.devices import device_of
 from fgvc.prediction.retrieval.sheet import row_sheet
 from fgvc.report import label_page
-from fgvc.taxonomy.names import nodes_named, written_names
-from fgvc.taxonomy.tree import Taxonomy
+from fgvc.taxonomy.names import written_names
 from fgvc.training.out_of_fold import FOLDS, OutOfFold, out_of_fold
 from fgvc.training.probe import PENALTIES, Images, checked_penalties, images_of
 
@@ -75,10 +75,11 @@ def main(argv: list[str]) -> int:
 
 def _audited(folder: FeatureFolder, options: argparse.Namespace) -> Audit:
     images = images_of(folder, options.split, options.view, device_of(options.device))
-    place_of = {path: place for place, path in enumerate(images.paths)}
     if options.labels:
-        images = images._replace(labels=_other_labels(options.labels, images, place_of, folder.taxonomy))
-    groups = _groups(options.groups, images, place_of) if options.groups else None
+        given = images.labels.cpu().numpy()
+        others = torch.from_numpy(labels_of_table(options.labels, images.paths, given, folder.taxonomy))
+        images = images._replace(labels=others.to(images.labels))
+    groups = _groups(options.groups, images) if options.groups else None
     penalties = checked_penalties(options.penalties)
     answered = out_of_fold(images, folder.taxonomy.num_classes, options.folds, penalties, groups)
     labels = images.labels.cpu().numpy()[answered.rows]
@@ -87,34 +88,13 @@ def _audited(folder: FeatureFolder, options: argparse.Namespace) -> Audit:
     return Audit(folder, images, answered, labels, [one._replace(place=int(judged[one.place])) for one in found])
 
 
-def _other_labels(table: str, images: Images, place_of: dict[str, int], taxonomy: Taxonomy) -> torch.Tensor:
-    """Return labels (N,) with those of a table in their place."""
-    rows = read_rows(table, ["path", "label"])
-    places = _places(rows, place_of)
-    written = {name: f"{table}: label" for name in rows.cells["label"] if name}
-    nodes = dict(zip(written, nodes_named(taxonomy, written), strict=True))
-    labels = images.labels.clone()
-    labels[torch.tensor(places, device=labels.device)] = torch.tensor(
-        [nodes.get(name, -1) for name in rows.cells["label"]], device=labels.device
-    )
-    return labels
-
-
-def _groups(table: str, images: Images, place_of: dict[str, int]) -> npt.NDArray[np.int64]:
+def _groups(table: str, images: Images) -> npt.NDArray[np.int64]:
     """Return (N,) numbers of groups; a photograph that the table does not name is a group of its own."""
     rows = read_rows(table, ["path", "group"])
     numbers = {name: number for number, name in enumerate(dict.fromkeys(rows.cells["group"]))}
     groups = np.arange(len(images.paths), dtype=np.int64) + len(numbers)
-    groups[_places(rows, place_of)] = [numbers[name] for name in rows.cells["group"]]
+    groups[places_of(rows, images.paths)] = [numbers[name] for name in rows.cells["group"]]
     return groups
-
-
-def _places(rows: Rows, place_of: dict[str, int]) -> list[int]:
-    for row, path in enumerate(rows.cells["path"]):
-        if path not in place_of:
-            raise UsageError(f"{rows.at(row)}: no photograph {path!r} in the features; one of theirs is "
-                             f"{next(iter(place_of), '')!r}")  # fmt: skip
-    return [place_of[path] for path in rows.cells["path"]]
 
 
 def _told(audit: Audit, options: argparse.Namespace) -> list[str]:

@@ -58,6 +58,17 @@ def test_the_table_holds_what_was_found_and_the_sizes_are_told(here, capsys, for
     assert len(list(Path("sheets").glob("*.jpg"))) == 3 and err[1] == "sheets: 3 classes in sheets"
 
 
+def test_labels_of_a_table_are_divided_in_place_of_those_of_the_features(here, capsys):
+    part = open_features("features").part("train")
+    moved = [path for path, label in zip(part.paths, part.labels, strict=True) if label == part.labels[0]][:3]
+    Path("noise.csv").write_text("path,label\n" + "".join(f"{path},Sterna hirundo\n" for path in moved))
+    code, out, _ = said(capsys, "features", "--output", "other.csv", "--labels", "noise.csv")
+    assert code == 0
+    labels = {row["path"]: row["label"] for row in read_csv(Path("other.csv"))}
+    assert [labels[path] for path in moved] == ["Sterna > Sterna hirundo"] * 3
+    assert sorted(line.split()[0] for line in out[1:]) == ["12", "15", "9"]
+
+
 def test_small_classes_are_told(here, capsys):
     code, _, err = said(capsys, "features", "--output", "stages.csv", "--split", "test")
     assert code == 0 and "clean 6 (100 %)" in err[0]
