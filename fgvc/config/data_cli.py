@@ -12,6 +12,7 @@ import fgvc.data.sources  # noqa: F401 - the folder imports its own modules: sho
 from fgvc.config import moved, switches
 from fgvc.config.meanings import nearest_key
 from fgvc.config.messages import in_one_line
+from fgvc.config.typed_null import understand_null
 from fgvc.config.words import data_words, given
 from fgvc.config.yaml_files import check_file, read_text
 from fgvc.data.datamodule import FineGrainedData
@@ -46,6 +47,7 @@ def parse(
     Raises:
         UsageError: a word that means nothing; one line.
     """
+    understand_null()
     parser = _parser(command, about)
     if add_options is not None:
         add_options(parser)

@@ -19,6 +19,7 @@ import fgvc.data.sources  # noqa: F401 - the folder imports its own modules: sho
 from fgvc.config import class_help, moved, switches, trainer_flags, values
 from fgvc.config.messages import in_one_line
 from fgvc.config.preprocessing import follow_weights
+from fgvc.config.typed_null import understand_null
 from fgvc.config.yaml_files import with_short_names
 from fgvc.data.datamodule import FineGrainedData
 from fgvc.data.sources.base import named_sources
@@ -84,6 +85,7 @@ class RunCLI(LightningCLI):
         if key := class_help.asked_for(args, flags):
             class_help.print_help(parser.prog, key, args, {"model": FineGrainedModule, "data": FineGrainedData})
             raise SystemExit(0)
+        understand_null()
         try:
             self.config = parser.parse_args(switches.valued(args, switches.flags(parser)))
         except jsonargparse.ArgumentError as error:

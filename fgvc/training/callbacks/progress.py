@@ -88,6 +88,10 @@ class EpochLines(ProgressBar):
         """Speak again."""
         self._shown = True
 
+    def on_train_start(self, trainer: Any, *_: Any) -> None:
+        """Start the clock of an epoch that is resumed in its middle: Lightning does not start it again."""
+        self._began = time.perf_counter()
+
     def on_train_epoch_start(self, trainer: Any, *_: Any) -> None:
         """Start the clock."""
         self._began, self._validated = time.perf_counter(), False

@@ -1,4 +1,5 @@
 import re
+from types import SimpleNamespace
 
 import pytest
 import pytorch_lightning as pl
@@ -103,6 +104,15 @@ def test_a_log_gets_one_line_per_epoch_without_control_characters(tmp_path, caps
     assert out == ""
     assert re.fullmatch(r"epoch 1 of 2: loss 1\.5000, [\d.]+ s", first)  # the mean of 0, 1, 2, 3; not validated
     assert re.fullmatch(r"epoch 2 of 2: loss 1\.5000, val/species/top1 12\.50 %, [\d.]+ s", second)
+
+
+def test_an_epoch_that_is_resumed_in_its_middle_is_timed_from_then_on(capsys):
+    trainer = SimpleNamespace(callback_metrics={}, max_epochs=2, current_epoch=0)
+    lines = EpochLines()
+    lines.on_train_start(trainer)  # and no start of the epoch: it has begun before
+    lines.on_train_epoch_end(trainer, Tiny())
+    took = re.fullmatch(r"epoch 1 of 2: ([\d.]+) s", capsys.readouterr().err.strip())
+    assert took is not None and float(took[1]) < 60  # and not the hours that the machine has been on
 
 
 def test_every_process_but_the_first_is_silent(tmp_path, capsys):
