@@ -15,7 +15,7 @@ NULLS = [
 @pytest.mark.parametrize("word", ["null", "=null"])
 def test_a_null_that_is_typed_replaces_what_a_config_says_however_deep(capsys, method, flag, path, word):
     words = [flag, word] if word == "null" else [flag + word]
-    with pytest.raises(SystemExit, match="^0$"):
+    with pytest.raises(SystemExit, match=r"^0$"):
         main(["fit", "--config", "generated_birds", "--config", method, *words, "--print_config"])
     part = yaml.safe_load(capsys.readouterr().out)["model"]["recognizer"]
     for key in path:
