@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from fakes.stages import write_stages
 from fakes.tiny_model import certified
 from fakes.tiny_run import CPU, data_flags, read_csv
 from PIL import Image
@@ -54,6 +55,8 @@ def run(request, photos, tmp_path_factory):
     config = shrink(yaml.safe_load(request.param.read_text()))
     config["trainer"]["max_epochs"] = 1
     config.pop("phases", None)
+    if "stages" in config.get("data", {}):
+        config["data"]["stages"] = str(write_stages(home / "stages.csv", photos, levels=len(LEVELS)))
     if config["model"]["recognizer"]["init_args"].get("crop_size"):
         config["model"]["recognizer"]["init_args"]["crop_size"] = 32
     (home / "method.yaml").write_text(yaml.safe_dump(config))

@@ -3,6 +3,7 @@
 Shape letters: N images, S side of the square that is read, C classes of a level, L levels, K boxes per image.
 """
 
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -31,7 +32,9 @@ from fgvc.taxonomy.relatives import ancestors_of, leaves_below
 from fgvc.taxonomy.tree import Taxonomy
 
 
-def load(path: str | Path | Sequence[str | Path], device: str = "auto", limits: Limits = USUAL) -> "Predictor":
+def load(
+    path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], device: str = "auto", limits: Limits = USUAL
+) -> "Predictor":
     """Read a trained model from a run folder or a model folder; or several, which answer together.
 
     Args:
@@ -44,7 +47,7 @@ def load(path: str | Path | Sequence[str | Path], device: str = "auto", limits: 
         UsageError: no such device, a limit outside its range, or several models with unlike classes.
     """
     chosen = device_of(device)
-    folders = [Path(path)] if isinstance(path, str | Path) else [Path(one) for one in path]
+    folders = [Path(path)] if isinstance(path, str | os.PathLike) else [Path(one) for one in path]
     found = model.load(folders[0]) if len(folders) == 1 else load_many(folders)
     return Predictor(found, chosen, limits)
 

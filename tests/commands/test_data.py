@@ -134,7 +134,7 @@ def test_sizes_are_read_of_as_many_as_asked(photos, capsys):
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["verfy"], "fgvc data: no command 'verfy'; there are verify, stats, download; did you mean 'verify'?"),
+        (["verfy"], "fgvc data: no command 'verfy'; there are verify, stats, audit, download; did you mean 'verify'?"),
         (["verify", "gone"], "gone: no such folder of photographs, table or run"),
         (
             ["verify", "photos", "--splits", "train,tset"],
