@@ -5,8 +5,8 @@ the training maps (the first `--reduced` of them, for the poolings that need few
 regression of `fgvc probe` is fitted. The penalty is chosen on a stratified tenth of the training photographs; the test
 photographs are scored once. All poolings see the same maps.
 
-    python -m benchmarks.accuracy.pooling --root $CUB --weights $WEIGHTS/mobilenetv2_100.tf_in1k.safetensors --pad_same \\
-        --image_size 160 --last_stride 1
+    python -m benchmarks.accuracy.pooling --root $CUB --pad_same --image_size 160 --last_stride 1 \\
+        --weights $WEIGHTS/mobilenetv2_100.tf_in1k.safetensors
 """
 
 import argparse
