@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from fgvc.data.places import ShownPlaces
 from fgvc.data.records import Records
 from fgvc.datatypes import Sample
 from fgvc.files.lines import tell
@@ -49,6 +50,7 @@ class PhotoDataset(Dataset[Sample]):
             shows another image of the split, drawn by the three numbers; `leave_out` gives None in place of a Sample.
         unreadable: (R,) bool, in memory shared with the worker processes: set where a file could not be read.
         limits: which files are read.
+        annotated: what is annotated of a record, in what is shown of it; None where nobody asks.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class PhotoDataset(Dataset[Sample]):
         on_bad_image: OnBadImage = "error",
         unreadable: Tensor | None = None,
         limits: Limits = USUAL,
+        annotated: ShownPlaces | None = None,
     ) -> None:
         self.records = records
         self.transform = transform
@@ -68,6 +71,7 @@ class PhotoDataset(Dataset[Sample]):
         self.on_bad_image = on_bad_image
         self.unreadable = unreadable
         self.limits = limits
+        self.annotated = annotated
         self._told = torch.zeros(1, dtype=torch.bool)
         self._told.share_memory_()  # type: ignore[no-untyped-call]
 
@@ -110,6 +114,7 @@ class PhotoDataset(Dataset[Sample]):
             label=torch.tensor(record.label),
             index=torch.tensor(index),
             view=torch.from_numpy(view),
+            places=None if self.annotated is None else self.annotated(index, view),
         )
 
 

@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from fgvc.datatypes import Prediction, Sample
+from fgvc.datatypes import Places, Prediction, Sample
 from fgvc.errors import UsageError
 from fgvc.images.sides import DEFAULT_SIDE, check_side
 from fgvc.methods.recognizers.base import Recognizer
@@ -106,6 +106,11 @@ class FineGrainedModule(pl.LightningModule):
         check_side("model.image_size", image_size)
         self.taxonomy = taxonomy
         self.recognizer = recognizer(taxonomy, image_size)
+        if self.recognizer.points and (mixup or cutmix):
+            kind = type(self.recognizer).__name__
+            raise UsageError(
+                f"model.mixup, model.cutmix: {kind} learns places, and a mixed image has two; leave it out"
+            )
         if class_counts is not None:
             self._tell_class_counts(class_counts)
         if channels_last:
@@ -132,16 +137,28 @@ class FineGrainedModule(pl.LightningModule):
         """Learn from one batch."""
         hparams: Any = self.hparams
         mixed = mix(sample.image, hparams.mixup, hparams.cutmix)
-        prediction = self._trained(mixed.images)
+        prediction = self._trained(mixed.images, sample.places)
         terms = mixed_terms(
             self.recognizer, lambda labels: self.recognizer.loss(prediction, labels), sample.label, mixed
         )
         return self._answered(prediction, terms, sample.label, "train")
 
-    def _trained(self, images: Tensor) -> Prediction:
+    def setup(self, stage: str) -> None:
+        """Ask the data for annotated places where the recognizer learns from them, and show it those of the training.
+
+        Raises:
+            UsageError: see `FineGrainedData.show_places`.
+        """
+        data = getattr(self.trainer, "datamodule", None)
+        if self.recognizer.points and data is not None:
+            data.show_places(self.recognizer.points, type(self.recognizer).__name__, learns=stage == "fit")
+            if stage == "fit":
+                self.recognizer.set_places(data.known_places("train"))
+
+    def _trained(self, images: Tensor, places: Places | None) -> Prediction:
         """Answer in training; raises UsageError for a single image where a batch normalisation has one number of it."""
         try:
-            return self(images)  # type: ignore[no-any-return]
+            return self._answer(images, places)
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
@@ -149,6 +166,9 @@ class FineGrainedModule(pl.LightningModule):
                 f"data.batch_size: a batch of {len(images)} image gives batch normalisation a single number per "
                 "channel; give --data.batch_size 2 or more, or a backbone without it, such as a ViT or ConvNeXt"
             ) from None
+
+    def _answer(self, images: Tensor, places: Places | None) -> Prediction:
+        return self(images) if places is None else self.recognizer(images, places)  # type: ignore[no-any-return]
 
     def validation_step(self, sample: Sample, batch_idx: int) -> Answered:
         """Count one validation batch."""
@@ -199,7 +219,7 @@ class FineGrainedModule(pl.LightningModule):
         self.rates.weight_decay = hparams.weight_decay if weight_decay is None else weight_decay
 
     def _evaluation_step(self, sample: Sample, stage: Stage) -> Answered:
-        prediction = self(sample.image)
+        prediction = self._answer(sample.image, sample.places)
         counted = self._count(prediction, sample.label, stage)
         if stage == "test":
             counted["lineage"] = self._count_more(prediction, counted["scores"], sample)
