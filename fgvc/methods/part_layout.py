@@ -8,10 +8,10 @@ import math
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.cluster.vq import kmeans2
 from torch import Tensor, nn
 
 from fgvc.images.regions import box_iou, fitted
+from fgvc.methods.clusters import kmeans_owners
 
 WIDEST = 1e-3
 """Added to the variances of a Gaussian: a part that was annotated at one place only may still lie beside it."""
@@ -104,9 +104,7 @@ def clustered(
 
     A cluster without rows weighs next to nothing.
     """
-    number_found = min(number, len(np.unique(rows, axis=0)))
-    scale = rows.std(axis=0) + 1e-9
-    _, owner = kmeans2(rows / scale, number_found, minit="++", seed=0, missing="warn")
+    owner = kmeans_owners(rows / (rows.std(axis=0) + 1e-9), number)
     weights, means = np.full(number, 1e-12), np.zeros((number, 4))
     covariances = np.tile(np.eye(4), (number, 1, 1))
     for cluster in np.unique(owner).tolist():

@@ -53,8 +53,8 @@ SINGLE = {
     "box<k>_mark_kept": "The share of images in whose k-th box the annotated mark lies.",
     "pck": "Percentage of correct keypoints: the share of an image's visible annotated points that the method finds "
     "within a tenth of the longer side of the object's box, averaged over images.",
-    "object_iou": "The overlap of the object's box that the method finds with the annotated one: their common area over "
-    "the area that both cover.",
+    "object_iou": "The overlap of the object's box that the method finds with the annotated one: their common area "
+    "over the area that both cover.",
     "pcp_<part>": "Percentage of correct parts: the share of images in which the box of this part that the method "
     "finds has an IoU of at least 0.5 with the one around its annotated points.",
     "rank<k>": "RA-CNN's ranking loss of two scales: 0 where scale k + 1 is surer of the true class than scale "
@@ -81,6 +81,8 @@ WAYS = {
     "object": "The answer from the crop of the object alone.",
     "head": "The answer from the crop of the head alone.",
     "body": "The answer from the crop of the body alone.",
+    "windows": "The mean answer to windows on the object: the object level of two-level attention.",
+    "parts": "The answer to object and parts together: the part level of two-level attention.",
     "annotated": "An upper bound, not an answer: what the method would say if it knew where the parts are annotated. "
     "It is counted where `upper_bound` is true.",
     "raw": "The answer from the whole image alone.",

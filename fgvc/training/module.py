@@ -221,6 +221,8 @@ class FineGrainedModule(pl.LightningModule):
     def _evaluation_step(self, sample: Sample, stage: Stage) -> Answered:
         prediction = self._answer(sample.image, sample.places)
         counted = self._count(prediction, sample.label, stage)
+        if stage == "val" and self.trainer.state.fn == "fit":
+            self.recognizer.watch(prediction, sample.label)
         if stage == "test":
             counted["lineage"] = self._count_more(prediction, counted["scores"], sample)
         terms = self.recognizer.loss(prediction, sample.label)
@@ -279,8 +281,10 @@ class FineGrainedModule(pl.LightningModule):
         return lineage
 
     def on_validation_epoch_end(self) -> None:
-        """Log loss and accuracy at every level."""
+        """Log loss and accuracy at every level, then let the recognizer set what it sets by validation."""
         self._log_metrics("val")
+        if self.trainer.state.fn == "fit":
+            self.recognizer.settle()
 
     def on_test_epoch_end(self) -> None:
         """Log loss and accuracy at every level."""

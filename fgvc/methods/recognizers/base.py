@@ -104,6 +104,12 @@ class Recognizer(nn.Module, ABC):
     def set_places(self, places: Places) -> None:
         """Take the places of training photographs, box (R, 4) and points (R, P, 2), before the training begins."""
 
+    def watch(self, prediction: Prediction, labels: Tensor) -> None:
+        """See a validation batch of a training: what a recognizer sets by validation, it counts here; labels (N,)."""
+
+    def settle(self) -> None:
+        """Set what is set by validation, at the end of one; see `watch`."""
+
     def embed(self, images: Tensor) -> Tensor:
         """Images (N, 3, S, S) -> what few-shot classifiers compare: the embedding (N, D)."""
         embedding: Tensor = self(images).embedding
