@@ -119,6 +119,7 @@ class FineGrainedModule(pl.LightningModule):
             self.recognizer.compile()
         self.scoreboard = Scoreboard(taxonomy)
         self.rates = Rates(lr, weight_decay)
+        self._fits = False  # in a training, whose validations may set something
         self.temperatures: dict[str, float] = {}
         """Level -> what its logits are divided by for calibrated probabilities; 1 where it is not named."""
         self.readout = OWN
@@ -149,6 +150,7 @@ class FineGrainedModule(pl.LightningModule):
         Raises:
             UsageError: see `FineGrainedData.show_places`.
         """
+        self._fits = stage == "fit"
         data = getattr(self.trainer, "datamodule", None)
         if self.recognizer.points and data is not None:
             data.show_places(self.recognizer.points, type(self.recognizer).__name__, learns=stage == "fit")
@@ -221,7 +223,7 @@ class FineGrainedModule(pl.LightningModule):
     def _evaluation_step(self, sample: Sample, stage: Stage) -> Answered:
         prediction = self._answer(sample.image, sample.places)
         counted = self._count(prediction, sample.label, stage)
-        if stage == "val" and self.trainer.state.fn == "fit":
+        if stage == "val" and self._fits:
             self.recognizer.watch(prediction, sample.label)
         if stage == "test":
             counted["lineage"] = self._count_more(prediction, counted["scores"], sample)
@@ -283,7 +285,7 @@ class FineGrainedModule(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log loss and accuracy at every level, then let the recognizer set what it sets by validation."""
         self._log_metrics("val")
-        if self.trainer.state.fn == "fit":
+        if self._fits:
             self.recognizer.settle()
 
     def on_test_epoch_end(self) -> None:
