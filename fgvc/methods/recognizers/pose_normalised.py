@@ -170,8 +170,10 @@ class PoseNormalised(Recognizer):
         extra = (closer or self.backbone).keep_earlier() if layers == "both" else 0
         self.localizer = PartLocalizer(self.backbone.channels, points, localizer_channels)
         self.views = PartViews(taxonomy, head, self.backbone, closer, REGIONS, fusion, extra)
-        self.register_buffer("prototypes", torch.full((len(REGIONS), num_prototypes, len(points), 2), torch.nan))
+        self.register_buffer("prototypes", torch.zeros(len(REGIONS), num_prototypes, len(points), 2))
+        self.register_buffer("in_prototype", torch.zeros(len(REGIONS), num_prototypes, len(points), dtype=torch.bool))
         self.prototypes: Tensor
+        self.in_prototype: Tensor
 
     def set_places(self, places: Places) -> None:
         """Choose the prototypes among the places of training photographs, points (R, P, 2)."""
@@ -183,8 +185,10 @@ class PoseNormalised(Recognizer):
             few = torch.linspace(0, len(shapes) - 1, min(MOST_CANDIDATES, len(shapes))).round().long()
             candidates = prototype_frames(shapes[few], self.margin)
             best = chosen_prototypes(costs(shapes, candidates), self.prototypes.shape[1])
-            self.prototypes[number] = torch.nan
-            self.prototypes[number, : len(best)] = candidates[best].to(self.prototypes.device)
+            device = self.prototypes.device
+            self.in_prototype[number] = False
+            self.in_prototype[number, : len(best)] = ~candidates[best].isnan().any(dim=2).to(device)
+            self.prototypes[number, : len(best)] = candidates[best].nan_to_num().to(device)
 
     def forward(self, images: Tensor, places: Places | None = None) -> PartPrediction:
         """Images (N, 3, S, S) -> PartPrediction, whose views are whole, object, head, body.
@@ -245,14 +249,11 @@ class PoseNormalised(Recognizer):
         Of a region's prototypes the one is taken that leaves least once the points are moved onto it.
         """
         found = []
-        for number, region in enumerate(REGIONS):
-            prototypes = self.prototypes[number]
-            known = ~self._region(prototypes, region).isnan().any(dim=2)
-            every = weights[:, None] * known  # (N, M, P)
-            best = misfit(points[:, None], prototypes.nan_to_num(), every).argmin(dim=1)
-            rows = torch.arange(len(points), device=points.device)
-            sources = prototypes[best].nan_to_num()
-            found.append(fitted_similarity(sources, points, every[rows, best], SHORTEST, LONGEST))
+        rows = torch.arange(len(points), device=points.device)
+        for prototypes, has in zip(self.prototypes, self.in_prototype, strict=True):
+            every = weights[:, None] * has  # (N, M, P)
+            best = misfit(points[:, None], prototypes, every).argmin(dim=1)
+            found.append(fitted_similarity(prototypes[best], points, every[rows, best], SHORTEST, LONGEST))
         return torch.stack([a for a, _ in found], dim=1), torch.stack([b for _, b in found], dim=1)
 
     def _told(self, predicted: tuple[Tensor, Tensor], places: Places | None) -> tuple[Tensor, Tensor]:

@@ -37,8 +37,9 @@ def grid_windows() -> Tensor:
     """Return (M, 4) xyxy: squares of each side of `WINDOW_SIDES`, a half of it apart, over the whole image."""
     rows = []
     for side in WINDOW_SIDES:
-        starts = torch.linspace(0, 1 - side, 1 + round((1 - side) / (side / 2)))
-        rows += [(float(x), float(y), float(x) + side, float(y) + side) for y in starts for x in starts]
+        steps = round((1 - side) / (side / 2))
+        starts = [i * (1 - side) / steps for i in range(steps + 1)]
+        rows += [(x, y, x + side, y + side) for y in starts for x in starts]
     return torch.tensor(rows)
 
 
