@@ -1,10 +1,16 @@
 import numpy as np
 import pytest
 import torch
+from fakes.cub import BIRD, make_fake_cub
 
+from fgvc.config import quiet
+from fgvc.data.datamodule import FineGrainedData
 from fgvc.data.places import other_side, shown
 from fgvc.data.sources.base import Annotations
+from fgvc.data.sources.cub import CUB
 from fgvc.data.transforms import Augmentation, TrainTransform
+from fgvc.errors import UsageError
+from fgvc.methods.part_localizer import BIRD_POINTS
 
 NAMES = ("left eye", "right eye", "beak")
 
@@ -63,3 +69,45 @@ def test_a_mirrored_box_has_its_corners_in_order():
     found = shown(Annotations({"object": (0.1, 0.2, 0.4, 0.9)}), np.array([1.0, 0.0, 0.0, 1.0]), ())
     torch.testing.assert_close(found.box, torch.tensor([0.6, 0.2, 0.9, 0.9]))
     assert found.points.shape == (0, 2)
+
+
+@pytest.fixture
+def birds(tmp_path):
+    quiet.libraries()
+    return CUB(str(make_fake_cub(tmp_path / "cub", num_classes=2, images_per_class=8, points=BIRD)))
+
+
+def data(source, **keys):
+    return FineGrainedData(source, **{"image_size": 32, "batch_size": 4, "num_workers": 0, "val_fraction": 0, **keys})
+
+
+def test_batches_hold_places_only_once_they_are_asked_for(birds):
+    plain = data(birds, fit="squash")
+    assert next(iter(plain.train_dataloader())).places is None
+    plain.show_places(BIRD_POINTS, "PartRCNN", learns=True)
+    batch = next(iter(plain.train_dataloader()))
+    assert batch.places.points.shape == (4, 15, 2) and batch.places.box.shape == (4, 4)
+    shown = next(iter(plain.test_dataloader()))
+    beak = shown.places.points[:, BIRD_POINTS.index("beak")]
+    x1, y1, x2, y2 = shown.view.unbind(1)
+    torch.testing.assert_close(beak[:, 0], (10 / 40 - x1) / (x2 - x1))
+    torch.testing.assert_close(beak[:, 1], (8 / 32 - y1) / (y2 - y1))
+    known = plain.known_places("train", most=5)
+    assert known.box.shape == (5, 4) and not known.points[:, BIRD_POINTS.index("beak")].isnan().any()
+
+
+def test_places_follow_the_images_into_worker_processes(birds):
+    alone, workers = data(birds), data(birds, num_workers=1)
+    for one in (alone, workers):
+        one.show_places(BIRD_POINTS, "PartRCNN", learns=True)
+    for first, second in zip(alone.train_dataloader(), workers.train_dataloader(), strict=True):
+        assert torch.equal(first.places.points.nan_to_num(-1), second.places.points.nan_to_num(-1))
+
+
+def test_a_source_without_the_points_and_rotations_are_refused_where_a_recognizer_learns(birds):
+    with pytest.raises(UsageError, match="CUB knows none of them") as caught:
+        data(birds).show_places(["snout"], "PartRCNN", learns=True)
+    assert "\n" not in str(caught.value)
+    data(birds).show_places(["snout"], "PartRCNN", learns=False)  # to be tested there is no fault
+    with pytest.raises(UsageError, match="policy: 2; its rotations"):
+        data(birds, augmentation=Augmentation(policy=2)).show_places(BIRD_POINTS, "PartRCNN", learns=True)
