@@ -1,6 +1,7 @@
 """Every YAML of `configs/` is found and run: a new one needs no line here."""
 
 import importlib
+import inspect
 import json
 import math
 import re
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from fakes.cub import BIRD, make_fake_cub
 from fakes.stages import write_stages
 from fakes.tiny_run import CPU, NET, data_flags, make_new_classes, make_photos, read_csv
 
@@ -78,6 +80,12 @@ def has_episodes(tree):
     return bool(tree.get("data", {}).get("episodes"))
 
 
+def learns_places(tree):
+    """Say whether a config's recognizer learns from annotated points."""
+    kind = known_classes().get(tree.get("model", {}).get("recognizer", {}).get("class_path", ""))
+    return kind is not None and "points" in inspect.signature(kind).parameters
+
+
 def fit(*words):
     return main(["fit", *words, *CPU, *SHORT, "--name", "run"])
 
@@ -111,12 +119,20 @@ def new_classes(tmp_path_factory):
     return make_new_classes(tmp_path_factory.mktemp("data") / "photos", images=3, above="birds/finches")
 
 
+@pytest.fixture(scope="module")
+def birds(tmp_path_factory):
+    """Photographs with a box and points, for the methods that learn from them; the levels are those of `cub`."""
+    return make_fake_cub(tmp_path_factory.mktemp("data") / "cub", num_classes=3, images_per_class=8, points=BIRD)
+
+
 @pytest.mark.parametrize("config", METHODS, ids=stem)
-def test_every_method_trains(config, photos, new_classes, tmp_path, monkeypatch):
+def test_every_method_trains(config, photos, new_classes, birds, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tree = yaml.safe_load(config.read_text())
     (tmp_path / config.name).write_text(yaml.safe_dump(shrink(tree)))
     flags = data_flags(photos, batch_size=2, levels=LEVELS)
+    if learns_places(tree):
+        flags = ["--data.source", "CUB", *source_flags({"root": str(birds)}), *SMALL, "--data.val_fraction", "0.2"]
     if has_episodes(tree):
         flags = [*data_flags(new_classes, levels=LEVELS), "--data.source.init_args.new_classes", "true"]
     if "stages" in tree.get("data", {}):

@@ -4,11 +4,13 @@ import copy
 import os
 import signal
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Literal
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
@@ -29,15 +31,16 @@ from fgvc.data.episode_batches import (
 from fgvc.data.loaders import EvalLoader, Order, TrainLoader, collate, collate_vectors
 from fgvc.data.long_tail import LongTail, thinned
 from fgvc.data.noise import Noise
+from fgvc.data.places import ShownPlaces
 from fgvc.data.records import Records
 from fgvc.data.samplers import BETA, Balance, Draw, EvalSampler, TrainSampler
 from fgvc.data.sources.base import Annotations, DataSource
 from fgvc.data.splitting import stratified_folds, stratified_split
 from fgvc.data.stages import Drawn, Stages, check_weights, read_stages
 from fgvc.data.transforms import Augmentation, EvalTransform, TrainTransform
-from fgvc.datatypes import Sample
+from fgvc.datatypes import Places, Sample
 from fgvc.errors import UsageError
-from fgvc.images.decoding import Limits
+from fgvc.images.decoding import ImageError, Limits
 from fgvc.images.resizing import EvalResize, Shown
 from fgvc.images.sides import DEFAULT_SIDE, check_side
 from fgvc.taxonomy.tree import Taxonomy
@@ -148,6 +151,8 @@ class FineGrainedData(pl.LightningDataModule):
         self.seed = seed
         self._eval_transform = EvalTransform(self.resize)
         self.is_random = not augmentation.off
+        self._augmentation = augmentation
+        self._point_names: tuple[str, ...] = ()
         augmented = TrainTransform(self.resize.size, augmentation)  # also where it is off: wrong keys are refused
         self._train_transform: Transform = augmented if self.is_random else self._eval_transform
         self._remembered: dict[str, Tensor] = {}
@@ -227,11 +232,51 @@ class FineGrainedData(pl.LightningDataModule):
 
     def annotations(self, split: str, index: int) -> Annotations:
         """Return what the source knows about one record of a split."""
-        name, positions = self._read_from(split)
-        place = index if self.amended is None else int(self.amended.places[split][index])
-        if place < 0:
-            return Annotations()
-        return self.source.annotations(name, place if positions is None else int(positions[place]))
+        name, rows = self._rows(split)
+        row = index if rows is None else int(rows[index])
+        return Annotations() if row < 0 else self.source.annotations(name, row)
+
+    def show_places(self, names: Sequence[str], who: str, learns: bool) -> None:
+        """Put the annotated places into the Samples, see `Places`; ask before the loaders are made.
+
+        Args:
+            names: of the points, in the order wanted.
+            who: the recognizer that asks, for messages.
+            learns: whether it is to learn from them; else what is missing counts as unknown.
+
+        Raises:
+            UsageError: it is to learn, and the source knows none of these points, or the augmentation moves points in
+                a way that no view tells.
+        """
+        known = self.source.point_names
+        if learns and not set(names) & set(known):
+            kind, has = type(self.source).__name__, f"it has {', '.join(known)}" if known else "it has no points"
+            raise UsageError(
+                f"{who}: it learns from the annotated points {', '.join(names[:3])} ..., but {kind} knows none of them "
+                f"({has}); name its points in `points`, or use a method that needs no annotations"
+            )
+        if learns and (policy := self._augmentation.policy) and self.is_random:
+            raise UsageError(
+                f"data.augmentation.policy: {policy}; its rotations and shears would leave the annotated points of "
+                f"{who} behind; leave it out"
+            )
+        self._point_names = tuple(names)
+
+    def known_places(self, split: str, most: int = 2000) -> Places:
+        """Return what is annotated of a split's whole photographs: (R, 4) and (R, P, 2), see `show_places`.
+
+        Args:
+            split: train, val or test.
+            most: how many photographs are asked for; of more, as many are taken at even distances.
+        """
+        ask = ShownPlaces(self.source, *self._rows(split), self._point_names)
+        number, found = len(self.records(split)), []
+        for index in np.unique(np.linspace(0, number - 1, min(most, number)).round().astype(int)).tolist():
+            with suppress(ImageError):  # a file that cannot be read is told where it is shown
+                found.append(ask(index, np.array([0.0, 0.0, 1.0, 1.0])))
+        if not found:
+            return Places(torch.zeros(0, 4), torch.zeros(0, len(self._point_names), 2))
+        return Places(*(torch.stack(part) for part in zip(*found, strict=True)))
 
     def remember(self, split: str, vectors: Tensor) -> None:
         """Give the training vectors (R, D) of its own in place of the R images of train or val, see `VectorDataset`."""
@@ -392,13 +437,22 @@ class FineGrainedData(pl.LightningDataModule):
         self, split: str, transform: Transform, seed: int, skip: OnBadImage, kind: type[PhotoDataset] = PhotoDataset
     ) -> PhotoDataset:
         records = self.records(split)
+        annotated = ShownPlaces(self.source, *self._rows(split), self._point_names) if self._point_names else None
         if self.on_bad_image == "error":
-            return kind(records, transform, seed, split, limits=self.limits)
+            return kind(records, transform, seed, split, limits=self.limits, annotated=annotated)
         if split not in self._unreadable:
             self._unreadable[split] = torch.zeros(len(records), dtype=torch.bool)
             self._unreadable[split].share_memory_()  # type: ignore[no-untyped-call]
         stages = self.stages.numbers if split == "train" and self.stages else None
-        return kind(records, transform, seed, split, skip, self._unreadable[split], self.limits, stages)
+        return kind(records, transform, seed, split, skip, self._unreadable[split], self.limits, stages, annotated)
+
+    def _rows(self, split: str) -> tuple[str, npt.NDArray[np.int64] | None]:
+        """Return the source's split and the row in it of each record: -1 for one of another place, None for all."""
+        name, rows = self._read_from(split)
+        if self.amended is None:
+            return name, rows
+        places = self.amended.places[split]
+        return name, places if rows is None else np.where(places < 0, -1, rows[places])
 
     def _vectors(self, split: str) -> VectorDataset | None:
         known = self._remembered.get(split)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from fgvc.data.places import ShownPlaces
 from fgvc.data.records import Records
 from fgvc.datatypes import Sample
 from fgvc.files.lines import tell
@@ -51,6 +52,7 @@ class PhotoDataset(Dataset[Sample]):
         limits: which files are read.
         stages: (R,) int8, or None: another image that is shown in place of one is of the same stage, for an epoch may
             be drawn from some stages only.
+        annotated: what is annotated of a record, in what is shown of it; None where nobody asks.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class PhotoDataset(Dataset[Sample]):
         unreadable: Tensor | None = None,
         limits: Limits = USUAL,
         stages: npt.NDArray[np.int8] | None = None,
+        annotated: ShownPlaces | None = None,
     ) -> None:
         self.records = records
         self.stages = stages
@@ -72,6 +75,7 @@ class PhotoDataset(Dataset[Sample]):
         self.on_bad_image = on_bad_image
         self.unreadable = unreadable
         self.limits = limits
+        self.annotated = annotated
         self._told = torch.zeros(1, dtype=torch.bool)
         self._told.share_memory_()  # type: ignore[no-untyped-call]
 
@@ -119,6 +123,7 @@ class PhotoDataset(Dataset[Sample]):
             label=torch.tensor(record.label),
             index=torch.tensor(index),
             view=torch.from_numpy(view),
+            places=None if self.annotated is None else self.annotated(index, view),
         )
 
 

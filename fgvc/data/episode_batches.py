@@ -157,7 +157,7 @@ def collate_episode(samples: Sequence[Sample | None], kind: Kind) -> EpisodeSamp
     """Stack the Samples of an episode, all of which are there."""
     batch = collate(samples)
     assert batch is not None and len(batch.label) == kind.images, "an episode lost images"
-    return EpisodeSample(*batch, kind.n_way, kind.n_shot)
+    return EpisodeSample(batch.image, batch.label, batch.index, batch.view, kind.n_way, kind.n_shot)
 
 
 def classes_of(labels: npt.NDArray[np.integer], taxonomy: Taxonomy) -> Ints:

@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from fgvc.data.samplers import EpochSampler
-from fgvc.datatypes import Sample
+from fgvc.datatypes import Places, Sample
 
 Order = dict[str, int | str]
 
@@ -94,16 +94,20 @@ def collate(samples: Sequence[Sample | None]) -> Sample | None:
     """Stack the Samples of a batch into one; those that are None are left out.
 
     Returns:
-        image (N, 3, S, S) uint8 channels_last, label (N,), index (N,), view (N, 4); None where there is no Sample.
+        image (N, 3, S, S) uint8 channels_last, label (N,), index (N,), view (N, 4), and the places where the Samples
+        have them; None where there is no Sample.
     """
     read = [sample for sample in samples if sample is not None]
     if not read:
         return None
     image = torch.stack([sample.image.permute(1, 2, 0) for sample in read]).permute(0, 3, 1, 2)
-    label, index, view = (torch.stack(part) for part in list(zip(*read, strict=True))[1:])
-    return Sample(image, label, index, view)
+    label, index, view = (torch.stack(part) for part in list(zip(*read, strict=True))[1:4])
+    places = [sample.places for sample in read if sample.places is not None]
+    together = Places(*(torch.stack(part) for part in zip(*places, strict=True))) if places else None
+    return Sample(image, label, index, view, together)
 
 
 def collate_vectors(samples: Sequence[Sample]) -> Sample:
     """Stack Samples that have vectors (D,) in place of images: image (N, D), the rest as `collate`."""
-    return Sample(*(torch.stack(part) for part in zip(*samples, strict=True)))
+    image, label, index, view = (torch.stack(part) for part in list(zip(*samples, strict=True))[:4])
+    return Sample(image, label, index, view)

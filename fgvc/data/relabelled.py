@@ -37,6 +37,7 @@ class Relabelled(DataSource):
     def __init__(self, source: DataSource, taxonomy: Taxonomy, where: str) -> None:
         self._source, self._taxonomy = source, taxonomy
         self.head_parts, self.passed_over = source.head_parts, source.passed_over
+        self.point_names = source.point_names
         self._split = "test" if "test" in source.splits else source.splits[0]
         if self._split != "test" and len(source.splits) > 1:
             raise UsageError(f"{where}: has {', '.join(source.splits)} but no test split; give the folder to test on")

@@ -3,16 +3,19 @@
 Shape letters: h, w grid of a heat map.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from fgvc.images.boxes import Box
-from fgvc.images.lettering import INK, drawable, font_for, write
+from fgvc.images.lettering import INK, PAPER, drawable, font_for, write
 
 Frame = tuple[int, int, int, int]
+DOT = 3
+"""Radius of a point, in pixels."""
+
 HEAT = ((0.0, "#1b1446"), (0.25, "#6b1f7c"), (0.5, "#bf3a62"), (0.75, "#f4813f"), (1.0, "#fbe38e"))
 
 
@@ -39,6 +42,22 @@ def boxed(picture: Image.Image, boxes: Sequence[tuple[str, Box, str]]) -> Image.
     for frame, (name, _, colour) in zip(frames, boxes, strict=True):
         if name:
             taken.append(_tag(pen, name, colour, frame, taken))
+    return picture
+
+
+def dotted(picture: Image.Image, points: Mapping[str, tuple[float, float]]) -> Image.Image:
+    """Return a picture with named points (fractions); where two names would overlap, the later one is left out."""
+    picture = picture.copy()
+    pen = ImageDraw.Draw(picture)
+    taken: list[tuple[float, float, float, float]] = []
+    for known, (across, down) in points.items():
+        name, x, y = drawable(known), across * picture.width, down * picture.height
+        pen.ellipse((x - DOT, y - DOT, x + DOT, y + DOT), fill=PAPER, outline=INK)
+        font = font_for(name, 11)
+        left, top, right, bottom = pen.textbbox((x + DOT + 2, y), name, font=font, anchor="lm")
+        if not any(left < x2 and x1 < right and top < y2 and y1 < bottom for x1, y1, x2, y2 in taken):
+            pen.text((x + DOT + 2, y), name, fill=PAPER, font=font, anchor="lm", stroke_width=1, stroke_fill=INK)
+            taken.append((left, top, right, bottom))
     return picture
 
 

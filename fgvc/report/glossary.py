@@ -54,7 +54,14 @@ SINGLE = {
     "box<k>_iou": "The overlap of the k-th box with the annotated box of the object: their common area over the "
     "area that both cover; 1 is the same box.",
     "box<k>_head_kept": "The share of images in whose k-th box all annotated points of the head lie.",
+    "box<k>_body_kept": "The share of images in whose k-th box all annotated points lie that are not of the head.",
     "box<k>_mark_kept": "The share of images in whose k-th box the annotated mark lies.",
+    "pck": "Percentage of correct keypoints: the share of an image's visible annotated points that the method finds "
+    "within a tenth of the longer side of the object's box, averaged over images.",
+    "object_iou": "The overlap of the object's box that the method finds with the annotated one: their common area "
+    "over the area that both cover.",
+    "pcp_<part>": "Percentage of correct parts: the share of images in which the box of this part that the method "
+    "finds has an IoU of at least 0.5 with the one around its annotated points.",
     "rank<k>": "RA-CNN's ranking loss of two scales: 0 where scale k + 1 is surer of the true class than scale "
     "k, by the margin.",
     "reward<k>": "FCAN's reward of the k-th part: the share of images for which looking there helped.",
@@ -80,6 +87,13 @@ WAYS = {
     "whole": "The answer from the whole image alone.",
     "part<k>": "The answer from the k-th part alone.",
     "network<k>": "The answer of the k-th network of co-teaching alone.",
+    "object": "The answer from the crop of the object alone.",
+    "head": "The answer from the crop of the head alone.",
+    "body": "The answer from the crop of the body alone.",
+    "windows": "The mean answer to windows on the object: the object level of two-level attention.",
+    "parts": "The answer to object and parts together: the part level of two-level attention.",
+    "annotated": "An upper bound, not an answer: what the method would say if it knew where the parts are annotated. "
+    "It is counted where `upper_bound` is true.",
     "raw": "The answer from the whole image alone.",
     "crop": "The answer from the crop alone.",
 }
@@ -164,7 +178,7 @@ def _found(entries: Mapping[str, str], name: str) -> str:
 
 def _pattern(known: str) -> str:
     words = re.escape(known)
-    return words.replace("<k>", r"\d+").replace("<term>", ".+").replace("<name>", ".+")
+    return words.replace("<k>", r"\d+").replace("<term>", ".+").replace("<name>", ".+").replace("<part>", ".+")
 
 
 if __name__ == "__main__":

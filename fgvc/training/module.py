@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from fgvc.datatypes import Prediction, Sample
+from fgvc.datatypes import Places, Prediction, Sample
 from fgvc.errors import UsageError
 from fgvc.images.sides import DEFAULT_SIDE, check_side
 from fgvc.methods.heads.base import start_rows
@@ -108,10 +108,10 @@ class FineGrainedModule(pl.LightningModule):
         check_side("model.image_size", image_size)
         self.taxonomy = taxonomy
         self.recognizer = recognizer(taxonomy, image_size)
-        if (mixup or cutmix) and not self.recognizer.takes_mixed:
+        if (mixup or cutmix) and (self.recognizer.points or not self.recognizer.takes_mixed):
             key, value = ("mixup", mixup) if mixup else ("cutmix", cutmix)
             kind = type(self.recognizer).__name__
-            raise UsageError(f"model.{key}: {value}; {kind} needs images with one label each; leave it out")
+            raise UsageError(f"model.{key}: {value}; {kind} cannot learn from an image made of two; leave it out")
         if class_counts is not None:
             self.recognizer.set_class_counts(class_counts)
         if channels_last:
@@ -120,6 +120,7 @@ class FineGrainedModule(pl.LightningModule):
             self.recognizer.compile()
         self.scoreboard = Scoreboard(taxonomy, class_counts)
         self.rates = Rates(lr, weight_decay)
+        self._fits = False  # in a training, whose validations may set something
         self.temperatures: dict[str, float] = {}
         """Level -> what its logits are divided by for calibrated probabilities; 1 where it is not named."""
         self._image_weights: Tensor | None = None
@@ -144,17 +145,30 @@ class FineGrainedModule(pl.LightningModule):
         """Learn from one batch."""
         hparams: Any = self.hparams
         mixed = mix(sample.image, hparams.mixup, hparams.cutmix)
-        prediction = self._trained(mixed.images)
+        prediction = self._trained(mixed.images, sample.places)
         weights = None if self._image_weights is None else self._image_weights[sample.index]
         terms = mixed_terms(
             self.recognizer, lambda labels: self.recognizer.loss(prediction, labels), sample.label, mixed, weights
         )
         return self._answered(prediction, terms, sample.label, "train")
 
-    def _trained(self, images: Tensor) -> Prediction:
+    def setup(self, stage: str) -> None:
+        """Ask the data for annotated places where the recognizer learns from them, and show it those of the training.
+
+        Raises:
+            UsageError: see `FineGrainedData.show_places`.
+        """
+        self._fits = stage == "fit"
+        data = getattr(self.trainer, "datamodule", None)
+        if self.recognizer.points and data is not None:
+            data.show_places(self.recognizer.points, type(self.recognizer).__name__, learns=stage == "fit")
+            if stage == "fit":
+                self.recognizer.set_places(data.known_places("train"))
+
+    def _trained(self, images: Tensor, places: Places | None) -> Prediction:
         """Answer in training; raises UsageError for a single image where a batch normalisation has one number of it."""
         try:
-            return self(images)  # type: ignore[no-any-return]
+            return self._answer(images, places)
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
@@ -162,6 +176,9 @@ class FineGrainedModule(pl.LightningModule):
                 f"data.batch_size: a batch of {len(images)} image gives batch normalisation a single number per "
                 "channel; give --data.batch_size 2 or more, or a backbone without it, such as a ViT or ConvNeXt"
             ) from None
+
+    def _answer(self, images: Tensor, places: Places | None) -> Prediction:
+        return self(images) if places is None else self.recognizer(images, places)  # type: ignore[no-any-return]
 
     def validation_step(self, sample: Sample, batch_idx: int) -> Answered:
         """Count one validation batch."""
@@ -232,8 +249,10 @@ class FineGrainedModule(pl.LightningModule):
                 optimizer.state.pop(parameter, None)
 
     def _evaluation_step(self, sample: Sample, stage: Stage) -> Answered:
-        prediction = self(sample.image)
+        prediction = self._answer(sample.image, sample.places)
         counted = self._count(prediction, sample.label, stage)
+        if stage == "val" and self._fits:
+            self.recognizer.watch(prediction, sample.label)
         if stage == "test":
             counted["lineage"] = self._count_more(prediction, counted["scores"], sample)
         terms = self.recognizer.loss(prediction, sample.label)
@@ -295,8 +314,10 @@ class FineGrainedModule(pl.LightningModule):
         return self.taxonomy.complete(self(self.recognizer.together(squares)).logits)
 
     def on_validation_epoch_end(self) -> None:
-        """Log loss and accuracy at every level."""
+        """Log loss and accuracy at every level, then let the recognizer set what it sets by validation."""
         self._log_metrics("val")
+        if self._fits:
+            self.recognizer.settle()
 
     def on_test_epoch_end(self) -> None:
         """Log loss and accuracy at every level."""

@@ -5,7 +5,7 @@ from torch.utils.data import Dataset
 
 from fgvc.data.loaders import EvalLoader, TrainLoader, collate
 from fgvc.data.samplers import TrainSampler
-from fgvc.datatypes import Sample
+from fgvc.datatypes import Places, Sample
 
 ORDER = {"data.batch_size": 3, "data.seed": 5, "training images": 14, "processes": 1}
 
@@ -103,8 +103,16 @@ def test_a_batch_stacks_samples_and_lies_channels_last():
 
 def test_a_batch_of_one_keeps_its_dimension():
     batch = collate([sample(1, 5)])
-    assert [tuple(part.shape) for part in batch] == [(1, 3, 8, 8), (1,), (1,), (1, 4)]
+    assert [tuple(part.shape) for part in batch[:4]] == [(1, 3, 8, 8), (1,), (1,), (1, 4)]
+    assert batch.places is None
     assert batch.image.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_places_are_stacked_where_the_samples_have_them():
+    boxes, points = torch.rand(3, 4), torch.rand(3, 2, 2)
+    samples = [sample(i, i)._replace(places=Places(boxes[i], points[i])) for i in range(3)]
+    places = collate([samples[2], None, samples[0]]).places
+    assert torch.equal(places.box, boxes[[2, 0]]) and torch.equal(places.points, points[[2, 0]])
 
 
 def test_nothing_is_stacked_where_nothing_came():

@@ -1,6 +1,7 @@
 """A stand-in for CUB-200-2011: the archive's true layout with tiny pictures, made by code."""
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,22 @@ PARTS = [
 WIDTH, HEIGHT = 40, 32
 
 
-def make_fake_cub(root: Path, num_classes: int = 200, images_per_class: int = 6) -> Path:
+BEAK = {"beak": (10.0, 8.0)}
+BIRD = BEAK | {
+    "crown": (8.0, 9.0), "left eye": (9.0, 11.0), "nape": (5.0, 12.0), "throat": (11.0, 13.0),
+    "back": (14.0, 11.0), "belly": (15.0, 22.0), "left wing": (17.0, 16.0), "tail": (23.0, 23.0),
+}  # fmt: skip
+"""Points of a bird that looks to the left; the other parts are hidden."""
+
+
+def make_fake_cub(
+    root: Path, num_classes: int = 200, images_per_class: int = 6, points: Mapping[str, tuple[float, float]] = BEAK
+) -> Path:
     """Write the archive and return its folder.
 
     Within a class the images are train, test, train, test ... like the official file's rough half. The object's box is
-    x 4, y 8, width 20, height 16 in a 40 x 32 picture, the beak is at (10, 8), every other part is hidden. Each class
-    has its own colour, so that a net can learn it.
+    x 4, y 8, width 20, height 16 in a 40 x 32 picture. The visible parts are at `points`, in pixels; every other part
+    is hidden. Each class has its own colour, so that a net can learn it.
     """
     (root / "parts").mkdir(parents=True)
     lists: dict[str, list[str]] = {}
@@ -36,7 +47,8 @@ def make_fake_cub(root: Path, num_classes: int = 200, images_per_class: int = 6)
             lists.setdefault("train_test_split.txt", []).append(f"{image} {number % 2}")
             lists.setdefault("bounding_boxes.txt", []).append(f"{image} 4.0 8.0 20.0 16.0")
             for part in range(1, len(PARTS) + 1):
-                place = "10.0 8.0 1" if PARTS[part - 1] == "beak" else "0.0 0.0 0"
+                x, y = points.get(PARTS[part - 1], (0.0, 0.0))
+                place = f"{x} {y} {int(PARTS[part - 1] in points)}"
                 lists.setdefault("parts/part_locs.txt", []).append(f"{image} {part} {place}")
     lists["parts/parts.txt"] = [f"{part} {name}" for part, name in enumerate(PARTS, start=1)]
     for name, lines in lists.items():

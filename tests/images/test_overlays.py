@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fgvc.images.overlays import boxed, cut_out, heat_colours, overlaid
+from fgvc.images.overlays import boxed, cut_out, dotted, heat_colours, overlaid
 
 RED, TEAL = (228, 87, 46), (23, 163, 152)
 
@@ -121,3 +121,15 @@ def test_without_heat_the_seen_part_is_grey_and_the_rest_pale():
 @pytest.mark.parametrize("seen", [(0.0, 0.0, 1.0, 1.0), (0.499, 0.499, 0.501, 0.501), (0.99, 0.99, 1.0, 1.0)])
 def test_the_size_of_a_picture_stays(seen):
     assert overlaid(ramp(7, 9), np.ones((5, 5), np.float32), seen).size == (9, 7)
+
+
+def test_points_stand_where_they_are_and_names_do_not_overlap():
+    plain = Image.new("RGB", (120, 80), "#808080")
+    seen = np.asarray(dotted(plain, {"eye": (0.25, 0.5), "beak": (0.26, 0.52), "tail": (0.6, 0.2)}), dtype=int)
+    paper = (seen == [0xFA, 0xFA, 0xF7]).all(axis=2)
+    assert paper[40, 30] and paper[16, 72]  # the middles of the first and the last point
+    one = np.asarray(dotted(plain, {"eye": (0.25, 0.5)}), dtype=int)
+    two = np.asarray(dotted(plain, {"eye": (0.25, 0.5), "beak": (0.26, 0.52)}), dtype=int)
+    rows, columns = np.nonzero((one != two).any(axis=2))
+    assert np.hypot(columns - 31.2, rows - 41.6).max() < 5  # the second point, without its name
+    assert (np.asarray(plain) == 128).all()

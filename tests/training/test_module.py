@@ -22,6 +22,7 @@ from fgvc.methods.heads.hse import HSEHead
 from fgvc.methods.heads.linear import LinearHead
 from fgvc.methods.last_stage import LastStage
 from fgvc.methods.recognizers.fcan import FCAN
+from fgvc.methods.recognizers.part_rcnn import PartRCNN
 from fgvc.methods.recognizers.whole_image import WholeImage
 from fgvc.methods.recognizers.ws_dan import WSDAN
 from fgvc.taxonomy.tree import Taxonomy
@@ -728,3 +729,25 @@ def test_a_run_of_given_steps_warms_up_for_an_epoch_and_ends_at_zero(photos):
     fitted(photos, recorder, lr=0.01, warmup_epochs=0.5, run={"max_epochs": -1, "max_steps": 6, "limit_val_batches": 0})
     expected = [0.005, 0.01] + [0.01 * (1 + math.cos(math.pi * i / 4)) / 2 for i in range(4)]
     assert [seen["backbone.decay"] for seen in recorder.seen] == pytest.approx(expected)
+
+
+def test_validations_of_a_training_are_watched_and_then_settled_and_no_others(photos, monkeypatch):
+    seen = []
+    monkeypatch.setattr(WholeImage, "watch", lambda self, prediction, labels: seen.append(len(labels)))
+    monkeypatch.setattr(WholeImage, "settle", lambda self: seen.append("settled"))
+    data = make_data(photos)
+    module = make_module(data.taxonomy)
+    trainer(num_sanity_val_steps=0).fit(module, datamodule=data)
+    images = len(data.records("val"))
+    assert seen[-1] == "settled" and sum(seen[:-1]) == images
+    seen.clear()
+    trainer().validate(module, datamodule=data, verbose=False)
+    trainer().test(module, datamodule=data, verbose=False)
+    assert seen == []
+
+
+@pytest.mark.parametrize("mixing", ["mixup", "cutmix"])
+def test_a_recognizer_of_places_refuses_mixed_images(mixing):
+    backbone = partial(Backbone, name="test_resnet", weights="none")
+    with pytest.raises(UsageError, match="PartRCNN cannot learn from an image made of two"):
+        FineGrainedModule(partial(PartRCNN, backbone=backbone), FLAT, image_size=64, **{mixing: 0.2})

@@ -4,29 +4,20 @@ Shape letters: N files, Q quantiles.
 """
 
 import os
-import stat
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image
 
 from fgvc.data.inspection.split_records import SplitRecords
 from fgvc.data.records import Records
 from fgvc.data.splitting import random_keys
 from fgvc.files.bars import bar
-from fgvc.images.formats import HEAD, check_format
-from fgvc.images.limits import ImageError, Limits
+from fgvc.images.headers import header
 from fgvc.images.pictures import in_threads
 
 QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)
-LYING = (5, 6, 7, 8)
-"""The orientations of EXIF that swap width and height."""
-
-TURNED_BY_EXIF = ("JPEG", "MPO", "WEBP")
-"""Formats whose EXIF is read. Pillow would decode a whole PNG for it, and turns a TIFF itself."""
-
 THREADS = max(8, os.cpu_count() or 1)
 """They wait for the disk, not for a core."""
 
@@ -34,42 +25,11 @@ AHEAD = 48 * THREADS
 """How many headers are at most read before they are needed."""
 
 
-class Header(NamedTuple):
-    """Width and height of a picture, upright, in pixels, and the bytes of its file; or why they are not known."""
-
-    width: int
-    height: int
-    size: int
-    error: str = ""
-
-
 def sample(total: int, count: int | None) -> npt.NDArray[np.int64]:
     """Return ascending positions of a sample, the same at every call and everywhere; all of them for None."""
     if count is None or count >= total:
         return np.arange(total)
     return np.sort(np.argsort(random_keys(0, total), kind="stable")[:count])
-
-
-def header(path: str) -> Header:
-    """Read the size of one picture without decoding it."""
-    try:
-        status = os.stat(path)  # noqa: PTH116 - once per file, of many
-        if not stat.S_ISREG(status.st_mode):  # to open a pipe may never end
-            return Header(0, 0, 0, "not a file")
-        with open(path, "rb") as file:  # noqa: PTH123 - once per file, of many
-            found = check_format(file.read(HEAD), "picture", Limits(any_format=True))
-        with Image.open(path, formats=found.pillow) as picture:
-            width, height = picture.size
-            exif = picture.getexif() if picture.format in TURNED_BY_EXIF else {}
-        if exif.get(ExifTags.Base.Orientation) in LYING:
-            width, height = height, width
-        return Header(width, height, status.st_size)
-    except ImageError as error:
-        return Header(0, 0, 0, str(error).removeprefix("picture: "))
-    except OSError as error:
-        return Header(0, 0, 0, error.strerror or "not a picture")
-    except Exception as error:  # damaged headers raise whatever Pillow's readers stumble over
-        return Header(0, 0, 0, f"{type(error).__name__}: {error}")
 
 
 def sizes(splits: Mapping[str, Records], count: int | None) -> dict[str, Any]:

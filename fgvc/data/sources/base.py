@@ -37,6 +37,9 @@ class DataSource(ABC):
     splits: Sequence[str] = ("train", "test")
     """The splits that this data set has of its own, among train, val and test."""
 
+    point_names: tuple[str, ...] = ()
+    """The names of the body parts whose points may be annotated."""
+
     head_parts: tuple[str, ...] = ()
     """Which of the annotated points belong to the head, where most marks of a species sit."""
 

@@ -28,6 +28,12 @@ from fgvc.taxonomy.tree import Taxonomy
 Protocol = Literal["standard", "dev", "few_shot_closer_look", "few_shot_frn"]
 Tree = Literal["clements", "hse", "flat"]
 
+PART_NAMES = (
+    "back", "beak", "belly", "breast", "crown", "forehead", "left eye", "left leg",
+    "left wing", "nape", "right eye", "right leg", "right wing", "tail", "throat",
+)  # fmt: skip
+"""Its 15 body parts; left and right are the bird's own."""
+
 _FEW_SHOT_SPLITS = {"train": "base", "val": "val", "test": "novel"}
 _RANKS = ("order", "family", "genus")
 
@@ -57,6 +63,7 @@ class CUB(DataSource):
         UsageError: an unknown protocol or tree, or a file of the archive that is missing or damaged.
     """
 
+    point_names = PART_NAMES
     head_parts = ("beak", "crown", "forehead", "left eye", "nape", "right eye", "throat")
 
     def __init__(

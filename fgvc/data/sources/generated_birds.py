@@ -41,6 +41,7 @@ class GeneratedBirds(DataSource):
         FgvcError: writing failed, or the written folder was damaged.
     """
 
+    point_names = PARTS
     head_parts = ("crown", "eye", "cheek", "nape", "throat")
 
     def __init__(

@@ -3,14 +3,16 @@
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from fgvc.data.reading.path_column import find_path_column, local_path
+from fgvc.data.reading.place_columns import PlaceTable, place_columns
 from fgvc.data.reading.table_file import Rows, near, read_rows
 from fgvc.data.records import Records
-from fgvc.data.sources.base import DataSource
+from fgvc.data.sources.base import Annotations, DataSource
 from fgvc.data.splitting import SPLIT_NAMES, name_keys, stratified_split
 from fgvc.errors import UsageError, did_you_mean
 from fgvc.taxonomy.growing import grow, node_of_path, plain_name
@@ -48,6 +50,11 @@ class Table(DataSource):
         real_labels: words such as `none` or `-` that name a class on purpose; otherwise such a cell is refused.
         similar_labels: allow classes whose names differ only in case, blanks, hyphens or Unicode form.
         new_classes: let val and test have classes that train does not have, for few-shot learning.
+        places: the unit of boxes and points: `pixels` of the upright photograph, or `fractions` of its sides.
+
+    The box of the object stands in the columns `box_x1`, `box_y1`, `box_x2`, `box_y2`, a body part in `point_<name>_x`
+    and `point_<name>_y`: `point_left eye_x`. Empty cells mean that the box is not known, or that the part is hidden.
+    Both are read where the table has these columns, for methods that learn from annotations.
 
     Raises:
         UsageError: a missing file or column, a column that is nearly called `split` or `group`, two spellings of one
@@ -69,6 +76,7 @@ class Table(DataSource):
         real_labels: list[str] | None = None,
         similar_labels: bool = False,
         new_classes: bool = False,
+        places: Literal["pixels", "fractions"] = "pixels",
     ) -> None:
         if levels and taxonomy:
             raise UsageError("table: give `levels` (columns of the table) or `taxonomy` (a CSV), not both")
@@ -76,7 +84,8 @@ class Table(DataSource):
         asked = [name for name in (split_column, group_column) if name]
         if path_column is None:
             path_column = find_path_column(path, "--data.source.path_column", label_columns)
-        rows = read_rows(path, [path_column, *label_columns, *asked], ["split", "group"])
+        annotated = place_columns(path)
+        rows = read_rows(path, [path_column, *label_columns, *asked], ["split", "group", *annotated])
         _check_columns(rows, split=split_column, group=group_column)
         allowed = {"no_name": bool(real_labels), "similar_names": similar_labels}
         self.on_purpose = frozenset(kind for kind, is_allowed in allowed.items() if is_allowed)
@@ -102,6 +111,8 @@ class Table(DataSource):
         self._positions = {name: np.flatnonzero(splits == name) for name in ("train", "val", "test") if name in splits}
         self._records = {name: everything.subset(positions) for name, positions in self._positions.items()}
         self.splits = tuple(self._positions)
+        self._places = PlaceTable(rows, annotated, in_pixels=places == "pixels")
+        self.point_names = self._places.names
 
     @property
     def taxonomy(self) -> Taxonomy:
@@ -111,6 +122,11 @@ class Table(DataSource):
     def records(self, split: str) -> Records:
         """Return the photographs of a split in the order of the rows."""
         return self._records[split]
+
+    def annotations(self, split: str, index: int) -> Annotations:
+        """Return the box and the visible points of a record, or raise ImageError where its size is not known."""
+        row = int(self._positions[split][index])
+        return Annotations(*self._places.of(row, self._records[split][index].path))
 
     def groups(self, split: str) -> npt.NDArray[np.int64] | None:
         """Return one group id per record, or None where the table has no group column."""

@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from fgvc.datatypes import Prediction
+from fgvc.datatypes import Places, Prediction
 from fgvc.errors import UsageError, did_you_mean
 from fgvc.images.resizing import EvalResize, Shown
 from fgvc.methods.backbone import Backbone
@@ -74,6 +74,11 @@ class Recognizer(nn.Module, ABC):
 
     takes_mixed: ClassVar[bool] = True
     """Whether it can learn from images that mixup and cutmix make of two."""
+    points: tuple[str, ...] = ()
+    """The annotated body parts that it learns from, by name; their Places are then handed to `forward` too."""
+
+    parts: tuple[str, ...] = ()
+    """The names of its K boxes where each is a part of its own; else boxes have the names of the views."""
 
     heads_plan: ClassVar[PhasePlan] = PhasePlan()
     """The terms of a phase that belongs to the heads."""
@@ -87,7 +92,11 @@ class Recognizer(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, images: Tensor) -> Prediction:
-        """Images (N, 3, S, S) -> Prediction; never needs labels."""
+        """Images (N, 3, S, S) -> Prediction; never needs labels.
+
+        A recognizer with `points` takes the annotated Places of the images as a second argument, None by default. In
+        evaluation they must not change its answer.
+        """
 
     @abstractmethod
     def loss(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
@@ -96,6 +105,15 @@ class Recognizer(nn.Module, ABC):
         A loss that keeps what it has seen keeps it in a buffer and moves it once per call, while training only. Under
         mixup and cutmix, where it is called with two sets of labels, the training module weighs the two moves.
         """
+
+    def set_places(self, places: Places) -> None:
+        """Take the places of training photographs, box (R, 4) and points (R, P, 2), before the training begins."""
+
+    def watch(self, prediction: Prediction, labels: Tensor) -> None:
+        """See a validation batch of a training: what a recognizer sets by validation, it counts here; labels (N,)."""
+
+    def settle(self) -> None:
+        """Set what is set by validation, at the end of one; see `watch`."""
 
     def embed(self, images: Tensor) -> Tensor:
         """Images (N, 3, S, S) -> what few-shot classifiers compare: the embedding (N, D)."""

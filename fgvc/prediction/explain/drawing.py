@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from fgvc.images.boxes import Box
 from fgvc.images.decoding import Pixels
 from fgvc.images.lettering import BLUE, GREY, INK, PAPER, RAIL, as_words, font_for, write
-from fgvc.images.overlays import boxed, cut_out, heat_colours, overlaid
+from fgvc.images.overlays import boxed, cut_out, dotted, heat_colours, overlaid
 from fgvc.prediction.explain.explanation import WHOLE, Explanation, HeatMap
 from fgvc.prediction.results import Guess
 
@@ -79,7 +79,8 @@ def _overview(
 ) -> list[Panel]:
     small = cut_out(whole, WHOLE, HALF)
     size = f"{whole.width} x {whole.height}"
-    panels = [Panel(boxed(small, boxes), name, size, guesses=explanation.top, answer=explanation.lineage)]
+    marked = dotted(boxed(small, boxes), explanation.points)
+    panels = [Panel(marked, name, size, guesses=explanation.top, answer=explanation.lineage)]
     if explanation.heat is not None:
         title = f"evidence for {as_words(explanation.label or '')}"
         hot = overlaid(small, explanation.heat, explanation.seen)

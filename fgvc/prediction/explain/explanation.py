@@ -50,6 +50,8 @@ class Explanation(Result):
     seen: the part of it that was handed to the model, xyxy as fractions.
     heat: (h, w) 0..1 over the part that was seen, for the class of the final answer; None where nobody asked.
     views: the parts of the method, in their order; empty where it has none.
+    parts: the names of the boxes where the method names them.
+    points: name of a body part -> (x, y) as fractions of the upright photograph, of those that it takes for visible.
     picture: name of the drawing's file.
     """
 
@@ -59,20 +61,31 @@ class Explanation(Result):
     heat: HeatMap | None = None
     views: list[View] = field(default_factory=list)
     picture: str | None = None
+    parts: tuple[str, ...] = ()
+    points: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def named_boxes(self) -> list[tuple[str | None, Box]]:
-        """Return the boxes, each with the name of the view that saw it, where there is one."""
+        """Return the boxes, each with the name of the view that saw it, or of its part, where there is one."""
         free = [view for view in self.views if view.box is not None]
         named: list[tuple[str | None, Box]] = []
-        for box in self.boxes or []:
+        names = self.parts if len(self.parts) == len(self.boxes or []) else ()
+        for i, box in enumerate(self.boxes or []):
             view = next((view for view in free if np.allclose(view.box or WHOLE, box, atol=1e-5)), None)
             free = [other for other in free if other is not view]
-            named.append((view.name if view else None, box))
+            named.append((view.name if view else names[i] if names else None, box))
         return named
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, as JSON knows it; boxes are in pixels of the upright photograph."""
-        plain = {key: value for key, value in super().to_dict().items() if key not in ("seen", "heat")}
+        plain = {
+            key: value for key, value in super().to_dict().items() if key not in ("seen", "heat", "parts", "points")
+        }
+        if self.points:
+            sides = (self.width or 0, self.height or 0)
+            plain["points"] = {
+                name: [round(x * side, 1) for x, side in zip(point, sides, strict=True)]
+                for name, point in self.points.items()
+            }
         boxes = None if self.boxes is None else [{"name": n, "box": self._pixels(b)} for n, b in self.named_boxes()]
         views = [
             {
@@ -128,11 +141,22 @@ def explain(predictor: Predictor, photograph: Picture, top_k: int = 3, heat: boo
         views=[_view(n, v, predictor, frame, top_k, found.views.get(n)) for n, v in prediction.views.items()],
     )
     explanation.warning = warning
+    explanation.parts = recognizer.parts
+    if prediction.points is not None:
+        explanation.points = _points(prediction.points[0], recognizer.points, seen)
+    known = {view.name for view in explanation.views if view.box is not None}
     for i, (name, box) in enumerate(explanation.named_boxes()):
-        if name is None:
+        if name not in known:
             heat_map = None if found.boxes is None else _first(found.boxes[:, i])
-            explanation.views.append(View(f"box{i + 1}", [], box, heat_map))
+            explanation.views.append(View(name or f"box{i + 1}", [], box, heat_map))
     return explanation
+
+
+def _points(points: Tensor, names: tuple[str, ...], seen: npt.NDArray[np.float32]) -> dict[str, tuple[float, float]]:
+    """Return the points (P, 2) of what was seen that are known, by their names, as fractions of the photograph."""
+    origin, extent = torch.from_numpy(seen[:2]), torch.from_numpy(seen[2:] - seen[:2])
+    places = (origin + _on_cpu(points) * extent).tolist()
+    return {name: (x, y) for name, (x, y) in zip(names, places, strict=True) if x == x}
 
 
 def _view(name: str, view: Prediction, predictor: Predictor, frame: Tensor, top_k: int, heat: Tensor | None) -> View:

@@ -31,14 +31,17 @@ def box_shape(boxes: Tensor) -> dict[str, Tensor]:
 def agreement(box: Tensor, known: Annotations, head_parts: tuple[str, ...]) -> dict[str, float]:
     """Return how a box (4,) agrees with the annotations of its photograph, both as fractions of it.
 
-    `iou`: with the box of the object. `head_kept`: 1 where every visible point of the head lies inside.
-    `mark_kept`: 1 where the box of the mark lies inside. What is not annotated is left out.
+    `iou`: with the box of the object. `head_kept`: 1 where every visible point of the head lies inside, `body_kept`: 1
+    where every other one does, if the data says which are of the head. `mark_kept`: 1 where the box of the mark lies
+    inside. What is not annotated is left out.
     """
     scores: dict[str, float] = {}
     if "object" in known.boxes:
         scores["iou"] = float(box_iou(box, torch.tensor(known.boxes["object"])))
-    if points := [place for part, place in known.points.items() if part in head_parts]:
-        scores["head_kept"] = float(inside(torch.tensor(points), box).all())
+    for name, is_head in (("head", True), ("body", False)):
+        points = [place for part, place in known.points.items() if head_parts and (part in head_parts) == is_head]
+        if points:
+            scores[f"{name}_kept"] = float(inside(torch.tensor(points), box).all())
     if "mark" in known.boxes:
         mark = torch.tensor(known.boxes["mark"])
         scores["mark_kept"] = float(overlap(box, mark) >= 0.999 * overlap(mark, mark))

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fgvc.data.inspection.sizes import Header, header, sample, sizes, table
+from fgvc.data.inspection.sizes import sample, sizes, table
 from fgvc.data.records import Records
 from fgvc.images.decoding import decode
+from fgvc.images.headers import Header, header
 
 
 def photo(path, width, height, orientation=1):

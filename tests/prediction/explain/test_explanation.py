@@ -208,3 +208,25 @@ def test_an_unreadable_photograph_is_plain_data_too():
 def test_scores_that_are_no_numbers_are_a_failure():
     with pytest.raises(FgvcError, match="not numbers"):
         explain(known(scores=(float("nan"),) * 5), photograph())
+
+
+class Parted(Joined):
+    """Names its boxes, and sees two of three points."""
+
+    parts, points = ("object", "head", "body"), ("eye", "tail", "beak")
+
+    def forward(self, images):
+        found = super().forward(images)
+        nan = float("nan")
+        found.points = torch.tensor([[0.25, 0.5], [nan, nan], [1.0, 0.0]]).expand(len(images), 3, 2)
+        return found
+
+
+def test_boxes_bear_the_names_of_their_parts_and_points_lie_on_the_photograph():
+    explanation = explain(Predictor(Model(Parted().eval(), {}, EvalResize(64))), photograph(40, 80))
+    assert [name for name, _ in explanation.named_boxes()] == ["object", "head", "body"]
+    assert [view.name for view in explanation.views if view.box] == ["object", "head", "body"]
+    # the middle square of 80 x 40 is seen
+    assert explanation.points == {"eye": pytest.approx((0.375, 0.5)), "beak": pytest.approx((0.75, 0.0))}
+    plain = explanation.to_dict()
+    assert plain["points"] == {"eye": [30.0, 20.0], "beak": [60.0, 0.0]} and "parts" not in plain

@@ -60,7 +60,11 @@ def test_the_overlap_with_the_object_is_torchvisions():
     ],
 )
 def test_the_head_is_kept_where_all_of_its_points_are(points, kept):
-    assert agreement(BOX, Annotations(points=points), HEAD) == ({} if kept is None else {"head_kept": kept})
+    found = agreement(BOX, Annotations(points=points), HEAD)
+    assert found.get("head_kept") == kept
+    tail = points.get("tail")  # every other point is the body's
+    assert found.get("body_kept") == (None if tail is None else float(tail == (0.3, 0.4)))
+    assert agreement(BOX, Annotations(points=points), ()) == {}
 
 
 @pytest.mark.parametrize(
