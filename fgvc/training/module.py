@@ -126,7 +126,7 @@ class FineGrainedModule(pl.LightningModule):
 
     def forward(self, images: Tensor) -> Prediction:
         """Images (N, 3, S, S) uint8 or float in 0..255 -> Prediction."""
-        return self.recognizer(images)  # type: ignore[no-any-return]
+        return self.recognizer(images)
 
     def training_step(self, sample: Sample, batch_idx: int) -> Answered:
         """Learn from one batch."""

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, normalize
+from torch.nn.functional import normalize
 
 from fgvc.datatypes import Prediction
 from fgvc.errors import UsageError
 from fgvc.images.regions import boxes_of_masks, crop_and_resize, downscale, whole
 from fgvc.methods.backbone import Backbone
+from fgvc.methods.cells import EVEN, Cells
 from fgvc.methods.heads.base import node_loss
 from fgvc.methods.pooling.bap import BAPPooling, bilinear_attention
 from fgvc.methods.recognizers.base import BackboneFactory, Recognizer, mean_probability
@@ -36,15 +37,16 @@ def drawn_maps(maps: Tensor, number: int) -> Tensor:
     return maps.gather(1, chosen[..., None, None].expand(-1, -1, *maps.shape[2:]))
 
 
-def peak_masks(maps: Tensor, shares: Tensor | float, size: int) -> Tensor:
+def peak_masks(maps: Tensor, shares: Tensor | float, size: int, cells: Cells = EVEN) -> Tensor:
     """Return (N, s, s) bool: where a map, resized to s x s, is above a share of its maximum.
 
     Args:
         maps: (N, h, w).
         shares: (N, 1, 1), or one for all.
         size: s.
+        cells: where the cells of the map lie.
     """
-    smooth = interpolate(maps[:, None].float(), (size, size), mode="bilinear", align_corners=False)[:, 0]
+    smooth = cells.resampled(maps, size)
     return smooth > shares * smooth.amax(dim=(1, 2), keepdim=True)
 
 
@@ -123,6 +125,8 @@ class WSDAN(Recognizer):
         centre_weight: weight of the squared distance between the image's embedding and the centre of its class.
         centre_rate: beta, see `move_centres`.
         label_smoothing: see `node_loss`.
+        true_places: whether a cell lies where the network looks, see `Backbone.cells`, and not where its place in the
+            grid suggests.
 
     Raises:
         UsageError: a threshold outside 0 <= low <= high < 1, a negative setting, no attention map.
@@ -144,6 +148,7 @@ class WSDAN(Recognizer):
         centre_weight: float = 1.0,
         centre_rate: float = 0.05,
         label_smoothing: float = 0.0,
+        true_places: bool = True,
     ) -> None:
         super().__init__(taxonomy, image_size)
         _check_threshold("crop_threshold", *crop_threshold)
@@ -156,6 +161,7 @@ class WSDAN(Recognizer):
         self.answer_threshold, self.answer_padding = answer_threshold, answer_padding
         self.counterfactual, self.label_smoothing = counterfactual, label_smoothing
         self.centre_weight, self.centre_rate = centre_weight, centre_rate
+        self.true_places = true_places
         self.backbone = backbone(image_size)
         self.pooling = BAPPooling(self.backbone.channels, num_attentions)
         self.classifier = nn.Linear(self.pooling.out_features, taxonomy.num_classes, bias=False)
@@ -210,13 +216,14 @@ class WSDAN(Recognizer):
 
     def _chosen(self, maps: Tensor) -> tuple[Tensor, Tensor | None]:
         """Maps (N, M, h, w) -> crop boxes (N, 1, 4) and, while training, masks (N, s, s) of what is dropped."""
+        seen = self.image_size, self.backbone.cells() if self.true_places else EVEN
         if not self.training:
-            masks = peak_masks(maps.mean(dim=1), self.answer_threshold, self.image_size)
+            masks = peak_masks(maps.mean(dim=1), self.answer_threshold, *seen)
             return padded_boxes(masks, self.answer_padding), None
         to_crop, to_drop = drawn_maps(maps, 2).unbind(dim=1)
         shares = torch.empty(2, len(maps), 1, 1, device=maps.device)
-        crop_masks = peak_masks(to_crop, shares[0].uniform_(*self.crop_threshold), self.image_size)
-        dropped = peak_masks(to_drop, shares[1].uniform_(*self.drop_threshold), self.image_size)
+        crop_masks = peak_masks(to_crop, shares[0].uniform_(*self.crop_threshold), *seen)
+        dropped = peak_masks(to_drop, shares[1].uniform_(*self.drop_threshold), *seen)
         return padded_boxes(crop_masks, self.crop_padding), dropped
 
 

@@ -28,7 +28,7 @@ def photographs(number: int, size: int) -> torch.Tensor:
 
 def model(**settings) -> WSDAN:
     torch.manual_seed(0)
-    return WSDAN(TAXONOMY, 64, TINY, **{"num_attentions": 4, **settings})
+    return WSDAN(TAXONOMY, 64, TINY, **{"num_attentions": 4, "true_places": False, **settings})
 
 
 def watched(recognizer: WSDAN, images: torch.Tensor):
@@ -118,6 +118,17 @@ def test_evaluation_sees_the_image_and_one_crop_of_its_source_and_nothing_is_ran
     softmax = [view.logits["species"].double().softmax(dim=1) for view in answer.views.values()]
     torch.testing.assert_close(answer.logits["species"].double().exp(), (softmax[0] + softmax[1]) / 2)
     assert torch.equal(answer.logits["species"], recognizer(images).logits["species"])
+
+
+def test_it_crops_where_the_cells_of_its_backbone_look():
+    recognizer, images = model(true_places=True, answer_padding=0.0, answer_threshold=0.8).eval(), photographs(3, 64)
+    answer, _, maps = watched(recognizer, images)
+    away = recognizer.backbone.cells().displacement
+    large = recognizer.backbone.cells().resampled(maps[0].mean(dim=1), 64)
+    rows, columns = (large[0] > 0.8 * large[0].max()).nonzero(as_tuple=True)
+    expected = torch.stack((columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)) / 64
+    torch.testing.assert_close(answer.boxes[0, 0], expected)
+    assert away < -0.05
 
 
 @pytest.mark.parametrize("counterfactual", [False, True])
