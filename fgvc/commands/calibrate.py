@@ -18,6 +18,7 @@ from fgvc.taxonomy.readouts import lineage_log_probs
 from fgvc.taxonomy.relatives import lineage_correct, lineage_scores
 from fgvc.taxonomy.tree import Taxonomy
 from fgvc.training.calibration import calibrate, calibrate_model, collected, halves
+from fgvc.training.view_weighing import weigh_views
 
 HEADER = f"{'asked':>6} {'needs':>7} {'answered':>9} {'depth':>11} {'right':>8}   95 % interval"
 
@@ -48,6 +49,8 @@ def main(argv: list[str]) -> int:
         raise UsageError(f"{run}: the model knows other classes than the data; calibrate it on data with its classes")
     cli.build_trainer()
     device = cli.trainer.strategy.root_device
+    if asked.weigh_views:
+        tell(weigh_views(model, cli.datamodule, asked.split, device).rstrip("\n"))
     tell(calibrate_model(model, cli.datamodule, asked.split, device).rstrip("\n"))
     assert model.vouching is not None
     path = save(model, run / run_folder.MODEL)
@@ -129,5 +132,11 @@ def _parser() -> OneLineParser:
         type=float,
         default=0.1,
         help="chance of a broken promise, for this table; predict takes 0.1",
+    )
+    parser.add_argument(
+        "--weigh_views",
+        action="store_true",
+        help="weigh the views of a method (both looks of RA-CNN, image and crop ...) on these images, each with a "
+        "temperature and a weight, and store them where they gain; without it the model's views stay as they are",
     )
     return parser

@@ -5,6 +5,7 @@ maps, h, w grid of a map.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +38,9 @@ def drawn_maps(maps: Tensor, number: int) -> Tensor:
     return maps.gather(1, chosen[..., None, None].expand(-1, -1, *maps.shape[2:]))
 
 
-def peak_masks(maps: Tensor, shares: Tensor | float, size: int, cells: Cells = EVEN) -> Tensor:
+def peak_masks(
+    maps: Tensor, shares: Tensor | float, size: int, cells: Cells = EVEN, above_least: bool = False
+) -> Tensor:
     """Return (N, s, s) bool: where a map, resized to s x s, is above a share of its maximum.
 
     Args:
@@ -45,8 +48,11 @@ def peak_masks(maps: Tensor, shares: Tensor | float, size: int, cells: Cells = E
         shares: (N, 1, 1), or one for all.
         size: s.
         cells: where the cells of the map lie.
+        above_least: whether the share is of the way from the map's least value to its maximum.
     """
     smooth = cells.resampled(maps, size)
+    if above_least:
+        smooth = smooth - smooth.amin(dim=(1, 2), keepdim=True)
     return smooth > shares * smooth.amax(dim=(1, 2), keepdim=True)
 
 
@@ -121,6 +127,8 @@ class WSDAN(Recognizer):
         crop_padding: share of the image's side that is added to the crop on each side.
         drop_threshold: cells above a share, drawn between these two, are dropped: they get the backbone's mean colour.
         answer_threshold, answer_padding: the same for the crop in evaluation.
+        threshold_of: a share is one of the map's `maximum`, as published, or of its `range`, from its least value to
+            its maximum. Nine cells of a small map may all lie above a tenth of the maximum: then the crop is the image.
         counterfactual: also classify by the difference to random attention.
         centre_weight: weight of the squared distance between the image's embedding and the centre of its class.
         centre_rate: beta, see `move_centres`.
@@ -144,6 +152,7 @@ class WSDAN(Recognizer):
         drop_threshold: tuple[float, float] = (0.2, 0.5),
         answer_threshold: float = 0.1,
         answer_padding: float = 0.05,
+        threshold_of: Literal["maximum", "range"] = "maximum",
         counterfactual: bool = False,
         centre_weight: float = 1.0,
         centre_rate: float = 0.05,
@@ -161,7 +170,7 @@ class WSDAN(Recognizer):
         self.answer_threshold, self.answer_padding = answer_threshold, answer_padding
         self.counterfactual, self.label_smoothing = counterfactual, label_smoothing
         self.centre_weight, self.centre_rate = centre_weight, centre_rate
-        self.true_places = true_places
+        self.true_places, self.threshold_of = true_places, threshold_of
         self.backbone = backbone(image_size)
         self.pooling = BAPPooling(self.backbone.channels, num_attentions)
         self.classifier = nn.Linear(self.pooling.out_features, taxonomy.num_classes, bias=False)
@@ -216,7 +225,8 @@ class WSDAN(Recognizer):
 
     def _chosen(self, maps: Tensor) -> tuple[Tensor, Tensor | None]:
         """Maps (N, M, h, w) -> crop boxes (N, 1, 4) and, while training, masks (N, s, s) of what is dropped."""
-        seen = self.image_size, self.backbone.cells() if self.true_places else EVEN
+        cells = self.backbone.cells() if self.true_places else EVEN
+        seen = self.image_size, cells, self.threshold_of == "range"
         if not self.training:
             masks = peak_masks(maps.mean(dim=1), self.answer_threshold, *seen)
             return padded_boxes(masks, self.answer_padding), None

@@ -131,6 +131,27 @@ def test_it_crops_where_the_cells_of_its_backbone_look():
     assert away < -0.05
 
 
+def test_nine_cells_above_the_threshold_crop_the_image_and_by_their_range_only_its_brightest_part():
+    maps = torch.full((1, 3, 3), 0.8)
+    maps[0, 0, 2] = 1.0
+    assert padded_boxes(peak_masks(maps, 0.5, 60), 0.0).tolist() == [[WHOLE]]
+    x1, y1, x2, y2 = padded_boxes(peak_masks(maps, 0.5, 60, above_least=True), 0.0)[0, 0].tolist()
+    large = enlarged(maps[0], 60)
+    rows, columns = np.nonzero(large > 0.5 * large.max() + 0.5 * large.min())
+    expected = (columns.min() / 60, rows.min() / 60, (columns.max() + 1) / 60, (rows.max() + 1) / 60)
+    assert (x1, y1, x2, y2) == pytest.approx(expected) and x1 > 0.6 and y2 < 0.4
+
+
+def test_the_range_is_what_the_recognizer_asks_for():
+    images, sides = photographs(3, 64), {}
+    for word in ("maximum", "range"):
+        recognizer = model(threshold_of=word, answer_threshold=0.5, answer_padding=0.0).eval()
+        recognizer.pooling.maps[1].bias.data.fill_(5.0)  # every cell of every map is high
+        boxes = recognizer(images).boxes
+        sides[word] = (boxes[..., 2:] - boxes[..., :2]).mean().item()
+    assert sides["maximum"] == 1 and sides["range"] < 0.9
+
+
 @pytest.mark.parametrize("counterfactual", [False, True])
 def test_a_crop_after_training_is_smaller_where_the_attention_is_narrow(counterfactual):
     recognizer = model(answer_threshold=0.9, answer_padding=0.0, counterfactual=counterfactual).eval()
