@@ -6,7 +6,7 @@ draws of an image side by side, L leaves, D width of an embedding, C channels, h
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +52,12 @@ def greedy_rewards(scores: Tensor, targets: Tensor) -> Tensor:
     better = torch.ones_like(hits, dtype=torch.bool)
     better[:, 1:] = hits[:, 1:] > hits[:, :-1]
     return ((scores.argmax(dim=2) == places) & better).float()
+
+
+def likelihood_rewards(scores: Tensor, targets: Tensor) -> Tensor:
+    """Return (M, P): each part's log-probability of the true class; not in the paper. See `greedy_rewards`."""
+    places = targets.clamp_min(0)[:, None, None].expand(-1, scores.shape[1], 1)
+    return scores.detach().float().log_softmax(dim=2).gather(2, places)[..., 0]
 
 
 def policy_loss(log_chances: Tensor, rewards: Tensor, baseline: Tensor, known: Tensor) -> Tensor:
@@ -125,6 +131,8 @@ class FCAN(Recognizer):
         num_samples: K, places drawn per image and part while training. The baseline of a reward is the part's running
             mean if K is 1, else the mean over an image's draws; that includes the draw itself, so the gradient is
             (K - 1) / K of the full one.
+        reward: `greedy`, 0 or 1, as published, or `log_probability` of the true class, which also tells apart places
+            where a part is wrong; see docs/results/fcan.md.
         policy_weight: of the policy term; under Adam or AdamW it matters only relative to one of the next two.
         entropy_weight: of a bonus on each map's entropy; not in the paper.
         diversity_weight: of a penalty on the probability to look where a part before it looked; not in the paper.
@@ -157,6 +165,7 @@ class FCAN(Recognizer):
         entropy_weight: float = 0.0,
         diversity_weight: float = 0.0,
         true_places: bool = True,
+        reward: Literal["greedy", "log_probability"] = "greedy",
     ) -> None:
         super().__init__(taxonomy, image_size)
         sizes = sorted(part_sizes, reverse=True)
@@ -165,7 +174,7 @@ class FCAN(Recognizer):
             raise UsageError(f"FCAN: {asked}; give sizes in (0, 1], largest first, and at least 1 sample")
         self.part_sizes, self.crop_size, self.num_samples = part_sizes, crop_size or image_size, num_samples
         self.policy_weight, self.entropy_weight, self.diversity_weight = policy_weight, entropy_weight, diversity_weight
-        self.true_places = true_places
+        self.true_places, self.reward = true_places, reward
         self.backbone = backbone(image_size)
         self.closer = None if share_backbone else backbone(self.crop_size)
         if share_backbone:
@@ -262,7 +271,8 @@ class FCAN(Recognizer):
         level = self.taxonomy.leaf_level
         scores = torch.stack([part.logits[level] for part in seen.parts], dim=1)
         targets = self.taxonomy.targets(labels, level).repeat_interleave(len(scores) // len(labels))
-        return greedy_rewards(scores, targets), targets >= 0
+        rewards = greedy_rewards if self.reward == "greedy" else likelihood_rewards
+        return rewards(scores, targets), targets >= 0
 
     def _baseline(self, rewards: Tensor, known: Tensor) -> Tensor:
         """Return the baseline of rewards (M, P); they enter the running mean only afterwards."""

@@ -315,3 +315,16 @@ def test_a_model_file_rebuilds_it():
 def test_bad_settings_are_refused(wrong):
     with pytest.raises(UsageError, match=r"FCAN: part_sizes .* give sizes in \(0, 1\], largest first"):
         FCAN(TAXONOMY, SIZE, TINY, **wrong)
+
+
+def test_the_reward_may_be_the_log_probability_of_the_true_class():
+    scores = torch.randn(6, 2, 5, generator=torch.Generator().manual_seed(0))
+    targets = torch.tensor([0, 4, 2, 1, 3, 0])
+    expected = [[float(scores[i, p].double().softmax(0)[t].log()) for p in (0, 1)] for i, t in enumerate(targets)]
+    torch.testing.assert_close(fcan.likelihood_rewards(scores, targets), torch.tensor(expected))
+    model, labels = decided(reward="log_probability").train(), torch.tensor([0, 1, 2, 3])
+    seen = model(photos(4))
+    rewards, _ = model._rewards(seen, labels)
+    parts = torch.stack([part.logits["species"] for part in seen.parts], dim=1)
+    torch.testing.assert_close(rewards, fcan.likelihood_rewards(parts, labels))
+    assert (rewards < 0).all() and not rewards.requires_grad
