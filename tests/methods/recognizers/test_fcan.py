@@ -327,4 +327,4 @@ def test_the_reward_may_be_the_log_probability_of_the_true_class():
     rewards, _ = model._rewards(seen, labels)
     parts = torch.stack([part.logits["species"] for part in seen.parts], dim=1)
     torch.testing.assert_close(rewards, fcan.likelihood_rewards(parts, labels))
-    assert (rewards < 0).all() and not rewards.requires_grad
+    assert (rewards <= 0).all() and not rewards.requires_grad
