@@ -23,6 +23,7 @@ from fgvc.training.calibration import calibrate, calibrate_model, collected, hal
 from fgvc.training.checkpoints import load_weights
 from fgvc.training.tau_norm import best_tau, leaf_rows, rescale, try_taus
 from fgvc.training.tau_norm import told as tau_told
+from fgvc.training.view_weighing import weigh_views
 
 HEADER = f"{'asked':>6} {'needs':>7} {'answered':>9} {'depth':>11} {'right':>8}   95 % interval"
 
@@ -55,6 +56,8 @@ def main(argv: list[str]) -> int:
     device = cli.trainer.strategy.root_device
     if asked.tau_norm:
         _normalise(model, cli.datamodule, asked.split, run, device)
+    if asked.weigh_views:
+        tell(weigh_views(model, cli.datamodule, asked.split, device).rstrip("\n"))
     tell(calibrate_model(model, cli.datamodule, asked.split, device).rstrip("\n"))
     assert model.vouching is not None
     path = save(model, run / run_folder.MODEL)
@@ -159,5 +162,11 @@ def _parser() -> OneLineParser:
         type=float,
         default=0.1,
         help="chance of a broken promise, for this table; predict takes 0.1",
+    )
+    parser.add_argument(
+        "--weigh_views",
+        action="store_true",
+        help="weigh the views of a method (both looks of RA-CNN, image and crop ...) on these images, each with a "
+        "temperature and a weight, and store them where they gain; without it the model's views stay as they are",
     )
     return parser

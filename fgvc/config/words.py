@@ -1,5 +1,6 @@
 """The words of a command line, read in one place: the run or the data that they name, and where their configs lie."""
 
+import re
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,8 @@ from fgvc.files.lines import tell
 from fgvc.files.shipped import config_file, config_stems
 
 METHOD = "--model.recognizer"
+EVEN_CELLS = {"FCAN|WSDAN": "init_args.", "SCDABox": "init_args.attention.init_args."}
+"""What reads places from cells -> where its arguments stand."""
 
 
 class Given(NamedTuple):
@@ -120,9 +123,18 @@ def evaluation_words(command: str, words: Sequence[str]) -> tuple[list[str], Pat
 def of_run(run: Path, words: Sequence[str]) -> list[str]:
     """Return the words that stand for a run's config, followed by others, which win."""
     config = run / run_folder.CONFIG
-    is_older = "interpolation:" not in check_file(config).read_text(encoding="utf-8")
-    before = ["--data.interpolation", "area"] if is_older else []  # all that there was
+    before = _of_older(check_file(config).read_text(encoding="utf-8"))
     return with_config_paths(["--config", str(config), *before, *words])[0]
+
+
+def _of_older(config: str) -> list[str]:
+    """Return the words for what an older run had no key for, as it was then."""
+    words = [] if "interpolation:" in config else ["--data.interpolation", "area"]
+    if "true_places:" not in config:
+        for names, part in EVEN_CELLS.items():
+            if re.search(rf"class_path: ([\w.]*\.)?({names})$", config, re.MULTILINE):
+                words += [f"{METHOD}.{part}true_places", "false"]
+    return words
 
 
 def data_words(command: str, words: Sequence[str], switches: Collection[str]) -> list[str]:

@@ -3,11 +3,13 @@
 Shape letters: N images, S side of the image, C channels, h, w grid.
 """
 
+import json
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from torch import Tensor, nn
 
 from fgvc.errors import FgvcError, UsageError, did_you_mean
 from fgvc.methods import conv4, local_weights, resnet12  # noqa: F401 - two register networks with timm
+from fgvc.methods.cells import EVEN, Cells
+from fgvc.methods.displacement import displacement
 from fgvc.methods.features import Features, Layout, from_network, layout_of
 from fgvc.methods.last_stage import LastStage, cut, earlier_layer
 from fgvc.methods.last_stride import remove_last_stride
@@ -88,6 +92,7 @@ class Backbone(nn.Module):
         if last_stride is not None:
             remove_last_stride(self.net, name, image_size)
         self.image_size = image_size
+        self._made_of = (name, json.dumps(model_args or {}, sort_keys=True), last_stride)
         children = {child for child, _ in self.net.named_children()}
         self._layout, (self.channels, *self.grid), self.stride, head = _take_apart(
             self.net, name, image_size, finer=last_stride is not None
@@ -123,6 +128,17 @@ class Backbone(nn.Module):
         if self._earlier:
             features = features._replace(earlier=from_network(self._earlier.pop(), self._layout).map)
         return features._replace(trunk=self._trunk.pop()) if self._trunk else features
+
+    def cells(self, side: int | None = None) -> Cells:
+        """Return where the cells of the map lie in a square image of a side; by default of `image_size`.
+
+        It is a matter of the network's kernels, strides and borders, not of its weights. It is found once per kind of
+        network and side, see `displacement`. A network of tokens or for one size has cells that share the image evenly.
+        """
+        size = side or self.image_size
+        if not self.sees_any_side:
+            return EVEN
+        return _cells(*self._made_of, self.image_size, self.stride, size)
 
     def own_head(self) -> OwnHead:
         """Return what the network does between its map and its classifier, weights included.
@@ -229,6 +245,15 @@ class Backbone(nn.Module):
                 f"backbone {type(self.net).__name__}: made for {self.image_size} px, so it cannot be shared with "
                 f"images of {side} px; give both the same size, or each a backbone of its own"
             )
+
+
+@lru_cache(maxsize=64)
+def _cells(name: str, model_args: str, last_stride: int | None, image_size: int, stride: int, side: int) -> Cells:
+    with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.device("cpu"):
+        twin = Backbone(image_size, name, "none", json.loads(model_args), last_stride=last_stride)
+        away = displacement(twin.net, twin._layout, stride, side) / side
+    pitch = None if side % stride == 0 else stride / side
+    return Cells(away, pitch)
 
 
 def _create(

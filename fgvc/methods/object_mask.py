@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d
 
 from fgvc.images.regions import boxes_of_masks, fitted
+from fgvc.methods.cells import EVEN, Cells
 
 
 def selection_masks(features: Tensor) -> Tensor:
@@ -64,11 +65,15 @@ def largest_component(masks: Tensor) -> Tensor:
     return masks & (labels == largest[:, None, None])
 
 
-def selected_boxes(features: Tensor, side_min: float = 0.0, square: bool = False, margin: float = 0.0) -> Tensor:
+def selected_boxes(
+    features: Tensor, side_min: float = 0.0, square: bool = False, margin: float = 0.0, cells: Cells = EVEN
+) -> Tensor:
     """Return (N, 4) xyxy inside 0..1: the box around `selection_masks`.
 
     Args:
         features: (N, C, h, w).
         side_min, square, margin: see `regions.fitted`.
+        cells: where the cells lie.
     """
-    return fitted(boxes_of_masks(selection_masks(features.detach())), side_min, square, margin)
+    boxes = boxes_of_masks(selection_masks(features.detach()))
+    return fitted(cells.boxes(boxes, *features.shape[2:]), side_min, square, margin)

@@ -56,6 +56,7 @@ def together(models: Sequence[Model], folders: Sequence[Path], weights: Sequence
         "weights": None if weights is None else [round(float(share), 6) for share in weights],
         "temperatures": [dict(one.temperatures) for one in models],
         "readouts": [one.readout for one in models],
+        "shares": [{name: list(share) for name, share in one.views.items()} for one in models],
     }
     side = max(arguments["image_sizes"])
     made = Ensemble(models[0].taxonomy, side, [_already(one.recognizer) for one in models], **arguments).eval()

@@ -57,7 +57,25 @@ def _with_average(plain: Any) -> Any:
     return new
 
 
-STEPS: dict[int, Callable[[Described], Described]] = {1: _to_2, 2: _to_3, 3: _to_4, 4: _to_5}
+def _to_6(old: Described) -> Described:
+    """Format 6 weighs views, and says whether cells lie where the network looks: before, they shared the image."""
+    new = {"views": {}, **old}
+    if isinstance(old.get("architecture"), dict):
+        new["architecture"] = _with_even_cells(old["architecture"])
+    return new
+
+
+def _with_even_cells(plain: Any) -> Any:
+    if not isinstance(plain, dict):
+        return plain
+    new = {key: _with_even_cells(value) for key, value in plain.items()}
+    arguments = new.get("init_args", {})
+    if new.get("class_path") in ("SCDABox", "FCAN", "WSDAN") and isinstance(arguments, dict):
+        return {**new, "init_args": {"true_places": False, **arguments}}
+    return new
+
+
+STEPS: dict[int, Callable[[Described], Described]] = {1: _to_2, 2: _to_3, 3: _to_4, 4: _to_5, 5: _to_6}
 """Format -> what brings a description of it to the next one."""
 OLDEST, FORMAT = min(STEPS), max(STEPS) + 1
 

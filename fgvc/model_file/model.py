@@ -15,6 +15,7 @@ from fgvc.errors import UsageError
 from fgvc.images.resizing import EvalResize, Shown, Strip
 from fgvc.methods.backbone import Backbone
 from fgvc.methods.recognizers.base import Recognizer
+from fgvc.methods.view_shares import Share
 from fgvc.model_file.architecture import Plain, build, skeleton, unfilled
 from fgvc.model_file.folder import ModelFileError as ModelFileError
 from fgvc.model_file.folder import Stored, Tensor, header, read, tensors, write
@@ -58,6 +59,11 @@ class Model:
         """The classes."""
         return self.recognizer.taxonomy
 
+    @property
+    def views(self) -> dict[str, Share]:
+        """Name of a view -> how much it counts in the answer; empty where that was not weighed."""
+        return dict(self.recognizer.view_shares)
+
 
 def save(model: Model, folder: str | Path) -> Path:
     """Write a model into a folder; a full disk or a kill leaves the model whole that was there before.
@@ -74,6 +80,7 @@ def save(model: Model, folder: str | Path) -> Path:
         "input": _largest(model.resize)._asdict(),  # the ensemble in the architecture tells the others
         "taxonomy": model.taxonomy.to_plain(),
         "temperatures": model.temperatures,
+        "views": {name: share._asdict() for name, share in model.views.items()},
         "readout": model.readout,
         "provenance": without_nan(model.provenance),
         "vouching": model.vouching and model.vouching.to_plain(),
@@ -102,6 +109,7 @@ def load(folder: str | Path) -> Model:
     except UsageError as error:
         raise ModelFileError(f"{stored.description}: {error}") from None
     _fill(recognizer, _needed(_state(stored), recognizer), stored.weights)
+    recognizer.view_shares = _shares(described)
     return Model(
         recognizer.eval(),
         described["architecture"],
@@ -126,6 +134,7 @@ def read_weights(recognizer: Recognizer, folder: str | Path) -> None:
         )
     _compare(recognizer.state_dict(), _needed(header(stored), recognizer), stored.weights)
     _fill(recognizer, _needed(_state(stored), recognizer), stored.weights)
+    recognizer.view_shares = _shares(stored.described)
 
 
 class Calibrated(NamedTuple):
@@ -160,6 +169,10 @@ def read_state(folder: str | Path) -> tuple[State, Taxonomy]:
 
 def _largest(resize: Shown) -> EvalResize:
     return max(resize.squares) if isinstance(resize, Strip) else resize
+
+
+def _shares(described: Mapping[str, Any]) -> dict[str, Share]:
+    return {name: Share(float(one["temperature"]), float(one["weight"])) for name, one in described["views"].items()}
 
 
 def _state(stored: Stored) -> State:

@@ -174,6 +174,10 @@ def _score(value: Any, where: str) -> None:
         raise UsageError(f"{where}: {shown(value)}; a number or null")
 
 
+def _view(value: Any, where: str) -> None:
+    _closed(value, where, {"temperature": _number(0, 1e6, "above 0"), "weight": _number(0, 1, "above 0, at most 1")})
+
+
 def _vouching(value: Any, where: str) -> None:
     if value is not None:
         Vouching.from_plain(value)
@@ -232,6 +236,7 @@ _KEYS: dict[str, Check] = {
     ),
     "taxonomy": _taxonomy,
     "temperatures": _by_name(_number(0, 1e6, "above 0")),
+    "views": lambda value, where: _by_name(_view)(value, where),
     "readout": _one_of("own", "marginal"),  # LINEAGE_READOUTS, written out: it would load torch
     "provenance": _provenance,
     "vouching": _vouching,

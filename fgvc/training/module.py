@@ -134,7 +134,7 @@ class FineGrainedModule(pl.LightningModule):
 
     def forward(self, images: Tensor) -> Prediction:
         """Images (N, 3, S, S) uint8 or float in 0..255 -> Prediction."""
-        return self.recognizer(images)  # type: ignore[no-any-return]
+        return self.recognizer(images)
 
     def on_fit_start(self) -> None:
         """Ask the data what the loss of each training image counts."""
@@ -178,7 +178,7 @@ class FineGrainedModule(pl.LightningModule):
             ) from None
 
     def _answer(self, images: Tensor, places: Places | None) -> Prediction:
-        return self(images) if places is None else self.recognizer(images, places)  # type: ignore[no-any-return]
+        return self(images) if places is None else self.recognizer(images, places)
 
     def validation_step(self, sample: Sample, batch_idx: int) -> Answered:
         """Count one validation batch."""

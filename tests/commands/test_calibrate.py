@@ -258,3 +258,22 @@ def test_tau_normalisation_changes_the_rows_once_however_often_it_is_asked_for(r
     best = max(mean for _, mean, _ in told["tried"])
     scores = json.loads((run / "validate.json").read_text())
     assert scores["val/species/mean_per_class"] == pytest.approx(best, abs=1e-6)
+
+
+def test_views_are_weighed_when_asked_for_and_a_method_of_one_view_says_so(run, capsys):
+    assert main(["run", "--weigh_views"]) == 0
+    assert "views not weighed: the method has one view" in capsys.readouterr().err
+    assert stored(run)["views"] == {}
+
+
+def test_the_views_of_a_method_that_looks_twice_are_stored(home, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    method = ["--model.recognizer", "RACNN", "--model.recognizer.attention", "CentreBox"]
+    flags = [*data_flags(home / "photos"), "--name", "twice", "--runs", str(tmp_path)]
+    assert fgvc(["fit", *NET, *method, *CPU, *QUICK, *flags]) == 0
+    assert main(["twice", "--weigh_views"]) == 0
+    told = capsys.readouterr().err
+    views = stored(tmp_path / "twice")["views"]
+    assert ("views weighed on 30 val images" in told) == bool(views)
+    assert bool(views) or "nothing is gained" in told
+    assert sum(one["weight"] for one in views.values()) == (pytest.approx(1) if views else 0)

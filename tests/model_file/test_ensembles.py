@@ -1,9 +1,13 @@
+import dataclasses
 from pathlib import Path
 
 import pytest
+import torch
 from fakes.tiny_model import PLAIN, TAXONOMY, saved, tiny_model
 
 from fgvc.errors import UsageError
+from fgvc.methods.view_shares import Share
+from fgvc.model_file.architecture import build
 from fgvc.model_file.ensembles import check_same_classes, load_many, names_of
 from fgvc.model_file.model import load, save
 from fgvc.taxonomy.tree import Taxonomy
@@ -45,3 +49,21 @@ def test_an_ensemble_of_models_with_one_size_is_a_plain_square(tmp_path):
 def test_an_ensemble_has_two_members_or_more(tmp_path):
     with pytest.raises(UsageError, match="an ensemble has 2 to 100 members, not 1"):
         load_many([tmp_path])
+
+
+def test_a_member_whose_views_are_weighed_answers_as_it_did_alone(tmp_path):
+    part = {"class_path": "CentreBox", "init_args": {}}
+    closer = {"class_path": "RACNN", "init_args": PLAIN["init_args"] | {"attention": part}}
+    torch.manual_seed(0)
+    recognizer = build(closer, TAXONOMY, 32).eval()
+    recognizer.view_shares = {"scale1": Share(0.5, 0.9), "scale2": Share(2.0, 0.1)}
+    save(dataclasses.replace(tiny_model(), recognizer=recognizer, architecture=closer), tmp_path / "closer")
+    save(load_many([tmp_path / "closer", saved(tmp_path / "plain")]), tmp_path / "both")
+    images = torch.randint(256, (4, 3, 32, 32)).float()
+    alone, both = load(tmp_path / "closer").recognizer.eval(), load(tmp_path / "both").recognizer.eval()
+    with torch.no_grad():
+        answer = alone(images).logits["species"].softmax(dim=1)
+        told = both(images).views["member_closer"].logits["species"].exp()
+        alone.view_shares = {}
+        unweighed = alone(images).logits["species"].softmax(dim=1)
+    assert torch.allclose(told, answer, atol=1e-6) and not torch.allclose(told, unweighed, atol=1e-3)

@@ -19,7 +19,7 @@ from fgvc.model_file import folder as model_folder
 from fgvc.model_file.folder import ModelFileError, Tensor, read, sha256, tensors, write
 from fgvc.model_file.migrations import FORMAT
 
-STORED = Path(__file__).parents[1] / "stored" / "format_5"
+STORED = Path(__file__).parents[1] / "stored" / "format_6"
 DESCRIBED = json.loads((STORED / "fgvc.json").read_text(encoding="utf-8"))
 DESCRIBED = {key: value for key, value in DESCRIBED.items() if key not in ("format", "weights_sha256")}
 
@@ -272,8 +272,8 @@ def test_a_path_without_a_model_is_a_usage_error(tmp_path):
         (b"[]", "a list of 0; not an fgvc model description"),
         (b"null", "null; not an fgvc model description"),
         (b'{"a": 1, "a": 2}', "damaged (the key 'a' is given twice); copy it again"),
-        (b"{}", "format: missing; an integer of 1 to 5: is it an fgvc model description?"),
-        (b'{"format": 6}', "format 6 is newer than this fgvc reads (1 to 5); update fgvc"),
+        (b"{}", "format: missing; an integer of 1 to 6: is it an fgvc model description?"),
+        (b'{"format": 7}', "format 7 is newer than this fgvc reads (1 to 6); update fgvc"),
         (b"<html>", "a web page; the download went wrong: fetch the file itself"),
         (b"version https://git-lfs.github.com/spec/v1", "a git-lfs pointer in place of the file; run git lfs pull"),
     ],

@@ -19,6 +19,7 @@ def test_a_description_of_format_1_gains_what_came_later_and_keeps_the_rest():
         "vouching": None,
         "weights_sha256": None,
         "readout": "own",
+        "views": {},
     }
     assert old["format"] == 1 and math.isnan(old["provenance"]["metrics"]["loss"])
 
@@ -48,10 +49,23 @@ def test_what_was_written_before_native_pooling_pools_and_resizes_as_it_did():
     assert migrated("WholeImage", backbone=trunk) == {"backbone": trunk, "head": linear}
     pooled = {"class_path": "HSEHead", "init_args": {"pooling": average, "guide_width": 8}}
     assert migrated("RACNN", head=head, crop_size=3) == {"head": pooled, "crop_size": 3}
-    assert migrated("FCAN", head=gem) == {"head": gem}
+    assert migrated("FCAN", head=gem) == {"head": gem, "true_places": False}
     assert migrated("FCAN", head={"class_path": "LinearHead"})["head"] == linear
     assert migrated("SpatialTransformer", num_crops=1) == {"pooling": average, "num_crops": 1}
-    assert migrated("WSDAN", num_attentions=4) == {"num_attentions": 4}
+    assert migrated("WSDAN", num_attentions=4) == {"num_attentions": 4, "true_places": False}
+
+
+def test_what_was_written_before_cells_had_a_place_takes_its_boxes_from_where_it_did():
+    def migrated(attention):
+        plain = {"class_path": "RACNN", "init_args": {"head": {"class_path": "LinearHead"}, "attention": attention}}
+        return migrate({"format": 5, "architecture": plain})["architecture"]["init_args"]["attention"]
+
+    box = {"class_path": "SCDABox", "init_args": {"margin": 0.1}}
+    assert migrated(box) == {"class_path": "SCDABox", "init_args": {"true_places": False, "margin": 0.1}}
+    assert migrated({"class_path": "SCDABox"}) == {"class_path": "SCDABox", "init_args": {"true_places": False}}
+    assert migrated({"class_path": "APN"}) == {"class_path": "APN"}  # it learnt where its boxes lie
+    todays = {"format": FORMAT, "architecture": {"class_path": "FCAN", "init_args": {}}, "views": {"a": 1}}
+    assert migrate(todays) == todays
 
 
 def test_todays_description_is_left_alone():
@@ -62,14 +76,14 @@ def test_todays_description_is_left_alone():
 @pytest.mark.parametrize(
     ("described", "said"),
     [
-        ({"format": FORMAT + 1}, "format 6 is newer than this fgvc reads (1 to 5); update fgvc"),
-        ({"format": 0}, "format 0 is older than this fgvc reads (1 to 5); use an older fgvc"),
-        ({"format": -7}, "format -7 is older than this fgvc reads (1 to 5); use an older fgvc"),
-        ({"format": "2"}, "format: '2'; an integer of 1 to 5: is it an fgvc model description?"),
-        ({"format": 2.0}, "format: 2.0; an integer of 1 to 5: is it an fgvc model description?"),
-        ({"format": True}, "format: True; an integer of 1 to 5: is it an fgvc model description?"),
-        ({"format": None}, "format: None; an integer of 1 to 5: is it an fgvc model description?"),
-        ({}, "format: missing; an integer of 1 to 5: is it an fgvc model description?"),
+        ({"format": FORMAT + 1}, "format 7 is newer than this fgvc reads (1 to 6); update fgvc"),
+        ({"format": 0}, "format 0 is older than this fgvc reads (1 to 6); use an older fgvc"),
+        ({"format": -7}, "format -7 is older than this fgvc reads (1 to 6); use an older fgvc"),
+        ({"format": "2"}, "format: '2'; an integer of 1 to 6: is it an fgvc model description?"),
+        ({"format": 2.0}, "format: 2.0; an integer of 1 to 6: is it an fgvc model description?"),
+        ({"format": True}, "format: True; an integer of 1 to 6: is it an fgvc model description?"),
+        ({"format": None}, "format: None; an integer of 1 to 6: is it an fgvc model description?"),
+        ({}, "format: missing; an integer of 1 to 6: is it an fgvc model description?"),
     ],
 )
 def test_a_format_that_is_not_read_is_told(described, said):

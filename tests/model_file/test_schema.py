@@ -17,6 +17,7 @@ SOUND = {
     "input": {"size": 40, "fit": "crop", "crop_fraction": 0.9, "interpolation": "bicubic"},
     "taxonomy": {"levels": ["family", "genus", "species"], "leaves": [list(path) for path in LEAVES]},
     "temperatures": {"species": 1.5, "genus": 2},
+    "views": {"scale1": {"temperature": 1.5, "weight": 0.25}, "scale2": {"temperature": 1, "weight": 0.75}},
     "readout": "marginal",
     "provenance": {
         "run": "a",
@@ -136,7 +137,11 @@ def test_every_key_is_needed(key):
          f"vouching.wrong: {2**60} is no count; calibrate the model again"),
         (("weights_sha256",), "abc", "weights_sha256: 'abc'; 64 hexadecimal digits, or null"),
         (("weights_sha256",), 7, "weights_sha256: 7; 64 hexadecimal digits, or null"),
-        (("format",), 2, "format: 2; an integer of 5 to 5"),
+        (("views",), None, "views: null; a mapping"),
+        (("views", "scale1", "weight"), 0, "views.scale1.weight: 0; a number above 0, at most 1"),
+        (("views", "scale1", "temperature"), -1, "views.scale1.temperature: -1; a number above 0"),
+        (("views", "scale1", "share"), 1, "views.scale1.share: unknown key"),
+        (("format",), 2, "format: 2; an integer of 6 to 6"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named_by_its_key(where, value, said):

@@ -6,7 +6,7 @@ Run it with the fgvc of that format, whose folder `tests/stored/format_<n>` it m
     PYTHONPATH=OLD python tests/stored/make.py
 
 Format 1 was written by the fgvc of commit e26fedb, format 2 by that of b28ddf1,
-format 4 by that of 4e40a44, format 5 by that of the commit that added its folder. What is stored is never
+format 4 by that of 4e40a44, formats 5 and 6 by those of the commits that added their folders. What is stored is never
 made again: it is what a user has on disk. Of a new format a folder is added, see `fgvc/model_file/migrations.py`.
 """
 

@@ -13,26 +13,29 @@ from fgvc.errors import UsageError
 from fgvc.images.regions import bounded_boxes, centred_boxes, fitted
 from fgvc.methods.attention.base import Attention
 from fgvc.methods.backbone import Backbone
+from fgvc.methods.cells import EVEN, Cells
 from fgvc.methods.object_mask import selected_boxes
 
 
-def peak_boxes(features: Tensor, side: float) -> Tensor:
+def peak_boxes(features: Tensor, side: float, cells: Cells = EVEN) -> Tensor:
     """Return squares around the strongest place of each map: where RA-CNN's attention starts.
 
     Args:
         features: (N, C, h, w).
         side: of the square, as a fraction of the image.
+        cells: where the cells lie.
 
     Returns:
         (N, 4) xyxy, moved into the image.
     """
     height, width = features.shape[2:]
     place = features.float().sum(dim=1).flatten(1).argmax(dim=1)
-    centre = torch.stack((place % width + 0.5, place.div(width, rounding_mode="floor") + 0.5), dim=1)
-    return centred_boxes(centre / torch.tensor([width, height], device=features.device), side)
+    column, row = place % width, place.div(width, rounding_mode="floor")
+    centre = [cells.points((one + 0.5) / number, number) for one, number in ((column, width), (row, height))]
+    return centred_boxes(torch.stack(centre, dim=1), side)
 
 
-def spread_boxes(features: Tensor, spread: float, side_min: float, square: bool) -> Tensor:
+def spread_boxes(features: Tensor, spread: float, side_min: float, square: bool, cells: Cells = EVEN) -> Tensor:
     """Return boxes around the mean place of each map, reaching `spread` standard deviations to every side.
 
     The map is read as weights: the sum of its positive channels. Unlike a mask's box, its sides are no
@@ -42,6 +45,7 @@ def spread_boxes(features: Tensor, spread: float, side_min: float, square: bool)
         features: (N, C, h, w).
         spread: in standard deviations.
         side_min, square: see `regions.fitted`.
+        cells: where the cells lie.
 
     Returns:
         (N, 4) xyxy inside 0..1.
@@ -50,7 +54,10 @@ def spread_boxes(features: Tensor, spread: float, side_min: float, square: bool)
     weights = weights / weights.sum(dim=(1, 2), keepdim=True)
     ends = []
     for line in (weights.sum(dim=1), weights.sum(dim=2)):  # along x, along y
-        places = (torch.arange(line.shape[1], device=line.device, dtype=line.dtype) + 0.5) / line.shape[1]
+        edges = cells.edges(line.shape[1], line)
+        places, lengths = (edges[1:] + edges[:-1]) / 2, edges[1:] - edges[:-1]
+        line = line * lengths  # an even map has its mean in the middle of the image, wherever its cells look
+        line = line / line.sum(dim=1, keepdim=True)
         mean = (line * places).sum(dim=1)
         reach = spread * (line * (places - mean[:, None]) ** 2).sum(dim=1).sqrt()
         ends.append((mean - reach, mean + reach))
@@ -118,10 +125,10 @@ class APN(Attention):
     def start_boxes(self, features: Tensor) -> Tensor:
         """Map (N, C, h, w) -> (N, 4): where learning starts."""
         if self.start == "peak":
-            return peak_boxes(features, self.start_side)
+            return peak_boxes(features, self.start_side, self.cells)
         if self.start == "spread":
-            return spread_boxes(features, self.start_spread, self.side_min, self.square)
-        return selected_boxes(features, self.side_min, self.square)
+            return spread_boxes(features, self.start_spread, self.side_min, self.square, self.cells)
+        return selected_boxes(features, self.side_min, self.square, cells=self.cells)
 
     def start_loss(self, boxes: Tensor, features: Tensor) -> Tensor:
         """Return the smooth L1 distance between boxes (N, 4) and `start_boxes`."""

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from fgvc.methods.backbone import Backbone
+from fgvc.methods.cells import Cells
 
 
 class Attention(nn.Module, ABC):
@@ -20,6 +21,12 @@ class Attention(nn.Module, ABC):
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
+        self._backbone = (backbone,)  # in a tuple: whoever makes this holds it
+
+    @property
+    def cells(self) -> Cells:
+        """Where the cells of the map lie in the image that the backbone saw."""
+        return self._backbone[0].cells()
 
     @abstractmethod
     def forward(self, features: Tensor) -> Tensor:

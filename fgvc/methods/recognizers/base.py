@@ -18,6 +18,7 @@ from fgvc.methods.heads.base import Head
 from fgvc.methods.last_stage import LastStage
 from fgvc.methods.losses.base import ClassLoss
 from fgvc.methods.own_head import OwnHead
+from fgvc.methods.view_shares import Shares, with_shares
 from fgvc.taxonomy.tree import Taxonomy
 
 BackboneFactory = Callable[[int], Backbone]
@@ -64,6 +65,8 @@ class Recognizer(nn.Module, ABC):
 
     Attributes:
         phase: the name of the current phase.
+        view_shares: how much each view counts in the answer, once that was weighed on validation images; empty where
+            the answer is as `forward` makes it. In training it is never looked at.
     """
 
     phases: ClassVar[Mapping[str, PhasePlan]] = {"all": PhasePlan(), "head": PhasePlan(still=PRETRAINED)}
@@ -88,7 +91,13 @@ class Recognizer(nn.Module, ABC):
         self.taxonomy = taxonomy
         self.image_size = image_size
         self.phase = "all"
+        self.view_shares: Shares = {}
         self._stilled: list[nn.Parameter] = []  # what the phase took the gradient from
+
+    def __call__(self, images: Tensor, *places: Places) -> Prediction:
+        """Images (N, 3, S, S) -> Prediction, see `forward`; in evaluation with `view_shares`."""
+        prediction: Prediction = super().__call__(images, *places)
+        return prediction if self.training else with_shares(prediction, self.view_shares)
 
     @abstractmethod
     def forward(self, images: Tensor) -> Prediction:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import normalize
 
 from fgvc.datatypes import Prediction
@@ -18,7 +18,9 @@ from fgvc.errors import UsageError
 from fgvc.images.resizing import EvalResize, Shown, cut_strip, laid_side_by_side, shown_together
 from fgvc.images.sides import check_side
 from fgvc.methods.losses.cross_entropy import node_loss
+from fgvc.methods.module_list import ModuleListOf
 from fgvc.methods.recognizers.base import Recognizer
+from fgvc.methods.view_shares import Share
 from fgvc.taxonomy.readouts import LINEAGE_READOUTS, OWN, lineage_log_probs
 from fgvc.taxonomy.tree import Taxonomy
 
@@ -59,6 +61,7 @@ class Ensemble(Recognizer):
         weights: of the members, with sum 1; None for equal ones.
         temperatures: of each member, level -> T; None for 1.
         readouts: of each member, see `lineage_log_probs`; None for `own`.
+        shares: of each member, view -> [temperature, weight], see `Share`; None where no views are weighed.
 
     Raises:
         UsageError: lists of unlike lengths, or a weight, temperature or name that makes no sense.
@@ -75,6 +78,7 @@ class Ensemble(Recognizer):
         weights: Sequence[float] | None = None,
         temperatures: Sequence[dict[str, float]] | None = None,
         readouts: Sequence[str] | None = None,
+        shares: Sequence[dict[str, list[float]]] | None = None,
     ) -> None:
         super().__init__(taxonomy, image_size)
         count = len(members)
@@ -82,6 +86,7 @@ class Ensemble(Recognizer):
         self.temperatures = [{}] * count if temperatures is None else [dict(one) for one in temperatures]
         self.readouts = [OWN] * count if readouts is None else list(readouts)
         self.names = [str(name) for name in names]
+        self.shares = [{}] * count if shares is None else [dict(one) for one in shares]
         _check(count, self, image_sizes, inputs)
         self.weights = [w / sum(self.weights) for w in self.weights]  # a file holds a few digits
         try:
@@ -91,7 +96,9 @@ class Ensemble(Recognizer):
         self.shown, self._places = shown_together(squares)
         self.shown.check()
         sizes = zip(members, image_sizes, strict=True)
-        self.members = nn.ModuleList(member(taxonomy, size) for member, size in sizes)
+        self.members: ModuleListOf[Recognizer] = ModuleListOf(member(taxonomy, size) for member, size in sizes)
+        for recognizer, of_views in zip(self.members, self.shares, strict=True):
+            recognizer.view_shares = {name: Share(*pair) for name, pair in of_views.items()}
 
     def resize(self, own: EvalResize) -> Shown:
         """Return how evaluation shows a photograph: in each way that a member asks for."""
@@ -127,7 +134,7 @@ class Ensemble(Recognizer):
 
 def _check(count: int, made: Ensemble, image_sizes: Sequence[int], inputs: Sequence[Any]) -> None:
     lists = {"image_sizes": image_sizes, "inputs": inputs, "names": made.names, "weights": made.weights}
-    lists |= {"temperatures": made.temperatures, "readouts": made.readouts}
+    lists |= {"temperatures": made.temperatures, "readouts": made.readouts, "shares": made.shares}
     if not count:
         raise UsageError("ensemble members: none; give at least one")
     for key, one in lists.items():
@@ -152,3 +159,6 @@ def _check(count: int, made: Ensemble, image_sizes: Sequence[int], inputs: Seque
         for level, value in of_member.items():
             if level not in made.taxonomy.levels or not 0 < value < math.inf:
                 raise UsageError(f"ensemble temperatures: {level} {value}; a level of the taxonomy, a number above 0")
+    for pair in [one for of_views in made.shares for one in of_views.values()]:
+        if len(pair) != 2 or not (0 < pair[0] < math.inf and 0 <= pair[1] < math.inf):
+            raise UsageError(f"ensemble shares: {pair}; a temperature above 0 and a weight of 0 or more")

@@ -6,7 +6,7 @@ draws of an image side by side, L leaves, D width of an embedding, C channels, h
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from fgvc.datatypes import Prediction
 from fgvc.errors import UsageError
 from fgvc.images.regions import centred_boxes, crop_and_resize, downscale, inside, whole
 from fgvc.methods.backbone import Backbone
+from fgvc.methods.cells import EVEN, Cells
 from fgvc.methods.features import Features
 from fgvc.methods.heads.base import Head
 from fgvc.methods.heads.linear import LinearHead
@@ -34,10 +35,10 @@ from fgvc.taxonomy.tree import Taxonomy
 BASELINE_MOMENTUM = 0.9  # of the running mean of the rewards, per step
 
 
-def cell_points(cells: Tensor, height: int, width: int) -> Tensor:
+def cell_points(cells: Tensor, height: int, width: int, where: Cells = EVEN) -> Tensor:
     """Return (..., 2): the centres of the cells (...) of a grid in reading order, as fractions of the image."""
     row, column = cells.div(width, rounding_mode="floor"), cells % width
-    return torch.stack(((column + 0.5) / width, (row + 0.5) / height), dim=-1)
+    return torch.stack([where.points((one + 0.5) / n, n) for one, n in ((column, width), (row, height))], dim=-1)
 
 
 def greedy_rewards(scores: Tensor, targets: Tensor) -> Tensor:
@@ -53,6 +54,12 @@ def greedy_rewards(scores: Tensor, targets: Tensor) -> Tensor:
     return ((scores.argmax(dim=2) == places) & better).float()
 
 
+def likelihood_rewards(scores: Tensor, targets: Tensor) -> Tensor:
+    """Return (M, P): each part's log-probability of the true class; not in the paper. See `greedy_rewards`."""
+    places = targets.clamp_min(0)[:, None, None].expand(-1, scores.shape[1], 1)
+    return scores.detach().float().log_softmax(dim=2).gather(2, places)[..., 0]
+
+
 def policy_loss(log_chances: Tensor, rewards: Tensor, baseline: Tensor, known: Tensor) -> Tensor:
     """Return -sum over parts of (r - b) log pi, as a mean over known rows; its gradient is REINFORCE's.
 
@@ -66,13 +73,13 @@ def entropies(maps: Tensor) -> Tensor:
     return -(maps.exp() * maps).sum(dim=(2, 3))
 
 
-def trespass(maps: Tensor, boxes: Tensor) -> Tensor:
+def trespass(maps: Tensor, boxes: Tensor, where: Cells = EVEN) -> Tensor:
     """Return () the probability to draw a cell in the box of a part before: summed over parts, the mean over images.
 
-    maps: (N, P, h, w) of log pi. boxes: (N, P, 4).
+    maps: (N, P, h, w) of log pi. boxes: (N, P, 4). where: the cells lie.
     """
     height, width = maps.shape[2:]
-    points = cell_points(torch.arange(height * width, device=maps.device), height, width)
+    points = cell_points(torch.arange(height * width, device=maps.device), height, width, where)
     shares = (maps.exp().flatten(2)[:, :, None] * inside(points, boxes)[:, None]).sum(dim=3)  # (N, part, window)
     return shares.tril(-1).sum(dim=(1, 2)).mean()
 
@@ -124,9 +131,13 @@ class FCAN(Recognizer):
         num_samples: K, places drawn per image and part while training. The baseline of a reward is the part's running
             mean if K is 1, else the mean over an image's draws; that includes the draw itself, so the gradient is
             (K - 1) / K of the full one.
+        reward: `greedy`, 0 or 1, as published, or `log_probability` of the true class, which also tells apart places
+            where a part is wrong; see docs/results/fcan.md.
         policy_weight: of the policy term; under Adam or AdamW it matters only relative to one of the next two.
         entropy_weight: of a bonus on each map's entropy; not in the paper.
         diversity_weight: of a penalty on the probability to look where a part before it looked; not in the paper.
+        true_places: whether a cell lies where the network looks, see `Backbone.cells`, and not where its place in the
+            grid suggests.
 
     Raises:
         UsageError: sizes outside (0, 1] or not largest first, or no sample.
@@ -153,6 +164,8 @@ class FCAN(Recognizer):
         policy_weight: float = 1.0,
         entropy_weight: float = 0.0,
         diversity_weight: float = 0.0,
+        true_places: bool = True,
+        reward: Literal["greedy", "log_probability"] = "greedy",
     ) -> None:
         super().__init__(taxonomy, image_size)
         sizes = sorted(part_sizes, reverse=True)
@@ -161,6 +174,7 @@ class FCAN(Recognizer):
             raise UsageError(f"FCAN: {asked}; give sizes in (0, 1], largest first, and at least 1 sample")
         self.part_sizes, self.crop_size, self.num_samples = part_sizes, crop_size or image_size, num_samples
         self.policy_weight, self.entropy_weight, self.diversity_weight = policy_weight, entropy_weight, diversity_weight
+        self.true_places, self.reward = true_places, reward
         self.backbone = backbone(image_size)
         self.closer = None if share_backbone else backbone(self.crop_size)
         if share_backbone:
@@ -176,7 +190,8 @@ class FCAN(Recognizer):
         features = self.backbone(downscale(images, self.image_size))
         maps = self._maps(features.map.detach())
         cells, drawn = self._choose(maps)
-        points = cell_points(cells, *maps.shape[2:])
+        height, width = maps.shape[2:]
+        points = cell_points(cells, height, width, self._where())
         boxes = torch.stack([centred_boxes(points[:, i], side) for i, side in enumerate(self.part_sizes)], dim=1)
         parts = self._look(images, boxes)
         views = {"whole": replace(self.heads[0](features), boxes=whole(images))}
@@ -208,6 +223,9 @@ class FCAN(Recognizer):
         """Map (N, C, h, w) -> log pi of every cell (N, P, h, w)."""
         scores = torch.cat([attention(features) for attention in self.attentions], dim=1)
         return scores.float().flatten(2).log_softmax(dim=2).reshape(scores.shape)
+
+    def _where(self) -> Cells:
+        return self.backbone.cells() if self.true_places else EVEN
 
     def _choose(self, maps: Tensor) -> tuple[Tensor, Tensor | None]:
         """Maps (N, P, h, w) -> cells (N, P, K) in reading order, and their log pi (M, P) if they are drawn."""
@@ -245,7 +263,7 @@ class FCAN(Recognizer):
         if self.entropy_weight:
             terms["entropy"] = -self.entropy_weight * entropies(seen.maps).sum(dim=1).mean()
         if self.diversity_weight:
-            terms["diversity"] = self.diversity_weight * trespass(seen.maps, seen.boxes)
+            terms["diversity"] = self.diversity_weight * trespass(seen.maps, seen.boxes, self._where())
         return terms
 
     def _rewards(self, seen: Glimpses, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -253,7 +271,8 @@ class FCAN(Recognizer):
         level = self.taxonomy.leaf_level
         scores = torch.stack([part.logits[level] for part in seen.parts], dim=1)
         targets = self.taxonomy.targets(labels, level).repeat_interleave(len(scores) // len(labels))
-        return greedy_rewards(scores, targets), targets >= 0
+        rewards = greedy_rewards if self.reward == "greedy" else likelihood_rewards
+        return rewards(scores, targets), targets >= 0
 
     def _baseline(self, rewards: Tensor, known: Tensor) -> Tensor:
         """Return the baseline of rewards (M, P); they enter the running mean only afterwards."""

@@ -5,15 +5,17 @@ maps, h, w grid of a map.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, normalize
+from torch.nn.functional import normalize
 
 from fgvc.datatypes import Prediction
 from fgvc.errors import UsageError
 from fgvc.images.regions import boxes_of_masks, crop_and_resize, downscale, whole
 from fgvc.methods.backbone import Backbone
+from fgvc.methods.cells import EVEN, Cells
 from fgvc.methods.losses.base import LossFactory, make_losses
 from fgvc.methods.losses.cross_entropy import CrossEntropy
 from fgvc.methods.pooling.bap import BAPPooling, bilinear_attention
@@ -37,15 +39,21 @@ def drawn_maps(maps: Tensor, number: int) -> Tensor:
     return maps.gather(1, chosen[..., None, None].expand(-1, -1, *maps.shape[2:]))
 
 
-def peak_masks(maps: Tensor, shares: Tensor | float, size: int) -> Tensor:
+def peak_masks(
+    maps: Tensor, shares: Tensor | float, size: int, cells: Cells = EVEN, above_least: bool = False
+) -> Tensor:
     """Return (N, s, s) bool: where a map, resized to s x s, is above a share of its maximum.
 
     Args:
         maps: (N, h, w).
         shares: (N, 1, 1), or one for all.
         size: s.
+        cells: where the cells of the map lie.
+        above_least: whether the share is of the way from the map's least value to its maximum.
     """
-    smooth = interpolate(maps[:, None].float(), (size, size), mode="bilinear", align_corners=False)[:, 0]
+    smooth = cells.resampled(maps, size)
+    if above_least:
+        smooth = smooth - smooth.amin(dim=(1, 2), keepdim=True)
     return smooth > shares * smooth.amax(dim=(1, 2), keepdim=True)
 
 
@@ -120,10 +128,14 @@ class WSDAN(Recognizer):
         crop_padding: share of the image's side that is added to the crop on each side.
         drop_threshold: cells above a share, drawn between these two, are dropped: they get the backbone's mean colour.
         answer_threshold, answer_padding: the same for the crop in evaluation.
+        threshold_of: a share is one of the map's `maximum`, as published, or of its `range`, from its least value to
+            its maximum. Nine cells of a small map may all lie above a tenth of the maximum: then the crop is the image.
         counterfactual: also classify by the difference to random attention.
         centre_weight: weight of the squared distance between the image's embedding and the centre of its class.
         centre_rate: beta, see `move_centres`.
         label_smoothing, loss: see Head; they act on each view and on the effect.
+        true_places: whether a cell lies where the network looks, see `Backbone.cells`, and not where its place in the
+            grid suggests.
 
     Raises:
         UsageError: a threshold outside 0 <= low <= high < 1, a negative setting, no attention map.
@@ -141,11 +153,13 @@ class WSDAN(Recognizer):
         drop_threshold: tuple[float, float] = (0.2, 0.5),
         answer_threshold: float = 0.1,
         answer_padding: float = 0.05,
+        threshold_of: Literal["maximum", "range"] = "maximum",
         counterfactual: bool = False,
         centre_weight: float = 1.0,
         centre_rate: float = 0.05,
         label_smoothing: float = 0.0,
         loss: LossFactory = CrossEntropy,
+        true_places: bool = True,
     ) -> None:
         super().__init__(taxonomy, image_size)
         _check_threshold("crop_threshold", *crop_threshold)
@@ -159,6 +173,7 @@ class WSDAN(Recognizer):
         self.counterfactual, self.label_smoothing = counterfactual, label_smoothing
         self.centre_weight, self.centre_rate = centre_weight, centre_rate
         (self.class_loss,) = make_losses(loss, [taxonomy.num_classes], label_smoothing, type(self).__name__)
+        self.true_places, self.threshold_of = true_places, threshold_of
         self.backbone = backbone(image_size)
         self.pooling = BAPPooling(self.backbone.channels, num_attentions)
         self.classifier = nn.Linear(self.pooling.out_features, taxonomy.num_classes, bias=False)
@@ -213,13 +228,15 @@ class WSDAN(Recognizer):
 
     def _chosen(self, maps: Tensor) -> tuple[Tensor, Tensor | None]:
         """Maps (N, M, h, w) -> crop boxes (N, 1, 4) and, while training, masks (N, s, s) of what is dropped."""
+        cells = self.backbone.cells() if self.true_places else EVEN
+        seen = self.image_size, cells, self.threshold_of == "range"
         if not self.training:
-            masks = peak_masks(maps.mean(dim=1), self.answer_threshold, self.image_size)
+            masks = peak_masks(maps.mean(dim=1), self.answer_threshold, *seen)
             return padded_boxes(masks, self.answer_padding), None
         to_crop, to_drop = drawn_maps(maps, 2).unbind(dim=1)
         shares = torch.empty(2, len(maps), 1, 1, device=maps.device)
-        crop_masks = peak_masks(to_crop, shares[0].uniform_(*self.crop_threshold), self.image_size)
-        dropped = peak_masks(to_drop, shares[1].uniform_(*self.drop_threshold), self.image_size)
+        crop_masks = peak_masks(to_crop, shares[0].uniform_(*self.crop_threshold), *seen)
+        dropped = peak_masks(to_drop, shares[1].uniform_(*self.drop_threshold), *seen)
         return padded_boxes(crop_masks, self.crop_padding), dropped
 
 

@@ -124,7 +124,7 @@ def explain(predictor: Predictor, photograph: Picture, top_k: int = 3, heat: boo
     images = torch.from_numpy(square).permute(2, 0, 1)[None].to(predictor.device)
     recognizer = predictor.model.recognizer
     if heat:
-        found = heat_maps(recognizer, images)
+        found = heat_maps(recognizer, images, in_place=True)
     else:
         with torch.inference_mode():
             found = Heat(recognizer(images), None, {}, None)

@@ -13,10 +13,22 @@ from torch import Tensor
 
 from fgvc.datatypes import Prediction
 from fgvc.methods.backbone import Backbone
+from fgvc.methods.cells import EVEN, Cells
 from fgvc.methods.features import Features
 from fgvc.methods.recognizers.base import Recognizer
 
-Reads = list[tuple[Tensor, Tensor]]
+FINER = 4
+"""Cells of a heat map per cell of its map, where the map is displaced: the displacement is a part of a cell."""
+
+
+class Seen(NamedTuple):
+    """A map (M, C, h, w) of a backbone, cut off from what made it, and where its cells lie in what the backbone saw."""
+
+    map: Tensor
+    cells: Cells
+
+
+Reads = list[tuple[Seen, Tensor]]
 
 
 class Heat(NamedTuple):
@@ -35,7 +47,7 @@ class Heat(NamedTuple):
     boxes: Tensor | None
 
 
-def heat_maps(recognizer: Recognizer, images: Tensor, leaves: Tensor | None = None) -> Heat:
+def heat_maps(recognizer: Recognizer, images: Tensor, leaves: Tensor | None = None, in_place: bool = False) -> Heat:
     """Return how much each place of a map speaks for a class: max(0, sum over C of gradient * map), over its maximum.
 
     With average pooling this is Grad-CAM (Ramprasaath R. Selvaraju and others, "Grad-CAM: Visual Explanations from
@@ -52,9 +64,11 @@ def heat_maps(recognizer: Recognizer, images: Tensor, leaves: Tensor | None = No
         recognizer: any, in the mode in which it is to answer; neither its gradients nor its hooks change.
         images: (N, 3, S, S) uint8 or float in 0..255.
         leaves: (N,) int64, the class asked for; by default the most probable one.
+        in_place: whether the heat lies where the cells look, see `Backbone.cells`, and not where their places in the
+            grid suggest. A map that is displaced gets 4 h x 4 w places.
     """
     level = recognizer.taxonomy.leaf_level
-    with _recorded(recognizer) as maps:
+    with _recorded(recognizer, in_place) as maps:
         prediction = recognizer(images)
         asked = prediction.logits[level].argmax(dim=1) if leaves is None else leaves
         answers = {"": prediction, **prediction.views}
@@ -87,9 +101,9 @@ def log_odds(logits: Tensor, leaves: Tensor) -> Tensor:
 
 
 @contextmanager
-def _recorded(recognizer: Recognizer) -> Iterator[list[Tensor]]:
-    """Collect the maps (M, C, h, w) that the backbones answer, cut off from what made them."""
-    maps: list[Tensor] = []
+def _recorded(recognizer: Recognizer, in_place: bool) -> Iterator[list[Seen]]:
+    """Collect the maps that the backbones answer."""
+    maps: list[Seen] = []
 
     def before(*_: Any) -> None:
         torch.set_grad_enabled(False)  # the graph of a backbone would be the larger part of the memory
@@ -99,16 +113,17 @@ def _recorded(recognizer: Recognizer) -> Iterator[list[Tensor]]:
         torch.set_grad_enabled(True)
         h, w = backbone.grid
         prefix, grid = out.detach().tensor_split([out.shape[1] - h * w], dim=1)
-        maps.append(grid.transpose(1, 2).reshape(len(grid), -1, h, w).requires_grad_())
-        return torch.cat([prefix, maps[-1].flatten(2).transpose(1, 2)], dim=1)
+        maps.append(Seen(grid.transpose(1, 2).reshape(len(grid), -1, h, w).requires_grad_(), EVEN))
+        return torch.cat([prefix, maps[-1].map.flatten(2).transpose(1, 2)], dim=1)
 
-    def after(_module: Any, _images: Any, features: Features) -> Features:
+    def after(backbone: Any, given: Any, features: Features) -> Features:
         """Record the map of a backbone; the heads read a copy of the record."""
         torch.set_grad_enabled(True)
         if features.map.requires_grad:  # of a class token: what it reads is recorded already
             return features
-        maps.append(features.map.detach().requires_grad_())
-        return features._replace(map=maps[-1].clone())  # a copy, which a head may change in place
+        cells = backbone.cells(given[0].shape[-1]) if in_place else EVEN
+        maps.append(Seen(features.map.detach().requires_grad_(), cells))
+        return features._replace(map=maps[-1].map.clone())  # a copy, which a head may change in place
 
     hooks: list[Any] = []
     for backbone in recognizer.backbones():
@@ -123,28 +138,28 @@ def _recorded(recognizer: Recognizer) -> Iterator[list[Tensor]]:
             hook.remove()
 
 
-def _read(answer: Tensor, maps: Sequence[Tensor]) -> Reads:
+def _read(answer: Tensor, maps: Sequence[Seen]) -> Reads:
     """Return the maps that an answer () reads, each with its gradient, in the order in which they were made."""
     if not answer.requires_grad or not maps:
         return []
-    gradients = torch.autograd.grad(answer, maps, retain_graph=True, allow_unused=True)
-    return [(features, slope) for features, slope in zip(maps, gradients, strict=True) if slope is not None]
+    gradients = torch.autograd.grad(answer, [seen.map for seen in maps], retain_graph=True, allow_unused=True)
+    return [(seen, slope) for seen, slope in zip(maps, gradients, strict=True) if slope is not None]
 
 
-def _of_the_first(reads: Mapping[str, Reads], maps: Sequence[Tensor]) -> Reads:
+def _of_the_first(reads: Mapping[str, Reads], maps: Sequence[Seen]) -> Reads:
     """Return the first map with the sum of its gradients."""
-    slopes = [slope for read in reads.values() for features, slope in read if features is maps[0]]
+    slopes = [slope for read in reads.values() for seen, slope in read if seen is maps[0]]
     return [(maps[0], torch.stack(slopes).sum(dim=0))] if slopes else []
 
 
-def _starts_in_a_box(prediction: Prediction, reads: Mapping[str, Reads], maps: Sequence[Tensor]) -> bool:
+def _starts_in_a_box(prediction: Prediction, reads: Mapping[str, Reads], maps: Sequence[Seen]) -> bool:
     """Whether the first map shows a box and not the whole image."""
     for name, view in prediction.views.items():
         if view.boxes is not None and reads[name] and reads[name][-1][0] is maps[0]:
             return not torch.allclose(view.boxes, view.boxes.new_tensor([0.0, 0.0, 1.0, 1.0]), atol=1e-4)
     if prediction.boxes is None or prediction.views:
         return False
-    return sum(len(features) for features, _ in reads[""]) <= prediction.boxes.shape[:2].numel()
+    return sum(len(seen.map) for seen, _ in reads[""]) <= prediction.boxes.shape[:2].numel()
 
 
 def _nearest(read: Reads, number: int) -> Tensor | None:
@@ -162,16 +177,17 @@ def _last_parts(read: Reads, number: int, count: int) -> Tensor | None:
 
     In one call, the parts of an image lie side by side, as `regions.crop_and_resize` gives them.
     """
-    calls = [_evidence(*pair) for pair in read if len(pair[0]) % number == 0]
+    calls = [_evidence(*pair) for pair in read if len(pair[0].map) % number == 0]
     parts = [part for call in calls for part in call.view(number, -1, *call.shape[1:]).unbind(1)][-count:]
     if len(parts) < count or len({part.shape for part in parts}) != 1:
         return None
     return _over_maximum(torch.stack(parts, dim=1))
 
 
-def _evidence(features: Tensor, slope: Tensor) -> Tensor:
-    """Return (M, h, w) of a map (M, C, h, w) and its gradient."""
-    return (features.detach() * slope).sum(dim=1).relu().float()
+def _evidence(seen: Seen, slope: Tensor) -> Tensor:
+    """Return (M, h, w) of a map and its gradient (M, C, h, w); of a displaced one, in place, (M, 4 h, 4 w)."""
+    heat = (seen.map.detach() * slope).sum(dim=1).relu().float()
+    return heat if seen.cells == EVEN else seen.cells.resampled(heat, FINER * max(heat.shape[1:]))
 
 
 def _over_maximum(heat: Tensor) -> Tensor:

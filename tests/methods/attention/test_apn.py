@@ -4,8 +4,9 @@ import torch
 from scipy.special import expit
 
 from fgvc.errors import UsageError
-from fgvc.methods.attention.apn import APN, peak_boxes
+from fgvc.methods.attention.apn import APN, peak_boxes, spread_boxes
 from fgvc.methods.backbone import Backbone
+from fgvc.methods.object_mask import selected_boxes
 
 BACKBONE = Backbone(64, "test_resnet", weights="none")
 
@@ -76,8 +77,8 @@ def test_it_learns_where_to_start(start):
 
 def test_the_spread_is_the_mean_and_deviation_of_the_map_as_weights():
     features = maps(4).double()
-    apn = APN(BACKBONE, hidden=4, square=False, start="spread", start_spread=0.8, side_min=0.05)
-    for image, box in zip(features.sum(dim=1).numpy(), apn.start_boxes(features).numpy(), strict=True):
+    boxes = spread_boxes(features, 0.8, 0.05, square=False).numpy()
+    for image, box in zip(features.sum(dim=1).numpy(), boxes, strict=True):
         y, x = np.meshgrid(*[(np.arange(5) + 0.5) / 5] * 2, indexing="ij")
         means = [np.average(axis, weights=image) for axis in (x, y)]
         stds = [
@@ -96,3 +97,17 @@ def test_bounds_that_mean_nothing_are_refused():
     for keys in ({"side_min": 0.0}, {"side_min": 0.6, "side_max": 0.5}, {"side_max": 1.1}):
         with pytest.raises(UsageError, match="0 < side_min < side_max <= 1"):
             APN(BACKBONE, **keys)
+
+
+@pytest.mark.parametrize("start", ["peak", "spread", "mask"])
+def test_it_starts_where_the_cells_of_its_backbone_look(start):
+    where = BACKBONE.cells()
+    features = maps(4)
+    apn = APN(BACKBONE, hidden=4, square=False, start=start, side_min=0.1)
+    ways = {
+        "peak": peak_boxes(features, 0.5, where),
+        "spread": spread_boxes(features, 1.5, 0.1, False, where),
+        "mask": selected_boxes(features, 0.1, cells=where),
+    }
+    assert where.displacement < -0.05
+    torch.testing.assert_close(apn.start_boxes(features), ways[start])

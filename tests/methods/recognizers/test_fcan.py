@@ -27,7 +27,7 @@ def photos(number: int) -> torch.Tensor:
 def decided(**arguments) -> FCAN:
     """Return a model whose answers differ from place to place and whose maps are not flat."""
     torch.manual_seed(0)
-    model = FCAN(TAXONOMY, SIZE, TINY, **arguments).eval()
+    model = FCAN(TAXONOMY, SIZE, TINY, **{"true_places": False, **arguments}).eval()
     for i, head in enumerate(model.heads):
         embedding = head(model.backbone(crop_and_resize(photos(6), quarters(6), SIZE).flatten(0, 1))).embedding.detach()
         weight = torch.randn(5, embedding.shape[1], generator=torch.Generator().manual_seed(i))
@@ -161,6 +161,18 @@ def test_evaluation_looks_at_the_most_likely_cells_and_averages_the_softmaxes():
         assert len(set(places)) > 1
     torch.testing.assert_close(answer.logits["species"].exp(), torch.stack(shares).mean(0))
     assert answer.views["whole"].boxes.tolist() == [[[0, 0, 1, 1]]] * 4
+
+
+def test_it_looks_where_the_cells_of_its_backbone_look():
+    model, images = decided(true_places=True), photos(4).to(torch.uint8)
+    away = model.backbone.cells().displacement
+    answer = model(images)
+    places = answer.maps.flatten(2).argmax(dim=2)
+    for i, side in enumerate([0.5, 0.25]):
+        middles = torch.stack((places[:, i] % 2, places[:, i] // 2), dim=1) / 2 + 0.25 + away
+        middles = middles.clamp(0, 1).clamp(side / 2, 1 - side / 2)
+        torch.testing.assert_close(answer.boxes[:, i], torch.cat((middles - side / 2, middles + side / 2), dim=1))
+    assert away < -0.05
 
 
 def test_training_draws_by_the_chances_and_boxes_stay_inside():
@@ -303,3 +315,16 @@ def test_a_model_file_rebuilds_it():
 def test_bad_settings_are_refused(wrong):
     with pytest.raises(UsageError, match=r"FCAN: part_sizes .* give sizes in \(0, 1\], largest first"):
         FCAN(TAXONOMY, SIZE, TINY, **wrong)
+
+
+def test_the_reward_may_be_the_log_probability_of_the_true_class():
+    scores = torch.randn(6, 2, 5, generator=torch.Generator().manual_seed(0))
+    targets = torch.tensor([0, 4, 2, 1, 3, 0])
+    expected = [[float(scores[i, p].double().softmax(0)[t].log()) for p in (0, 1)] for i, t in enumerate(targets)]
+    torch.testing.assert_close(fcan.likelihood_rewards(scores, targets), torch.tensor(expected))
+    model, labels = decided(reward="log_probability").train(), torch.tensor([0, 1, 2, 3])
+    seen = model(photos(4))
+    rewards, _ = model._rewards(seen, labels)
+    parts = torch.stack([part.logits["species"] for part in seen.parts], dim=1)
+    torch.testing.assert_close(rewards, fcan.likelihood_rewards(parts, labels))
+    assert (rewards <= 0).all() and not rewards.requires_grad

@@ -28,7 +28,7 @@ def photographs(number: int, size: int) -> torch.Tensor:
 
 def model(**settings) -> WSDAN:
     torch.manual_seed(0)
-    return WSDAN(TAXONOMY, 64, TINY, **{"num_attentions": 4, **settings})
+    return WSDAN(TAXONOMY, 64, TINY, **{"num_attentions": 4, "true_places": False, **settings})
 
 
 def watched(recognizer: WSDAN, images: torch.Tensor):
@@ -118,6 +118,38 @@ def test_evaluation_sees_the_image_and_one_crop_of_its_source_and_nothing_is_ran
     softmax = [view.logits["species"].double().softmax(dim=1) for view in answer.views.values()]
     torch.testing.assert_close(answer.logits["species"].double().exp(), (softmax[0] + softmax[1]) / 2)
     assert torch.equal(answer.logits["species"], recognizer(images).logits["species"])
+
+
+def test_it_crops_where_the_cells_of_its_backbone_look():
+    recognizer, images = model(true_places=True, answer_padding=0.0, answer_threshold=0.8).eval(), photographs(3, 64)
+    answer, _, maps = watched(recognizer, images)
+    away = recognizer.backbone.cells().displacement
+    large = recognizer.backbone.cells().resampled(maps[0].mean(dim=1), 64)
+    rows, columns = (large[0] > 0.8 * large[0].max()).nonzero(as_tuple=True)
+    expected = torch.stack((columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)) / 64
+    torch.testing.assert_close(answer.boxes[0, 0], expected)
+    assert away < -0.05
+
+
+def test_nine_cells_above_the_threshold_crop_the_image_and_by_their_range_only_its_brightest_part():
+    maps = torch.full((1, 3, 3), 0.8)
+    maps[0, 0, 2] = 1.0
+    assert padded_boxes(peak_masks(maps, 0.5, 60), 0.0).tolist() == [[WHOLE]]
+    x1, y1, x2, y2 = padded_boxes(peak_masks(maps, 0.5, 60, above_least=True), 0.0)[0, 0].tolist()
+    large = enlarged(maps[0], 60)
+    rows, columns = np.nonzero(large > 0.5 * large.max() + 0.5 * large.min())
+    expected = (columns.min() / 60, rows.min() / 60, (columns.max() + 1) / 60, (rows.max() + 1) / 60)
+    assert (x1, y1, x2, y2) == pytest.approx(expected) and x1 > 0.6 and y2 < 0.4
+
+
+def test_the_range_is_what_the_recognizer_asks_for():
+    images, sides = photographs(3, 64), {}
+    for word in ("maximum", "range"):
+        recognizer = model(threshold_of=word, answer_threshold=0.5, answer_padding=0.0).eval()
+        recognizer.pooling.maps[1].bias.data.fill_(5.0)  # every cell of every map is high
+        boxes = recognizer(images).boxes
+        sides[word] = (boxes[..., 2:] - boxes[..., :2]).mean().item()
+    assert sides["maximum"] == 1 and sides["range"] < 0.9
 
 
 @pytest.mark.parametrize("counterfactual", [False, True])
