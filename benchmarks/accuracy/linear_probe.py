@@ -25,7 +25,7 @@ from fgvc.methods.backbone import Backbone
 from fgvc.methods.pooling.average import AveragePooling
 from fgvc.methods.pooling.base import Pooling
 from fgvc.methods.pooling.native import NativePooling
-from fgvc.training.logistic import Reached, fit, reached, standardised
+from fgvc.training.logistic import Linear, Reached, fit, reached, standardised
 from fgvc.training.probe import HELD_OUT, PENALTIES, Images, Tried, choose, held_out_rows
 
 
@@ -54,12 +54,17 @@ def probed(train: Images, test: Images, num_classes: int) -> tuple[list[Tried], 
     Returns:
         The penalties that were tried, the best, and what it reaches on test.
     """
+    tried, best, linear = fitted(train, num_classes)
+    return tried, best, reached(linear, test.features, test.labels, torch.arange(len(test.labels)))
+
+
+def fitted(train: Images, num_classes: int) -> tuple[list[Tried], float, Linear]:
+    """Choose a penalty on a tenth of train and fit on all of it; return the penalties, the best, the classifier."""
     everyone = torch.arange(len(train.labels))
     held, rest = held_out_rows(train, everyone, HELD_OUT)
     best, tried, weights = choose(train, rest, train, held, num_classes, PENALTIES)
     whole = standardised(train.features, train.labels, everyone)
-    linear = whole.folded(fit(whole, num_classes, best, weights, doing="fitting all of train"))
-    return tried, best, reached(linear, test.features, test.labels, torch.arange(len(test.labels)))
+    return tried, best, whole.folded(fit(whole, num_classes, best, weights, doing="fitting all of train"))
 
 
 def main() -> None:

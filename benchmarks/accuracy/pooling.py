@@ -3,7 +3,8 @@
 The last map of every photograph is computed once. Its channels are turned to their principal axes over all positions of
 the training maps (the first `--reduced` of them, for the poolings that need few channels), pooled, and the logistic
 regression of `fgvc probe` is fitted. The penalty is chosen on a stratified tenth of the training photographs; the test
-photographs are scored once. All poolings see the same maps.
+photographs are scored once, and each pooling is compared with the first, photograph by photograph. All see one set of
+maps.
 
     python -m benchmarks.accuracy.pooling --root $CUB --pad_same --image_size 160 --last_stride 1 \\
         --weights $WEIGHTS/mobilenetv2_100.tf_in1k.safetensors
@@ -15,12 +16,14 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 from tqdm import tqdm
 
-from benchmarks.accuracy.linear_probe import images, probed
+from benchmarks.accuracy.linear_probe import fitted, images
+from fgvc.confidence.paired import bootstrap
 from fgvc.data.records import Records
 from fgvc.data.sources.cub import CUB
 from fgvc.images.decoding import decode
@@ -107,17 +110,22 @@ def main() -> None:
     records = {split: source.records(split) for split in ("train", "test")}
     of = {split: maps(backbone, part, how) for split, part in records.items()}
     print(f"{options.backbone} {options.image_size} px, maps {tuple(of['train'].shape)}", flush=True)
+    first: npt.NDArray[np.float64] | None = None
     for name, pool in poolings(of["train"], options.reduced).items():
         if not name.startswith(tuple(options.only)):
             continue
         start = time.perf_counter()
         seen = {split: pooled(part, pool) for split, part in of.items()}
         took = time.perf_counter() - start
-        parts = (images(records[split], seen[split]) for split in ("train", "test"))
-        tried, penalty, final = probed(*parts, source.taxonomy.num_classes)
+        train, test = (images(records[split], seen[split]) for split in ("train", "test"))
+        tried, penalty, linear = fitted(train, source.taxonomy.num_classes)
         best = max(one.reached.right for one in tried)
+        right = (linear.logits(test.features).argmax(dim=1) == test.labels).double().numpy()
+        first = right if first is None else first
+        over = bootstrap(right - first)
         print(
-            f"| {name} | {seen['train'].shape[1]:,} | {100 * best:.1f} | {100 * final.right:.2f} | {penalty:g} | "
+            f"| {name} | {seen['train'].shape[1]:,} | {100 * best:.1f} | {100 * right.mean():.2f} | "
+            f"{100 * over.mean:+.2f} | {100 * over.low:+.2f} to {100 * over.high:+.2f} | {penalty:g} | "
             f"{took:.0f} s | {time.perf_counter() - start - took:.0f} s |",
             flush=True,
         )
