@@ -136,8 +136,8 @@ class FCAN(Recognizer):
         policy_weight: of the policy term; under Adam or AdamW it matters only relative to one of the next two.
         entropy_weight: of a bonus on each map's entropy; not in the paper.
         diversity_weight: of a penalty on the probability to look where a part before it looked; not in the paper.
-        true_places: whether a cell lies where the network looks, see `Backbone.cells`, and not where its place in the
-            grid suggests.
+        true_places: whether a cell lies where the network looks, see `Backbone.cells`. Off: the cells are the places to
+            choose from, and moved by half a cell those of a small map leave an edge of the image out.
 
     Raises:
         UsageError: sizes outside (0, 1] or not largest first, or no sample.
@@ -164,7 +164,7 @@ class FCAN(Recognizer):
         policy_weight: float = 1.0,
         entropy_weight: float = 0.0,
         diversity_weight: float = 0.0,
-        true_places: bool = True,
+        true_places: bool = False,
         reward: Literal["greedy", "log_probability"] = "greedy",
     ) -> None:
         super().__init__(taxonomy, image_size)
