@@ -4,6 +4,7 @@ Every config of `configs/methods` whose model knows classes is trained for two s
 other, and given random temperatures and either readout. A new method needs no line here.
 """
 
+import csv
 import json
 import math
 from pathlib import Path
@@ -16,11 +17,12 @@ from fakes.stages import write_stages
 from fakes.tiny_model import certified
 from fakes.tiny_run import CPU, data_flags, read_csv
 from PIL import Image
-from test_configs import METHODS, has_episodes, shrink, stem
+from test_configs import METHODS, has_episodes, learns_places, shrink, source_flags, stem
 
 from fgvc.__main__ import main
 from fgvc.commands import predict
 from fgvc.images.contact_sheet import contact_sheet
+from fgvc.methods.part_localizer import BIRD_POINTS
 from fgvc.prediction.predictor import load
 from fgvc.report import page
 from fgvc.report.run import read
@@ -45,7 +47,21 @@ def photos(tmp_path_factory):
                 rng = np.random.default_rng([s, i, len(split)])
                 pixels = rng.integers(0, 256, (1, 1, 3)) + rng.integers(-90, 91, (44, 52, 3))
                 Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"{s}_{i}.png")
+    write_places(root)
     return root
+
+
+def write_places(root):
+    """Write places.csv, a table of the photographs with a box and the points of a bird for each."""
+    rng = np.random.default_rng(0)
+    points = [f"point_{name}_{axis}" for name in BIRD_POINTS for axis in "xy"]
+    rows = [["path", "split", *LEVELS, "box_x1", "box_y1", "box_x2", "box_y2", *points]]
+    for photo in sorted(root.rglob("*.png")):
+        path = photo.relative_to(root)
+        places = rng.uniform(0.2, 0.8, len(points)).round(3)
+        rows.append([path.as_posix(), *path.parts[:-1], 0.1, 0.1, 0.9, 0.9, *places])
+    with (root / "places.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(rows)
 
 
 @pytest.fixture(scope="module", params=ANSWERING, ids=stem)
@@ -61,6 +77,10 @@ def run(request, photos, tmp_path_factory):
         config["model"]["recognizer"]["init_args"]["crop_size"] = 32
     (home / "method.yaml").write_text(yaml.safe_dump(config))
     flags = [*data_flags(photos, batch_size=8, levels=f"[{', '.join(LEVELS)}]"), *QUICK, *STEPS, *CPU]
+    if learns_places(config):
+        table = {"path": str(photos / "places.csv"), "levels": list(LEVELS), "places": "fractions"}
+        flags = ["--data.source", "Table", *source_flags(table), *flags[flags.index("--data.batch_size") :]]
+        flags += ["--model.lr", "0.001"]  # at more, crops of noise make two steps sure of one species
     assert main(["fit", "--config", str(home / "method.yaml"), *flags, "--runs", str(home), "--name", "run"]) == 0
     return home / "run"
 

@@ -13,13 +13,18 @@ FINEST = 1.5
 """Pixels of the image per pixel of a crop above which a smaller copy of the image is read."""
 
 
+VAGUE = 0.1
+"""Share of the least length of a below which the points say nothing of the turn: they all but coincide."""
+
+
 def fitted_similarity(
     sources: Tensor, targets: Tensor, weights: Tensor, shortest: float = 0.0, longest: float = torch.inf
 ) -> tuple[Tensor, Tensor]:
     """Return a (..., 2) and b (..., 2), complex numbers: the least squares of w |a z + b - t|^2 over the points.
 
     As complex numbers, z -> a z + b turns and scales by a, then moves by b; the solution is closed: a is the covariance
-    of z and t over the variance of z. Where fewer than two points differ, a is 1: the points are moved alone.
+    of z and t over the variance of z. Where fewer than two points differ, a is 1: the points are moved alone. Where a
+    is far below its least length, its direction is chance and is not followed.
 
     Args:
         sources: z, (..., P, 2) xy.
@@ -37,6 +42,7 @@ def fitted_similarity(
     spread = (shares * z.square().sum(dim=-1)).sum(dim=-1)
     a = torch.stack((across, turned), dim=-1) / spread.clamp_min(1e-12)[..., None]
     a = torch.where((spread > 1e-9)[..., None], a, a.new_tensor([1.0, 0.0]))
+    a = torch.where(a.norm(dim=-1, keepdim=True) < VAGUE * shortest, a.new_tensor([shortest, 0.0]), a)
     length = a.norm(dim=-1, keepdim=True).clamp_min(1e-12)
     a = a * length.clamp(max(shortest, 1e-12), longest) / length
     return a, middle_t[..., 0, :] - times(a, middle_z[..., 0, :])

@@ -93,3 +93,14 @@ def test_the_frame_holds_the_turned_crop():
     frame = frames_of(torch.tensor([0.5 * root, 0.5 * root]), torch.tensor([0.5, 0.1]))  # 45 degrees, side 0.5
     half = 0.5 * root
     torch.testing.assert_close(frame, torch.tensor([0.5 - half, 0.1, 0.5 + half, 0.1 + 2 * half]))
+
+
+def test_points_that_all_but_coincide_turn_nothing():
+    """A part that was not found has its points in one place: rounding must not decide which way its crop is turned."""
+    rng = torch.Generator().manual_seed(0)
+    sources = torch.rand(20, 5, 2, generator=rng)
+    targets = 0.5 + 1e-4 * torch.randn(20, 5, 2, generator=rng)
+    a, b = fitted_similarity(sources, targets, torch.ones(20, 5), shortest=0.1, longest=2.0)
+    assert torch.allclose(a, torch.tensor([0.1, 0.0]).expand(20, 2))
+    middles = times(a, sources.mean(dim=1)) + b
+    assert torch.allclose(middles, targets.mean(dim=1), atol=1e-6)
