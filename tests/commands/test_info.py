@@ -51,7 +51,7 @@ def test_a_run_is_told_in_full(run, capsys):
         "  photograph  its centred square, 32 px, area",
         "  answer      the most probable species and its family, genus; the probability",
         "              of each level above: the sum over the species below (marginal)",
-        "  format      5, written by fgvc 0.1.0",
+        "  format      6, written by fgvc 0.1.0",
         "  genus       4: Carduelis, Fringilla, Strix, Tyto",
         "  species     5: Goldfinch, Siskin, Brambling, Tawny Owl, Barn Owl",
         "    val/species/top1                               0.5000",
@@ -93,7 +93,7 @@ def test_json_holds_the_same_numbers(run, capsys):
     assert found["test"] == {"test/species/top1": 0.75, "test/loss": None}
     assert found["levels"]["family"] == {"classes": 2, "first": ["Finches", "Owls"]}
     assert [one["precision"] for one in found["vouched"]] == [0.8, 0.9, 0.95]
-    assert (found["format"], found["temperatures"], found["data"]) == (5, {"species": 1.5}, "ImageFolder in photos")
+    assert (found["format"], found["temperatures"], found["data"]) == (6, {"species": 1.5}, "ImageFolder in photos")
 
 
 def test_classes_are_a_table(run, capsys):
@@ -128,7 +128,7 @@ def test_older_formats_are_told_too(home, capsys):
         (lambda run: (run / "model/model.safetensors").unlink(),
          "run/model/model.safetensors: missing; copy it again", 1),
         (lambda run: (run / "model/fgvc.json").write_text("{}"),
-         "run/model/fgvc.json: format: missing; an integer of 1 to 5: is it an fgvc model description?", 1),
+         "run/model/fgvc.json: format: missing; an integer of 1 to 6: is it an fgvc model description?", 1),
         (lambda run: (run / "test.json").write_text("{"),
          "run/test.json: cannot be read (Expecting property name enclosed in double quotes: line 1 column 2 (char 1)); "
          "run fgvc test run again", 2),
