@@ -28,17 +28,23 @@ class GeneralisedCrossEntropy(ClassLoss):
     about 1 / K, so the truncation begins after `truncate_after` epochs (the paper: a third of them). The paper keeps
     its choice of images for ten epochs; here it is made anew in each batch.
 
+    Among many classes p^q of an untrained head is next to nothing, and a deep network may never start: give it some
+    `warm_epochs` of the cross-entropy, which are not in the paper.
+
     Args:
         num_classes: K.
         q: 0 (excluded) .. 1.
         truncate: the least probability that still counts, 0 (off) .. 1 (excluded); the paper's is 0.5.
         truncate_after: epochs before the truncation.
+        warm_epochs: epochs of the plain cross-entropy at the start.
 
     Raises:
         UsageError: a number outside its range.
     """
 
-    def __init__(self, num_classes: int, q: float = 0.7, truncate: float = 0.0, truncate_after: int = 5) -> None:
+    def __init__(
+        self, num_classes: int, q: float = 0.7, truncate: float = 0.0, truncate_after: int = 5, warm_epochs: int = 0
+    ) -> None:
         super().__init__(num_classes)
         if not 0 < q <= 1:
             raise UsageError(f"GeneralisedCrossEntropy: q {q}; give a number above 0, at most 1 (usual: 0.7)")
@@ -47,11 +53,15 @@ class GeneralisedCrossEntropy(ClassLoss):
                 f"GeneralisedCrossEntropy: truncate {truncate} after {truncate_after} epochs; give 0 (off) or more and "
                 "below 1 (usual: 0.5), and 0 epochs or more"
             )
-        self.q, self.truncate, self.truncate_after = q, truncate, truncate_after
+        if warm_epochs < 0:
+            raise UsageError(f"GeneralisedCrossEntropy: warm_epochs {warm_epochs}; give 0 (none) or more")
+        self.q, self.truncate, self.truncate_after, self.warm_epochs = q, truncate, truncate_after, warm_epochs
 
     def per_image(self, log_p: Tensor, inside: Tensor) -> Tensor:
         """Map log-probabilities (N, K), named classes (N, K) bool -> costs (N,)."""
         log_named = named(log_p, inside)
+        if self.training and self.epoch < self.warm_epochs:
+            return -log_named
         if self.truncate and self.training and self.epoch >= self.truncate_after:
             log_named = log_named.clamp_min(math.log(self.truncate))
         return box_cox(log_named, self.q)

@@ -67,3 +67,18 @@ def test_truncated_an_unlikely_label_costs_the_same_and_pulls_not_at_all():
 def test_numbers_out_of_range_are_refused(arguments):
     with pytest.raises(UsageError, match="GeneralisedCrossEntropy: "):
         GeneralisedCrossEntropy(5, **arguments)
+
+
+def test_it_is_the_cross_entropy_while_a_training_warms_up():
+    loss = GeneralisedCrossEntropy(5, 0.7, warm_epochs=2)
+    plain, own = (
+        cross_entropy(LOGITS, TARGETS).item(),
+        GeneralisedCrossEntropy(5, 0.7).of_targets(LOGITS, TARGETS).item(),
+    )
+    for epoch, wanted in enumerate([plain, plain, own, own]):
+        loss.epoch = epoch
+        assert loss.train().of_targets(LOGITS, TARGETS).item() == pytest.approx(wanted, rel=1e-12)
+    loss.epoch = 0
+    assert loss.eval().of_targets(LOGITS, TARGETS).item() == pytest.approx(own, rel=1e-12)  # evaluations compare
+    with pytest.raises(UsageError, match="warm_epochs -1; give 0"):
+        GeneralisedCrossEntropy(5, warm_epochs=-1)
