@@ -5,7 +5,7 @@ Shape letters: N images, C channels, h, w grid of the map, P body parts.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -67,6 +67,9 @@ class PartPrediction(Prediction):
 
     located: Located = field(kw_only=True)
     places: Places | None = field(kw_only=True)
+
+
+Own = TypeVar("Own", bound=PartPrediction)
 
 
 def cell_targets(points: Tensor, height: int, width: int) -> Tensor:
@@ -233,13 +236,28 @@ def _log_shares(scores: Tensor) -> Tensor:
     return scores.float().flatten(2).log_softmax(dim=2).view(scores.shape)
 
 
-def rows_of(names: Sequence[str], wanted: Sequence[str], key: str) -> list[int]:
-    """Return at which place each wanted part stands among the names; raises UsageError for one that is not there."""
-    for name in wanted:
+def head_and_body(names: Sequence[str], head: Sequence[str], owner: str) -> dict[str, list[int]]:
+    """Return `head` and `body` -> at which places their points stand among the names; the body has all but the head's.
+
+    Raises:
+        UsageError: a point of the head that is none of the names, or no point for one of the two; names the owner.
+    """
+    for name in head:
         if name not in names:
             raise UsageError(
-                f"{key}: {name!r} is none of the points{did_you_mean(name, names)}; there are {list(names)}"
+                f"head_points: {name!r} is none of the points{did_you_mean(name, names)}; there are {list(names)}"
             )
-    if not wanted:
-        raise UsageError(f"{key}: give at least one of the points {list(names)}")
-    return [list(names).index(name) for name in wanted]
+    if not head:
+        raise UsageError(f"head_points: give at least one of the points {list(names)}")
+    rows = [list(names).index(name) for name in head]
+    others = [row for row in range(len(names)) if row not in rows]
+    if not others:
+        raise UsageError(f"{owner}: head_points are all of the points {list(names)}; leave some to the body")
+    return {"head": rows, "body": others}
+
+
+def own_prediction(prediction: Prediction, kind: type[Own], owner: str) -> Own:
+    """Return a prediction as the kind that a recognizer makes; raises TypeError for another's."""
+    if not isinstance(prediction, kind):
+        raise TypeError(f"{owner} reads its own {kind.__name__}, not a {type(prediction).__name__}")
+    return prediction

@@ -13,10 +13,10 @@ from fgvc.methods.part_localizer import (
     cell_targets,
     correct_points,
     edge_loss,
+    head_and_body,
     located_measures,
     mean_places,
     pck,
-    rows_of,
 )
 
 NAN = math.nan
@@ -126,7 +126,11 @@ def test_names_that_mean_nothing_are_refused():
     with pytest.raises(UsageError, match="one name"):
         PartLocalizer(4, ("a", "a"))
     with pytest.raises(UsageError, match=r"head_points: 'beack' is none of the points.*beak"):
-        rows_of(BIRD_POINTS, ["beack"], "head_points")
+        head_and_body(BIRD_POINTS, ["beack"], "X")
     with pytest.raises(UsageError, match="at least one"):
-        rows_of(BIRD_POINTS, [], "head_points")
-    assert [BIRD_POINTS[row] for row in rows_of(BIRD_POINTS, BIRD_HEAD, "head_points")] == list(BIRD_HEAD)
+        head_and_body(BIRD_POINTS, [], "X")
+    with pytest.raises(UsageError, match="X: head_points are all of the points"):
+        head_and_body(["a", "b"], ["b", "a"], "X")
+    found = head_and_body(BIRD_POINTS, BIRD_HEAD, "X")
+    assert [BIRD_POINTS[row] for row in found["head"]] == list(BIRD_HEAD)
+    assert {BIRD_POINTS[row] for row in found["body"]} == set(BIRD_POINTS) - set(BIRD_HEAD)

@@ -34,6 +34,18 @@ def mean_probability(predictions: Sequence[Prediction]) -> dict[str, Tensor]:
     }
 
 
+def closer_backbone(first: Backbone, backbone: BackboneFactory, side: int, shared: bool) -> Backbone | None:
+    """Return a second network that reads crops of a side; None where the first is shared, which must take that side.
+
+    Raises:
+        UsageError: the shared one takes no images of that side.
+    """
+    if not shared:
+        return backbone(side)
+    first.check_side(side)
+    return None
+
+
 PRETRAINED: tuple[type[nn.Module], ...] = (Backbone, LastStage, OwnHead)
 """What holds the layers of timm's networks: all that a phase `head` leaves as it is."""
 
@@ -48,6 +60,14 @@ class PhasePlan(NamedTuple):
 
     terms: tuple[str, ...] = ("classes",)
     still: tuple[str | type[nn.Module], ...] = ()
+
+
+LOCATING: Mapping[str, PhasePlan] = {
+    "all": PhasePlan(terms=("classes", "locate")),
+    "head": PhasePlan(terms=("classes", "locate"), still=PRETRAINED),
+    "locate": PhasePlan(terms=("classes", "locate")),
+}
+"""The phases of recognizers that locate annotated parts; in `locate` they see no crops."""
 
 
 class Recognizer(nn.Module, ABC):

@@ -21,6 +21,7 @@ from fgvc.methods.recognizers.base import (
     HeadFactory,
     PhasePlan,
     Recognizer,
+    closer_backbone,
     mean_probability,
 )
 from fgvc.taxonomy.tree import Taxonomy
@@ -168,9 +169,7 @@ class Constellations(Recognizer):
             )
         self.crop_size, self.num_parts, self.part_size = crop_size or image_size, num_parts, part_size
         self._apart, self.peaks = apart, peaks
-        closer = None if share_backbone else backbone(self.crop_size)
-        if share_backbone:
-            self.backbone.check_side(self.crop_size)
+        closer = closer_backbone(self.backbone, backbone, self.crop_size, share_backbone)
         self.parts = tuple(f"part{i + 1}" for i in range(num_parts))
         self.views = PartViews(taxonomy, head, self.backbone, closer, self.parts, fusion)
         candidates = torch.linspace(0, channels - 1, num_candidates).round().long()

@@ -27,6 +27,7 @@ from fgvc.methods.recognizers.base import (
     HeadFactory,
     PhasePlan,
     Recognizer,
+    closer_backbone,
     mean_probability,
 )
 from fgvc.methods.targets import mean_of_known
@@ -176,9 +177,7 @@ class FCAN(Recognizer):
         self.policy_weight, self.entropy_weight, self.diversity_weight = policy_weight, entropy_weight, diversity_weight
         self.true_places, self.reward = true_places, reward
         self.backbone = backbone(image_size)
-        self.closer = None if share_backbone else backbone(self.crop_size)
-        if share_backbone:
-            self.backbone.check_side(self.crop_size)
+        self.closer = closer_backbone(self.backbone, backbone, self.crop_size, share_backbone)
         trunks = [self.backbone] + [self.closer or self.backbone] * len(part_sizes)
         self.heads: ModuleListOf[Head] = ModuleListOf(head(taxonomy, trunk) for trunk in trunks)
         self.attentions = nn.ModuleList(part_attention(self.backbone.channels) for _ in part_sizes)

@@ -20,11 +20,12 @@ from fgvc.methods.part_localizer import (
     BIRD_POINTS,
     PartLocalizer,
     PartPrediction,
+    head_and_body,
     located_measures,
-    rows_of,
+    own_prediction,
 )
 from fgvc.methods.point_masks import cell_centres, covered
-from fgvc.methods.recognizers.base import PRETRAINED, BackboneFactory, PhasePlan, Recognizer
+from fgvc.methods.recognizers.base import LOCATING, BackboneFactory, PhasePlan, Recognizer, closer_backbone
 from fgvc.methods.scda import descriptor
 from fgvc.taxonomy.tree import Taxonomy
 
@@ -62,11 +63,7 @@ class MaskCNN(Recognizer):
         UsageError: a head point that is none of the points, no body point, or a negative setting.
     """
 
-    phases: ClassVar[Mapping[str, PhasePlan]] = {
-        "all": PhasePlan(terms=("classes", "locate")),
-        "head": PhasePlan(terms=("classes", "locate"), still=PRETRAINED),
-        "locate": PhasePlan(terms=("classes", "locate")),
-    }
+    phases: ClassVar[Mapping[str, PhasePlan]] = LOCATING
     parts = CROPS
 
     def __init__(
@@ -90,18 +87,12 @@ class MaskCNN(Recognizer):
         if min(reach, margin, localizer_weight, label_smoothing) < 0:
             raise UsageError("MaskCNN: reach, margin, localizer_weight and label_smoothing must not be negative")
         self.points = tuple(points)
-        chosen = rows_of(points, head_points, "head_points")
-        others = [row for row in range(len(points)) if row not in chosen]
-        if not others:
-            raise UsageError(f"MaskCNN: head_points are all of the points {points}; leave some to the body")
-        self._rows = {"head": chosen, "body": others}
+        self._rows = head_and_body(points, head_points, type(self).__name__)
         self.crop_size, self.reach, self.margin = crop_size or image_size, reach, margin
         self.learn_from, self.upper_bound = learn_from, upper_bound
         self.localizer_weight, self.label_smoothing = localizer_weight, label_smoothing
         self.backbone = backbone(image_size)
-        self.closer = None if share_backbone else backbone(self.crop_size)
-        if share_backbone:
-            self.backbone.check_side(self.crop_size)
+        self.closer = closer_backbone(self.backbone, backbone, self.crop_size, share_backbone)
         self.localizer = PartLocalizer(self.backbone.channels, points, localizer_channels)
         trunks = [self.backbone] + [self.closer or self.backbone] * len(CROPS)
         self.classifier = nn.Linear(2 * sum(trunk.channels for trunk in trunks), taxonomy.num_classes)
@@ -131,7 +122,7 @@ class MaskCNN(Recognizer):
         Raises:
             TypeError: the prediction is not this recognizer's.
         """
-        seen = _own(prediction)
+        seen = own_prediction(prediction, PartPrediction, type(self).__name__)
         logits = seen.logits[self.taxonomy.leaf_level]
         terms = {"classes": node_loss(logits, labels, self.taxonomy, self.label_smoothing)}
         if "locate" in self.plan.terms and seen.places is not None:
@@ -141,7 +132,7 @@ class MaskCNN(Recognizer):
 
     def measures(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
         """Return `pck` and `object_iou`, see `located_measures`."""
-        seen = _own(prediction)
+        seen = own_prediction(prediction, PartPrediction, type(self).__name__)
         return located_measures(seen.located, seen.places)
 
     def masks(self, where: Places, frames: Tensor, streams: tuple[str, ...], height: int, width: int) -> Tensor:
@@ -191,9 +182,3 @@ def _told(seen: Places, places: Places | None) -> Places:
     has_some = (~places.points.isnan().any(dim=2)).any(dim=1)
     points = torch.where(has_some[:, None, None], places.points, seen.points)
     return Places(torch.where(places.box.isnan(), seen.box, places.box), points)
-
-
-def _own(prediction: Prediction) -> PartPrediction:
-    if not isinstance(prediction, PartPrediction):
-        raise TypeError(f"MaskCNN reads its own PartPrediction, not a {type(prediction).__name__}")
-    return prediction

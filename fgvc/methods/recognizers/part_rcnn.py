@@ -33,16 +33,18 @@ from fgvc.methods.part_localizer import (
     Located,
     PartLocalizer,
     PartPrediction,
+    head_and_body,
     located_measures,
-    rows_of,
+    own_prediction,
 )
 from fgvc.methods.part_views import Fusion, PartViews
 from fgvc.methods.recognizers.base import (
-    PRETRAINED,
+    LOCATING,
     BackboneFactory,
     HeadFactory,
     PhasePlan,
     Recognizer,
+    closer_backbone,
     mean_probability,
 )
 from fgvc.taxonomy.tree import Taxonomy
@@ -123,11 +125,7 @@ class PartRCNN(Recognizer):
         UsageError: a head point that is none of the points, no body point, or a negative setting.
     """
 
-    phases: ClassVar[Mapping[str, PhasePlan]] = {
-        "all": PhasePlan(terms=("classes", "locate")),
-        "head": PhasePlan(terms=("classes", "locate"), still=PRETRAINED),
-        "locate": PhasePlan(terms=("classes", "locate")),
-    }
+    phases: ClassVar[Mapping[str, PhasePlan]] = LOCATING
     heads_plan = PhasePlan(terms=("classes",))
     parts = ("object", *PARTS)
 
@@ -154,11 +152,7 @@ class PartRCNN(Recognizer):
         if min(prior_strength, margin, localizer_weight) < 0:
             raise UsageError("PartRCNN: prior_strength, margin and localizer_weight must not be negative")
         self.points = tuple(points)
-        chosen = rows_of(points, head_points, "head_points")
-        others = [row for row in range(len(points)) if row not in chosen]
-        if not others:
-            raise UsageError(f"PartRCNN: head_points are all of the points {points}; leave some to the body")
-        self._rows = {"head": chosen, "body": others}
+        self._rows = head_and_body(points, head_points, type(self).__name__)
         self.crop_size, self.prior, self.prior_strength, self.margin = (
             crop_size or image_size,
             prior,
@@ -167,9 +161,7 @@ class PartRCNN(Recognizer):
         )
         self.learn_from, self.upper_bound, self.localizer_weight = learn_from, upper_bound, localizer_weight
         self.backbone = backbone(image_size)
-        closer = None if share_backbone else backbone(self.crop_size)
-        if share_backbone:
-            self.backbone.check_side(self.crop_size)
+        closer = closer_backbone(self.backbone, backbone, self.crop_size, share_backbone)
         self.localizer = PartLocalizer(self.backbone.channels, points, localizer_channels)
         self.detectors = nn.ModuleDict({part: nn.Linear(WINDOW_GRID**2 * localizer_channels, 1) for part in PARTS})
         self.priors: ModuleListOf[LayoutPrior] = ModuleListOf(LayoutPrior() for _ in PARTS)
@@ -226,7 +218,7 @@ class PartRCNN(Recognizer):
         Raises:
             TypeError: the prediction is not this recognizer's.
         """
-        seen = _own(prediction)
+        seen = own_prediction(prediction, Detected, type(self).__name__)
         terms = self.views.loss(seen.views, seen, labels)
         if "locate" in self.plan.terms and seen.places is not None:
             found = self.localizer.loss(seen.located, seen.places)
@@ -240,7 +232,7 @@ class PartRCNN(Recognizer):
         Percentage of correct parts, PCP: a part is correct if its box and the annotated one have an IoU of at least 0.5
         (Zhang and others, 2014).
         """
-        seen = _own(prediction)
+        seen = own_prediction(prediction, Detected, type(self).__name__)
         found = located_measures(seen.located, seen.places)
         if seen.places is None or self.training:  # the crops of a training may be the annotated ones
             return found
@@ -309,9 +301,3 @@ def balanced_loss(scores: Tensor, labels: Tensor) -> Tensor:
     right, wrong = labels == 1, labels == 0
     cost = torch.where(right, -logsigmoid(scores), -logsigmoid(-scores))
     return sum((cost * kind).sum() / kind.sum().clamp_min(1) for kind in (right, wrong)) / 2  # type: ignore[return-value]
-
-
-def _own(prediction: Prediction) -> Detected:
-    if not isinstance(prediction, Detected):
-        raise TypeError(f"PartRCNN reads its own Detected, not a {type(prediction).__name__}")
-    return prediction

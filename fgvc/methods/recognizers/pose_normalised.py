@@ -21,16 +21,18 @@ from fgvc.methods.part_localizer import (
     BIRD_POINTS,
     PartLocalizer,
     PartPrediction,
+    head_and_body,
     located_measures,
-    rows_of,
+    own_prediction,
 )
 from fgvc.methods.part_views import Fusion, PartViews
 from fgvc.methods.recognizers.base import (
-    PRETRAINED,
+    LOCATING,
     BackboneFactory,
     HeadFactory,
     PhasePlan,
     Recognizer,
+    closer_backbone,
     mean_probability,
 )
 from fgvc.methods.similarity import fitted_similarity, frames_of, misfit, warped
@@ -121,11 +123,7 @@ class PoseNormalised(Recognizer):
             without an earlier map, or a setting outside its range.
     """
 
-    phases: ClassVar[Mapping[str, PhasePlan]] = {
-        "all": PhasePlan(terms=("classes", "locate")),
-        "head": PhasePlan(terms=("classes", "locate"), still=PRETRAINED),
-        "locate": PhasePlan(terms=("classes", "locate")),
-    }
+    phases: ClassVar[Mapping[str, PhasePlan]] = LOCATING
     parts = REGIONS
 
     def __init__(
@@ -156,17 +154,11 @@ class PoseNormalised(Recognizer):
         if layers == "both" and fusion != "descriptors":
             raise UsageError("PoseNormalised: layers: both are joined in `fusion: descriptors`; or give layers: last")
         self.points = tuple(points)
-        chosen = rows_of(points, head_points, "head_points")
-        others = [row for row in range(len(points)) if row not in chosen]
-        if not others:
-            raise UsageError(f"PoseNormalised: head_points are all of the points {points}; leave some to the body")
-        self._rows = {"object": list(range(len(points))), "head": chosen, "body": others}
+        self._rows = {"object": list(range(len(points))), **head_and_body(points, head_points, type(self).__name__)}
         self.crop_size, self.margin, self.layers = crop_size or image_size, margin, layers
         self.learn_from, self.upper_bound, self.localizer_weight = learn_from, upper_bound, localizer_weight
         self.backbone = backbone(image_size)
-        closer = None if share_backbone else backbone(self.crop_size)
-        if share_backbone:
-            self.backbone.check_side(self.crop_size)
+        closer = closer_backbone(self.backbone, backbone, self.crop_size, share_backbone)
         extra = (closer or self.backbone).keep_earlier() if layers == "both" else 0
         self.localizer = PartLocalizer(self.backbone.channels, points, localizer_channels)
         self.views = PartViews(taxonomy, head, self.backbone, closer, REGIONS, fusion, extra)
@@ -225,7 +217,7 @@ class PoseNormalised(Recognizer):
         Raises:
             TypeError: the prediction is not this recognizer's.
         """
-        seen = _own(prediction)
+        seen = own_prediction(prediction, PartPrediction, type(self).__name__)
         terms = self.views.loss(seen.views, seen, labels)
         if "locate" in self.plan.terms and seen.places is not None:
             found = self.localizer.loss(seen.located, seen.places)
@@ -234,7 +226,7 @@ class PoseNormalised(Recognizer):
 
     def measures(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
         """Return `pck` and `object_iou`, see `located_measures`."""
-        seen = _own(prediction)
+        seen = own_prediction(prediction, PartPrediction, type(self).__name__)
         return located_measures(seen.located, seen.places)
 
     def _region(self, points: Tensor, region: str) -> Tensor:
@@ -276,9 +268,3 @@ class PoseNormalised(Recognizer):
         more, extra = self._look(images, poses)
         views = {"whole": whole_view, **more}
         return self.views.joined(views, mean_probability(list(views.values())), extra)
-
-
-def _own(prediction: Prediction) -> PartPrediction:
-    if not isinstance(prediction, PartPrediction):
-        raise TypeError(f"PoseNormalised reads its own PartPrediction, not a {type(prediction).__name__}")
-    return prediction

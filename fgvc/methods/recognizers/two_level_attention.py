@@ -21,6 +21,7 @@ from fgvc.methods.recognizers.base import (
     HeadFactory,
     PhasePlan,
     Recognizer,
+    closer_backbone,
     mean_probability,
 )
 from fgvc.methods.scda import object_masks
@@ -183,9 +184,7 @@ class TwoLevelAttention(Recognizer):
         self.crop_size, self.num_parts, self.part_size = crop_size or image_size, num_parts, part_size
         self.num_windows, self.window_overlap = num_windows, window_overlap
         self.backbone = backbone(image_size)
-        closer = None if share_backbone else backbone(self.crop_size)
-        if share_backbone:
-            self.backbone.check_side(self.crop_size)
+        closer = closer_backbone(self.backbone, backbone, self.crop_size, share_backbone)
         map_filters(self.backbone)
         self.parts = ("object", *(f"part{i + 1}" for i in range(num_parts)))
         self.views = PartViews(taxonomy, head, self.backbone, closer, self.parts, fusion)
