@@ -122,6 +122,7 @@ def _read(members: Sequence[Path]) -> tuple[Model, list[soup.State]]:
                 )
         states.append({name: value.detach().clone() for name, value in model.recognizer.state_dict().items()})
     assert first is not None
+    first.recognizer.view_shares = {}  # they were weighed for its own weights, which no soup has
     return first, states
 
 

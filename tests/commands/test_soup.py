@@ -50,6 +50,21 @@ def test_the_uniform_soup_is_the_mean_by_hand(runs, tmp_path, capsys):
     assert [one["kept"] for one in model.provenance["soup"]["members"]] == [True] * 3
 
 
+def test_a_soup_of_models_with_weighed_views_weighs_none(photos, tmp_path):
+    """The shares of a member's views were fitted to its own weights."""
+    closer = ["--model.recognizer", "RACNN", "--model.recognizer.attention", "CentreBox"]
+    start = train(tmp_path, "start", photos, 0, 32, *closer)
+    made = [train(tmp_path, f"s{i}", photos, i, 32, *closer, "--init_from", str(start)) for i in range(2)]
+    for run in made:
+        file = run / "model" / "fgvc.json"
+        described = json.loads(file.read_text(encoding="utf-8"))
+        described["views"] = {"scale2": {"temperature": 2.0, "weight": 1.0}}
+        file.write_text(json.dumps(described), encoding="utf-8")
+        assert load(run).views
+    assert main(["soup", *map(str, made), "--output", str(tmp_path / "soup"), "--uniform"]) == 0
+    assert load(tmp_path / "soup").views == {}
+
+
 def test_batch_norms_are_measured_on_training_images_where_that_is_asked_for(runs, tmp_path, capsys):
     measured, averaged = tmp_path / "measured", tmp_path / "averaged"
     words = ["soup", *map(str, runs), "--uniform", "--output"]
