@@ -220,6 +220,12 @@ class PartLocalizer(nn.Module):
             "visible": mean_of_known(hidden, is_seen.any(dim=1)),
         }
 
+    def terms(self, prediction: PartPrediction, weight: float) -> dict[str, Tensor]:
+        """Return the terms of `loss` times a weight; none where nothing is annotated."""
+        if prediction.places is None:
+            return {}
+        return {name: weight * term for name, term in self.loss(prediction.located, prediction.places).items()}
+
 
 def located_measures(located: Located, places: Places | None) -> dict[str, Tensor]:
     """Return `pck` and `object_iou`, each () a mean over the images of which it is known; what none has is left out."""

@@ -125,9 +125,8 @@ class MaskCNN(Recognizer):
         seen = own_prediction(prediction, PartPrediction, type(self).__name__)
         logits = seen.logits[self.taxonomy.leaf_level]
         terms = {"classes": node_loss(logits, labels, self.taxonomy, self.label_smoothing)}
-        if "locate" in self.plan.terms and seen.places is not None:
-            found = self.localizer.loss(seen.located, seen.places)
-            terms |= {name: self.localizer_weight * term for name, term in found.items()}
+        if "locate" in self.plan.terms:
+            terms |= self.localizer.terms(seen, self.localizer_weight)
         return terms
 
     def measures(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:

@@ -221,9 +221,8 @@ class PartRCNN(Recognizer):
         seen = own_prediction(prediction, Detected, type(self).__name__)
         terms = self.views.loss(seen.views, seen, labels)
         if "locate" in self.plan.terms and seen.places is not None:
-            found = self.localizer.loss(seen.located, seen.places)
-            found |= {f"detect_{part}": self._detector_loss(seen, part) for part in PARTS}
-            terms |= {name: self.localizer_weight * term for name, term in found.items()}
+            terms |= self.localizer.terms(seen, self.localizer_weight)
+            terms |= {f"detect_{part}": self.localizer_weight * self._detector_loss(seen, part) for part in PARTS}
         return terms
 
     def measures(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:

@@ -219,9 +219,8 @@ class PoseNormalised(Recognizer):
         """
         seen = own_prediction(prediction, PartPrediction, type(self).__name__)
         terms = self.views.loss(seen.views, seen, labels)
-        if "locate" in self.plan.terms and seen.places is not None:
-            found = self.localizer.loss(seen.located, seen.places)
-            terms |= {name: self.localizer_weight * term for name, term in found.items()}
+        if "locate" in self.plan.terms:
+            terms |= self.localizer.terms(seen, self.localizer_weight)
         return terms
 
     def measures(self, prediction: Prediction, labels: Tensor) -> dict[str, Tensor]:
