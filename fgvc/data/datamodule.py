@@ -19,23 +19,23 @@ from torch.utils.data import DataLoader
 from fgvc.confidence.effective_number import check_beta
 from fgvc.data.amended import Amended, amended
 from fgvc.data.dataset import OnBadImage, PhotoDataset, Transform, VectorDataset
+from fgvc.data.drawing import Drawing
 from fgvc.data.episode_batches import (
     EpisodePhotos,
     EpisodePlan,
     EpisodeSampler,
     check_disjoint,
     collate_episode,
-    held_out_classes,
     positions,
 )
 from fgvc.data.loaders import EvalLoader, Order, TrainLoader, collate, collate_vectors
-from fgvc.data.long_tail import LongTail, thinned
+from fgvc.data.long_tail import LongTail
 from fgvc.data.noise import Noise
 from fgvc.data.places import ShownPlaces
 from fgvc.data.records import Records
-from fgvc.data.samplers import BETA, Balance, Draw, EvalSampler, TrainSampler
+from fgvc.data.samplers import BETA, Balance, EvalSampler, TrainSampler
 from fgvc.data.sources.base import Annotations, DataSource
-from fgvc.data.splitting import stratified_folds, stratified_split
+from fgvc.data.split_positions import split_positions, thin
 from fgvc.data.stages import Drawn, Stages, check_weights, read_stages
 from fgvc.data.transforms import Augmentation, EvalTransform, TrainTransform
 from fgvc.datatypes import Places, Sample
@@ -147,7 +147,6 @@ class FineGrainedData(pl.LightningDataModule):
         self.num_workers = default_workers() if num_workers is None else num_workers
         self.balance = balance
         check_beta("data.balance_beta", balance_beta)
-        self.balance_beta = balance_beta
         self.seed = seed
         self._eval_transform = EvalTransform(self.resize)
         self.is_random = not augmentation.off
@@ -167,14 +166,12 @@ class FineGrainedData(pl.LightningDataModule):
             _check_alone(folds, balance, stages, long_tail)
         self._stages_path, self._stage_weights = stages, check_weights(stage_weights, stages)
         self._stages: Stages | None = None
-        self._plan: Callable[[int], Drawn] | None = None
+        self._drawing = Drawing(balance, balance_beta)
         self._split_seed = split_seed
-        self._positions = _positions(source, val_fraction, split_seed, folds, fold, by_class=episodes is not None)
+        self._positions = split_positions(source, val_fraction, split_seed, folds, fold, by_class=episodes is not None)
         self.long_tail = long_tail and long_tail.check()
-        self.thinned_from = 0
+        self.thinned_from = thin(self._positions, source, self.long_tail) if self.long_tail else 0
         """How many training images there were before `long_tail` thinned them; 0 where it did not."""
-        if self.long_tail and "train" in self._positions:
-            self._thin(self.long_tail)
         self.amended = self._amend(noise, exclude, relabel) if noise or exclude or relabel else None
 
     @property
@@ -308,7 +305,7 @@ class FineGrainedData(pl.LightningDataModule):
     @property
     def draws_by_phase(self) -> bool:
         """Whether a phase of the training says what is drawn, see `follow`."""
-        return self._plan is not None
+        return self._drawing.plan is not None
 
     def check_drawn(self, drawn: Drawn) -> None:
         """Raise UsageError for what a phase cannot draw from."""
@@ -326,7 +323,7 @@ class FineGrainedData(pl.LightningDataModule):
         The whole plan is told before the training: a loader of a resumed run has to know the epoch that it goes on with
         before any phase is entered.
         """
-        self._plan = plan
+        self._drawing.plan = plan
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Training batches of equal size, where a rest is left out, or episodes."""
@@ -334,23 +331,24 @@ class FineGrainedData(pl.LightningDataModule):
             return self._episode_loader("train", self.episodes)
         records = self.records("train")
         rank, world_size = self._place()
-        draw = self._draw if self._plan else None
-        sampler = TrainSampler(records.labels, self.balance, self.seed, rank, world_size, draw, self.balance_beta)
+        drawing, planned = self._drawing, self.draws_by_phase
+        draw = partial(drawing.at, stages=self.stages) if planned else None
+        sampler = TrainSampler(records.labels, self.balance, self.seed, rank, world_size, draw, drawing.beta)
         if len(sampler) < self.batch_size:
             available = f"{len(sampler)} training images" + (" per process" if world_size > 1 else "")
             raise UsageError(f"data.batch_size: {self.batch_size}, but there are only {available}")
         order: Order = {
             "data.batch_size": self.batch_size,
             "data.seed": self.seed,
-            **self._balance_order(self.balance),
+            **drawing.order(),
             "training images": len(records),
             "processes": world_size,
         }
         if self.long_tail:
             order["data.long_tail"] = str(self.long_tail)
         dataset = self._vectors("train") or self._dataset("train", self._train_transform, self.seed, "replace")
-        at, loading = self._order_at if self._plan else None, self._loading("train")
-        return TrainLoader(dataset, sampler=sampler, order=order, order_at=at, drop_last=True, **loading)
+        at = partial(drawing.order_at, stages=self.stages) if planned else None
+        return TrainLoader(dataset, sampler=sampler, order=order, order_at=at, drop_last=True, **self._loading("train"))
 
     def val_dataloader(self) -> DataLoader[Sample] | list[DataLoader[Sample]]:
         """Validation batches; no loader where nothing is held out."""
@@ -367,30 +365,6 @@ class FineGrainedData(pl.LightningDataModule):
     def whole_split(self, split: str, rows: Sequence[int] | None = None) -> DataLoader[Sample]:
         """Batches of a split, or of some of its images, for this process alone, however many processes train."""
         return self._eval_loader(split, (0, 1), rows)
-
-    def _thin(self, plan: LongTail) -> None:
-        name, left = self._positions["train"]
-        labels = self.source.records(name).labels
-        left = np.arange(len(labels)) if left is None else left
-        self.thinned_from = len(left)
-        self._positions["train"] = (name, left[thinned(labels[left], self.taxonomy.num_classes, plan)])
-
-    def _drawn(self, epoch: int) -> Drawn:
-        return self._plan(epoch) if self._plan else Drawn()
-
-    def _draw(self, epoch: int) -> Draw:
-        """Return what an epoch is drawn from: a function of the epoch alone, so that resuming needs no state."""
-        subsets, balance = self._drawn(epoch)
-        return Draw(balance or self.balance, None if subsets is None or not self.stages else self.stages.rows(subsets))
-
-    def _balance_order(self, balance: Balance) -> Order:
-        beta: Order = {"data.balance_beta": str(self.balance_beta)} if balance == "effective_number" else {}
-        return {"data.balance": balance, **beta}
-
-    def _order_at(self, epoch: int) -> Order:
-        subsets, balance = self._drawn(epoch)
-        order = self._balance_order(balance or self.balance)
-        return order if subsets is None or not self.stages else order | {"drawn from": self.stages.told(subsets)}
 
     def _amend(self, noise: Noise | None, exclude: str | None, relabel: str | None) -> Amended:
         before = {split: self.records_of_source(split) for split in self.splits}
@@ -501,30 +475,3 @@ def _alone(worker: int) -> None:
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def _positions(
-    source: DataSource, fraction: float, seed: int, folds: int, fold: int, by_class: bool = False
-) -> dict[str, tuple[str, Any]]:
-    """Return for each split the split of the source that it is read from, and the positions there (None: all).
-
-    With `by_class` whole classes are held out.
-    """
-    positions: dict[str, tuple[str, Any]] = {split: (split, None) for split in source.splits}
-    if "train" not in positions or not (folds or ("val" not in positions and fraction > 0)):
-        return positions
-    labels, groups = source.records("train").labels, source.groups("train")
-    left = np.arange(len(labels))
-    if folds:
-        is_held = stratified_folds(labels, folds, seed, groups) == fold - 1
-        positions["test"] = ("train", left[is_held])
-        left = left[~is_held]
-    if "val" not in positions and fraction > 0:
-        if by_class:
-            held_out = held_out_classes(labels[left], source.taxonomy, fraction, seed)
-        else:
-            held_out = stratified_split(labels[left], fraction, seed, None if groups is None else groups[left])
-        positions["val"] = ("train", left[held_out])
-        left = left[~held_out]
-    positions["train"] = ("train", left)
-    return positions
